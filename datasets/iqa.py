@@ -1,0 +1,92 @@
+"""The one Dataset, and loaders whose order and augmentation depend on nothing but the seed and the position."""
+
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms import Compose
+
+from datasets.labels import Record
+from datasets.transforms import load_image, seeded
+
+LARGEST_SEED = 2**63 - 1
+
+Key = tuple[int, int]  # index of a record, seed of its augmentation
+
+
+class IQADataset(Dataset):
+    """Items `{image (3, H, W), mos (), sos (), dos (K,), name}`, all float32, labels in units of the scale."""
+
+    def __init__(self, root: str | Path, records: Sequence[Record], transform: Compose):
+        self.root = Path(root)
+        self.names = [record.image for record in records]
+        self.mos = torch.tensor([record.mos for record in records], dtype=torch.float32)  # (N,)
+        self.sos = torch.tensor([record.sos for record in records], dtype=torch.float32)  # (N,)
+        self.dos = torch.tensor(np.array([record.dos for record in records]), dtype=torch.float32)  # (N, K)
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, key: Key) -> dict[str, Tensor | str]:
+        index, seed = key
+        image = load_image(self.root / self.names[index])
+        return {
+            "image": seeded(self.transform, image, seed),  # (3, H, W)
+            "mos": self.mos[index],
+            "sos": self.sos[index],
+            "dos": self.dos[index],  # (K,)
+            "name": self.names[index],
+        }
+
+
+class SeededSampler(Sampler[Key]):
+    """Yields (index, seed of its augmentation); a pure function of (seed, epoch), from any position on.
+
+    So an interrupted epoch goes on exactly where it was, and the number of loader workers changes nothing.
+    """
+
+    def __init__(self, length: int, seed: int, shuffle: bool):
+        self.length = length
+        self.seed = seed
+        self.shuffle = shuffle
+        self.epoch = 0
+        self.start = 0
+
+    def set_position(self, epoch: int, start: int = 0) -> None:
+        """Where the next pass begins: `start` is counted in images."""
+        self.epoch, self.start = epoch, start
+
+    def __len__(self) -> int:
+        return self.length - self.start
+
+    def __iter__(self) -> Iterator[Key]:
+        entropy = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)[0]
+        generator = torch.Generator().manual_seed(int(entropy) & LARGEST_SEED)
+        order = torch.randperm(self.length, generator=generator) if self.shuffle else torch.arange(self.length)
+        seeds = torch.randint(LARGEST_SEED, (self.length,), generator=generator)
+        yield from zip(order[self.start :].tolist(), seeds[self.start :].tolist(), strict=True)
+
+
+def make_loader(
+    dataset: IQADataset, batch_size: int, workers: int, seed: int = 0, train: bool = False, pin_memory: bool = False
+) -> DataLoader:
+    """Batches of `dataset`. In training shuffled, the last incomplete batch dropped, as the release does."""
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=SeededSampler(len(dataset), seed, shuffle=train),
+        drop_last=train,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=pin_memory,
+        worker_init_fn=_leave_interrupts_to_parent,
+    )
+
+
+def _leave_interrupts_to_parent(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,187 @@
+"""Opinion labels: DOS recipes, the SOS hypothesis, and Records made from what a label file says.
+
+N images, K bins, c_k bin centres. All arithmetic in float64 on whole databases.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from datasets.max_entropy import dos_max_entropy
+from datasets.scale import RatingScale
+from utils.errors import UserError
+
+SMALLEST_PROBABILITY = 1e-5  # of a Gaussian label; below it the release writes zero
+SMALLEST_SOS = 1e-9
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Rating:
+    """What a label file says of one image; `counts` are votes or fractions, lowest score first."""
+
+    image: str
+    mos: float
+    sos: float | None = None
+    counts: tuple[float, ...] | None = None
+    reference: str | None = None
+    split: str | None = None
+    source: str = ""  # file and line, for errors
+
+
+@dataclass(frozen=True)
+class Record:
+    """One labelled image: path relative to the root, MOS and SOS in units of the scale, DOS summing to 1."""
+
+    image: str
+    mos: float
+    sos: float
+    dos: tuple[float, ...]
+    reference: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class LabelRecipe:
+    """How the labels of a database were made; written into the run."""
+
+    dos: str
+    sos: str
+    sos_a: float | None
+    images: int
+    fallbacks: int  # rows whose MOS and SOS no distribution on the bins has; the nearest feasible pair was taken
+
+
+def dos_from_counts(counts: Array) -> Array:
+    """Votes or fractions (N, K) to distributions (N, K).
+
+    Raises:
+        UserError: A negative count, or a row without votes.
+    """
+    counts = np.asarray(counts, dtype=np.float64)
+    bad = (counts < 0).any(1) | ~(counts.sum(1) > 0)
+    if bad.any():
+        raise UserError(f"counts must be >= 0 with a positive sum, got {counts[bad][0].tolist()}")
+    return counts / counts.sum(1, keepdims=True)
+
+
+def dos_gaussian(mos: Array, sos: Array, scale: RatingScale) -> Array:
+    """Gaussian sampled at the bin centres: p_k ~ N(c_k; MOS, SOS), entries below 1e-5 set to zero, renormalised.
+
+    Args:
+        mos: (N,), in units of the scale.
+        sos: (N,), the same units. Where it is 0, the result is one-hot in the bin that contains the MOS.
+        scale: Rating scale.
+
+    Returns:
+        (N, K), rows summing to 1.
+
+    Differs: from the release's label files in the renormalisation, which they lack.
+    """
+    mos, sos = (np.asarray(x, dtype=np.float64)[:, None] for x in (mos, sos))  # (N, 1)
+    centers = np.array(scale.bin_centers)  # (K,)
+    logits = -((centers - mos) ** 2) / (2 * np.maximum(sos, SMALLEST_SOS) ** 2)  # (N, K)
+    dos = np.exp(logits - logits.max(1, keepdims=True))
+    dos /= dos.sum(1, keepdims=True)
+    dos[dos < SMALLEST_PROBABILITY] = 0
+    certain = sos[:, 0] == 0
+    dos[certain] = np.eye(scale.num_bins)[scale.bin_of(mos[certain, 0])]
+    return dos / dos.sum(1, keepdims=True)
+
+
+def hypothesis_label(mos: Array, a: float, scale: RatingScale) -> Array:
+    """SOS (N,) that the SOS hypothesis gives to labels MOS (N,): sqrt(a (MOS - low)(high - MOS)), 0 outside the scale."""
+    mos = np.asarray(mos, dtype=np.float64)
+    return np.sqrt(np.maximum(a * (mos - scale.low) * (scale.high - mos), 0))
+
+
+def fit_sos_a(mos: Array, sos: Array, scale: RatingScale) -> float:
+    """Parameter a of the SOS hypothesis: least squares of SOS^2 on (MOS - low)(high - MOS), without intercept.
+
+    Source: Hossfeld, Schatz, Egger, QoMEX 2011, doi 10.1109/QoMEX.2011.6065690.
+
+    Raises:
+        UserError: Every MOS lies at an end of the scale.
+    """
+    mos, sos = np.asarray(mos, dtype=np.float64), np.asarray(sos, dtype=np.float64)
+    spread = (mos - scale.low) * (scale.high - mos)  # (N,)
+    if not (spread**2).sum() > 0:
+        raise UserError("sos_a: `fit` needs labels inside the scale, but every MOS lies at one of its ends")
+    return float((spread * sos**2).sum() / (spread**2).sum())
+
+
+def make_records(
+    ratings: Sequence[Rating],
+    scale: RatingScale,
+    dos: str = "auto",
+    sos_source: str = "auto",
+    sos_a: float | str = 0.1477,
+) -> tuple[list[Record], LabelRecipe]:
+    """Labels of a whole database.
+
+    Args:
+        ratings: What the label file says; not empty.
+        scale: Rating scale of the database.
+        dos: `counts`, `gaussian`, `max_entropy`, or `auto`: counts where the file has them for every image.
+        sos_source: `file`, `hypothesis`, or `auto`: the file's where it has one for every image.
+        sos_a: For `hypothesis`: the parameter, or `fit` to fit it on the file's own SOS.
+
+    Raises:
+        UserError: What the recipe needs is not in the file.
+    """
+    mos = np.array([rating.mos for rating in ratings])  # (N,)
+    sos, sos_recipe, a = _choose_sos(ratings, mos, scale, sos_source, sos_a)  # (N,)
+    recipe = ("counts" if _all_have(ratings, "counts") else "gaussian") if dos == "auto" else dos
+    fallbacks = np.zeros(len(ratings), dtype=bool)
+    if recipe == "counts":
+        distributions = dos_from_counts(_counts(ratings, scale))
+    elif recipe == "gaussian":
+        distributions = dos_gaussian(mos, sos, scale)
+    elif recipe == "max_entropy":
+        distributions, fallbacks = dos_max_entropy(mos, sos, scale)
+    else:
+        raise UserError(f"dataset.dos: unknown recipe {dos!r}; allowed: auto, counts, gaussian, max_entropy")
+    records = [
+        Record(rating.image, float(m), float(s), tuple(p.tolist()), rating.reference, rating.split)
+        for rating, m, s, p in zip(ratings, mos, sos, distributions, strict=True)
+    ]
+    return records, LabelRecipe(recipe, sos_recipe, a, len(records), int(fallbacks.sum()))
+
+
+def _all_have(ratings: Sequence[Rating], field: str) -> bool:
+    return all(getattr(rating, field) is not None for rating in ratings)
+
+
+def _choose_sos(
+    ratings: Sequence[Rating], mos: Array, scale: RatingScale, source: str, a: float | str
+) -> tuple[Array, str, float | None]:
+    in_file = _all_have(ratings, "sos")
+    if source not in ("auto", "file", "hypothesis"):
+        raise UserError(f"dataset.sos_source: unknown source {source!r}; allowed: auto, file, hypothesis")
+    if not in_file and (source == "file" or (source == "hypothesis" and a == "fit")):
+        first = next(rating for rating in ratings if rating.sos is None)
+        raise UserError(
+            f"{first.source}: no SOS for {first.image}, but sos_source is {source} with sos_a {a}; use "
+            "`sos_source: hypothesis` with a number for sos_a"
+        )
+    if in_file and source != "hypothesis":
+        return np.array([rating.sos for rating in ratings]), "file", None
+    if a == "fit":
+        if not in_file:
+            raise UserError("dataset.sos_a: `fit` needs an SOS for every image in the label file; give a number")
+        a = fit_sos_a(mos, np.array([rating.sos for rating in ratings]), scale)
+    return hypothesis_label(mos, a, scale), "hypothesis", a
+
+
+def _counts(ratings: Sequence[Rating], scale: RatingScale) -> Array:
+    for rating in ratings:
+        if rating.counts is None:
+            raise UserError(f"{rating.source}: no votes for {rating.image}; use `dos: gaussian` or `dos: max_entropy`")
+        if len(rating.counts) != scale.num_bins:
+            raise UserError(
+                f"{rating.source}: {len(rating.counts)} votes columns for {rating.image}, but the scale has "
+                f"{scale.num_bins} bins; make scale.bin_centers as long as the votes, or use `dos: gaussian`"
+            )
+    return np.array([rating.counts for rating in ratings])

@@ -1,0 +1,105 @@
+"""Maximum-entropy distributions with a given mean and variance on the bins of a rating scale.
+
+N images, K bins. p_k ~ exp(t1 x_k + t2 x_k^2), x_k the bin centres moved to -1..1.
+"""
+
+import numpy as np
+
+from datasets.scale import RatingScale
+
+MAX_STEPS = 200
+MOMENT_TOLERANCE = 1e-12  # of mean and mean square, on -1..1
+EDGE = 1e-9  # this close to the edge of what is feasible, the two-point distribution of the edge is the answer
+
+Array = np.ndarray
+
+
+def dos_max_entropy(mos: Array, sos: Array, scale: RatingScale) -> tuple[Array, Array]:
+    """The flattest distributions whose mean and standard deviation are exactly MOS and SOS.
+
+    A pair that no distribution on the bins has (MOS outside the outer centres, SOS too large, or smaller than the
+    nearest two bins allow) is replaced by a feasible one: first the MOS is moved to the nearest centre, then the SOS
+    to the nearest possible one.
+
+    Args:
+        mos: (N,), in units of the scale.
+        sos: (N,), the same units.
+        scale: Rating scale.
+
+    Returns:
+        Distributions (N, K), and which rows were replaced, (N,) of bool.
+    """
+    centers = np.array(scale.bin_centers)
+    middle, half = (centers[0] + centers[-1]) / 2, (centers[-1] - centers[0]) / 2
+    nodes = (centers - middle) / half  # (K,), -1..1
+    wanted_mean = (np.asarray(mos, dtype=np.float64) - middle) / half  # (N,)
+    wanted_variance = (np.asarray(sos, dtype=np.float64) / half) ** 2
+    mean = wanted_mean.clip(-1, 1)
+    left = np.searchsorted(nodes, mean, side="right").clip(1, len(nodes) - 1) - 1  # (N,) index of the bin at or below
+    least = (mean - nodes[left]) * (nodes[left + 1] - mean)  # variance on the two nearest bins
+    most = (mean + 1) * (1 - mean)  # variance on the two outer bins
+    variance = wanted_variance.clip(least, most)
+    replaced = (np.abs(mean - wanted_mean) > EDGE) | (np.abs(variance - wanted_variance) > EDGE)
+
+    dos = np.empty((len(mean), len(nodes)))
+    flat, peaked = variance >= most - EDGE, variance <= least + EDGE
+    dos[flat] = _two_points(mean[flat], nodes, np.zeros_like(left[flat]), np.full_like(left[flat], len(nodes) - 1))
+    dos[peaked] = _two_points(mean[peaked], nodes, left[peaked], left[peaked] + 1)
+    inside = ~(flat | peaked)
+    dos[inside] = _solve(mean[inside], variance[inside] + mean[inside] ** 2, nodes)
+    return dos, replaced
+
+
+def _two_points(mean: Array, nodes: Array, low: Array, high: Array) -> Array:
+    """All mass on two bins, with the given mean."""
+    dos = np.zeros((len(mean), len(nodes)))
+    share = ((mean - nodes[low]) / (nodes[high] - nodes[low])).clip(0, 1)
+    rows = np.arange(len(mean))
+    dos[rows, high] = share
+    dos[rows, low] = 1 - share
+    return dos
+
+
+def _solve(mean: Array, square: Array, nodes: Array) -> Array:
+    """Newton's method, halved where it overshoots, on the convex dual log Z(t) - t1 E[x] - t2 E[x^2]."""
+    powers = np.stack([nodes, nodes**2])  # (2, K)
+    target = np.stack([mean, square], axis=1)  # (N, 2)
+    t = np.zeros_like(target)  # (N, 2)
+    for _ in range(MAX_STEPS):
+        dos, value = _dual(t, target, powers)
+        gap = target - dos @ powers.T  # (N, 2), the negative gradient
+        active = np.abs(gap).max(axis=1, initial=0) > MOMENT_TOLERANCE
+        if not active.any():
+            break
+        step = _newton_step(dos[active], gap[active], powers)
+        t[active] = _descend(t[active], step, gap[active], value[active], target[active], powers)
+    return _dual(t, target, powers)[0]
+
+
+def _newton_step(dos: Array, gap: Array, powers: Array) -> Array:
+    centred = powers[None] - (dos @ powers.T)[:, :, None]  # (N, 2, K)
+    hessian = np.einsum("nik,njk,nk->nij", centred, centred, dos)  # (N, 2, 2), the covariance of x and x^2
+    ridge = 1e-14 * np.trace(hessian, axis1=1, axis2=2)[:, None, None] * np.eye(2)
+    return np.linalg.solve(hessian + ridge, gap[:, :, None])[:, :, 0]
+
+
+def _descend(t: Array, step: Array, gap: Array, value: Array, target: Array, powers: Array) -> Array:
+    """t + length * step, the length halved per row until the dual falls (Armijo)."""
+    length = np.ones(len(t))
+    slope = (gap * step).sum(axis=1)
+    for _ in range(60):
+        trial = _dual(t + length[:, None] * step, target, powers)[1]
+        short = trial > value - 1e-4 * length * slope + 1e-15 * np.abs(value)
+        if not short.any():
+            break
+        length[short] /= 2
+    return t + length[:, None] * step
+
+
+def _dual(t: Array, target: Array, powers: Array) -> tuple[Array, Array]:
+    """Distributions (N, K) and dual values (N,) at t (N, 2)."""
+    logits = t @ powers  # (N, K)
+    top = logits.max(axis=1, keepdims=True)
+    weights = np.exp(logits - top)
+    total = weights.sum(axis=1, keepdims=True)
+    return weights / total, (np.log(total) + top)[:, 0] - (t * target).sum(axis=1)

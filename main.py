@@ -1,0 +1,304 @@
+"""Trains and evaluates RichIQA: `python main.py [--config FILE] [key.subkey=value ...] [--resume] [--split N]`."""
+
+import argparse
+import json
+import math
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from utils.installation import require_matching_torch
+
+require_matching_torch()
+
+from datasets.iqa import IQADataset, make_loader
+from datasets.labels import LabelRecipe, Record, fit_sos_a
+from datasets.readers import load_records
+from datasets.scale import RatingScale
+from datasets.splits import Split, make_split
+from datasets.transforms import build_test_transform, build_train_transform
+from losses import JointLoss
+from models import build_model
+from models.pretrained import load_pretrained
+from utils.checkpoint import read_checkpoint, save_checkpoint
+from utils.config import changed_keys, dump_config, load_config
+from utils.errors import UserError
+from utils.files import to_json, write_text
+from utils.optim import TrainingState
+from utils.report import (
+    METRICS,
+    epoch_line,
+    metrics_line,
+    predictions_table,
+    split_metrics,
+    summary_of_splits,
+    write_log,
+    write_results,
+)
+from utils.runtime import Interruption, derive_seed, environment, pick_device, run_script, seed_everything
+from utils.settings import Config
+
+LAST, BEST, CONFIG, SPLIT = "last.pt", "best.pt", "config.yaml", "split.json"
+DEMO_CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
+INTERRUPTED = 130
+# keys that may differ when a run is resumed: they change where and how fast it runs, not what comes out
+FREE_KEYS = ("run.root", "dataset.root", "train.device", "train.workers", "train.save_steps", "protocol.splits")
+
+
+@dataclass(frozen=True)
+class Database:
+    """The labelled images of a run."""
+
+    root: Path
+    records: dict[str, Record]  # by image
+    recipe: LabelRecipe
+    scale: RatingScale
+
+    def dataset(self, names: tuple[str, ...], transform) -> IQADataset:
+        return IQADataset(self.root, [self.records[name] for name in names], transform)
+
+    def targets(self, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+        """Labels `mos` (N,), `sos` (N,), `dos` (N, K) of these images, float64."""
+        return {key: np.array([getattr(self.records[name], key) for name in names]) for key in ("mos", "sos", "dos")}
+
+    def quantities(self, dos: np.ndarray) -> dict[str, np.ndarray]:
+        """`mos` (N,), `sos` (N,), `dos` (N, K) of distributions (N, K)."""
+        return {"mos": self.scale.mean(dos), "sos": self.scale.std(dos), "dos": dos}
+
+    def metrics(self, names: list[str], dos: np.ndarray) -> dict[str, float]:
+        """Every metric of the predicted DOS (N, K) of these images."""
+        return split_metrics(self.quantities(dos), self.targets(names))
+
+
+def main() -> int:
+    args = parse_arguments()
+    config = load_config(args.config, args.overrides)
+    numbers = [args.split] if args.split else list(range(1, config.protocol.splits + 1))
+    if numbers[-1] > config.protocol.splits:
+        raise UserError(f"--split: {args.split} is not one of the splits 1 to {config.protocol.splits}")
+    folders = {number: Path(config.run.root) / config.run.name / f"split_{number:02d}" for number in numbers}
+    device = pick_device(config.train.device)
+    database = load_database(config)
+    print(
+        f"{config.run.name}: {len(database.records)} images of {config.dataset.name}, DOS from {database.recipe.dos}, "
+        f"SOS from {database.recipe.sos}; {config.model.backbone} on {device}"
+    )
+    prepare_folders(folders, config, args)
+    finished = []
+    for number, folder in folders.items():
+        if not (folder / METRICS).exists():
+            with Interruption() as interruption:
+                done = run_split(config, database, number, folder, device, interruption)
+            if not done:
+                print(f"interrupted; everything is in {folder}, and --resume goes on from there")
+                return INTERRUPTED
+        finished.append(json.loads((folder / METRICS).read_text(encoding="utf-8")))
+        print(f"split {number} finished: {metrics_line(finished[-1])}; see {folder}")
+    if len(finished) > 1:
+        print(summary_of_splits(finished))
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Train and evaluate RichIQA. Without --config: the demo.")
+    parser.add_argument("--config", default=DEMO_CONFIG, help="YAML file of the experiment")
+    parser.add_argument("--resume", action="store_true", help="go on where the run of this name stopped")
+    parser.add_argument("--overwrite", action="store_true", help="delete the run of this name and start anew")
+    parser.add_argument("--split", type=int, metavar="N", help="run only this split, counted from 1")
+    parser.add_argument("overrides", nargs="*", metavar="key.subkey=value", help="settings that replace the file's")
+    args = parser.parse_intermixed_args()
+    if args.split is not None and args.split < 1:
+        parser.error("--split counts from 1")
+    if args.resume and args.overwrite:
+        parser.error("--resume and --overwrite contradict each other")
+    return args
+
+
+def prepare_folders(folders: dict[int, Path], config: Config, args: argparse.Namespace) -> None:
+    """Refuses to touch an existing run that was not meant, or to go on with one under another config."""
+    started = [folder for folder in folders.values() if (folder / LAST).exists()]
+    for folder in started:
+        if args.overwrite:
+            continue
+        if not args.resume:
+            raise UserError(
+                f"{folder} holds a run already; --resume goes on with it, --overwrite starts it anew, "
+                "run.name=NAME starts another"
+            )
+        changed = changed_keys(load_config(folder / CONFIG), config, ignored=FREE_KEYS)
+        if changed:
+            raise UserError(f"--resume: {folder} was started with other settings: {'; '.join(changed)}")
+    if args.overwrite:
+        for folder in started:
+            shutil.rmtree(folder)
+
+
+def load_database(config: Config) -> Database:
+    options = config.dataset.model_dump(exclude={"name", "root"})
+    scale = RatingScale(**config.scale.model_dump())
+    records, recipe = load_records(config.dataset.name, config.dataset.root, scale=scale, **options)
+    return Database(Path(config.dataset.root), {record.image: record for record in records}, recipe, scale)
+
+
+def run_split(
+    config: Config, database: Database, number: int, folder: Path, device: torch.device, interruption: Interruption
+) -> bool:
+    """Trains and evaluates one split; False where it was interrupted, with everything saved."""
+    split = make_split(list(database.records.values()), config.protocol, number)
+    seed = derive_seed(config.seed, number)
+    seed_everything(seed)
+    model = build_model(config.model, database.scale.num_bins)
+    print(f"split {number}: {load_pretrained(model, config.model)}")
+    model.to(device)
+    loss = build_loss(config, database, split)
+    train_loader, loaders = build_loaders(config, database, split, seed, device)
+    state = TrainingState(model, config, len(train_loader))
+    if (folder / LAST).exists():
+        state.restore(read_checkpoint(folder / LAST))
+        print(f"split {number}: goes on after epoch {state.epoch}, step {state.step}")
+    else:
+        write_text(folder / SPLIT, to_json({**split.as_dict(), "labels": asdict(database.recipe)}, indent=1))
+        write_text(folder / CONFIG, dump_config(config))
+    predicted = {}
+    while state.epoch < config.train.epochs:
+        if not train_epoch(state, train_loader, loss, config, folder, interruption):
+            return False
+        predicted = {part: predict(state.scored_model, loader) for part, loader in loaders.items()}
+        finish_epoch(state, {part: database.metrics(*pair) for part, pair in predicted.items()}, config, folder)
+    names, dos = predicted.get("test") or predict(state.scored_model, loaders["test"])
+    pred, target = database.quantities(dos), database.targets(names)
+    metrics = {
+        **state.history[-1]["test"],
+        "epoch": state.epoch,
+        "selection": config.protocol.selection,
+        "selected_epoch": state.best["epoch"],
+        "selected": state.best["test"],
+        "seconds": sum(record["seconds"] for record in state.history),
+        "environment": environment(),
+    }
+    write_results(folder, predictions_table(names, pred, target), metrics)
+    return True
+
+
+def build_loss(config: Config, database: Database, split: Split) -> JointLoss:
+    """The loss of the config; `sos_a: fit` is fitted on the training part's labels."""
+    settings = config.loss.model_dump()
+    if config.loss.sos_a == "fit":
+        labels = database.targets(split.train)
+        settings["sos_a"] = min(fit_sos_a(labels["mos"], labels["sos"], database.scale), 1.0)
+        print(f"sos_a {settings['sos_a']:.4f}, fitted on the training part")
+    return JointLoss(database.scale, **settings)
+
+
+def build_loaders(
+    config: Config, database: Database, split: Split, seed: int, device: torch.device
+) -> tuple[DataLoader, dict[str, DataLoader]]:
+    """The training loader, and those of the parts that are evaluated."""
+    size = config.train.batch_size
+    if size > len(split.train):
+        raise UserError(f"train.batch_size: {size} is more than the {len(split.train)} training images; make it smaller")
+    options = {"workers": config.train.workers, "pin_memory": device.type == "cuda"}
+    train = database.dataset(split.train, build_train_transform(config.transform))
+    loaders = {
+        part: make_loader(database.dataset(names, build_test_transform(config.transform)), size, **options)
+        for part, names in (("validation", split.validation), ("test", split.test))
+        if names
+    }
+    return make_loader(train, size, seed=seed, train=True, **options), loaders
+
+
+def train_epoch(
+    state: TrainingState,
+    loader: DataLoader,
+    loss: JointLoss,
+    config: Config,
+    folder: Path,
+    interruption: Interruption,
+) -> bool:
+    """Trains to the end of the epoch under way; False where it was interrupted, with everything saved."""
+    device = next(state.model.parameters()).device
+    state.model.train()
+    loader.sampler.set_position(state.epoch, state.step * config.train.batch_size)
+    begun = time.monotonic() - state.seconds
+    title = f"epoch {state.epoch + 1}/{config.train.epochs}"
+    with tqdm(loader, title, len(loader) + state.step, leave=False, initial=state.step, disable=None) as batches:
+        for batch in batches:
+            images, *labels = (batch[key].to(device, non_blocking=True) for key in ("image", "mos", "sos", "dos"))
+            terms = loss(state.model(images), dict(zip(("mos", "sos", "dos"), labels, strict=True)))
+            values = {name: term.item() for name, term in terms.items()}
+            require_finite(values, state, batch["name"])
+            state.update(terms["total"], values)
+            state.seconds = time.monotonic() - begun
+            batches.set_postfix(loss=f"{state.mean_losses()['total']:.3f}")
+            if interruption.requested or (config.train.save_steps and state.step % config.train.save_steps == 0):
+                save_checkpoint(folder / LAST, {**inference_part(config), **state.capture()})
+            if interruption.requested:
+                return False
+    return True
+
+
+@torch.inference_mode()
+def predict(model: torch.nn.Module, loader: DataLoader) -> tuple[list[str], np.ndarray]:
+    """Names and predicted DOS (N, K), float64, of every image of a loader."""
+    device = next(model.parameters()).device
+    model.eval()
+    loader.sampler.set_position(epoch=0)
+    names, dos = [], []
+    for batch in tqdm(loader, "evaluation", leave=False, disable=None):
+        names += batch["name"]
+        dos.append(model(batch["image"].to(device, non_blocking=True)).cpu().double())
+    return names, torch.cat(dos).numpy()
+
+
+def finish_epoch(state: TrainingState, metrics: dict[str, dict], config: Config, folder: Path) -> None:
+    """Files the epoch: log, best.pt where selection prefers it, last.pt, and a line on the terminal."""
+    record = {
+        "epoch": state.epoch + 1,
+        "lr": state.optimizer.param_groups[0]["lr"],
+        "train": state.mean_losses(),
+        **metrics,
+        "seconds": state.seconds,
+    }
+    state.finish_epoch(record)
+    if state.best is None or is_better(record, state.best, config.protocol.selection):
+        state.best = record
+        weights = {"model": state.scored_model.state_dict(), "epoch": record["epoch"], "metrics": metrics}
+        save_checkpoint(folder / BEST, {**inference_part(config), **weights})
+    save_checkpoint(folder / LAST, {**inference_part(config), **state.capture()})
+    write_log(folder, state.history)
+    tqdm.write(epoch_line(record, config.train.epochs))
+
+
+def is_better(record: dict, best: dict, selection: str) -> bool:
+    """Whether selection prefers an epoch: by SRCC on test (`release`), on validation, or simply the later one."""
+    if selection == "last":
+        return True
+    part = "test" if selection == "release" else "validation"
+    ours, theirs = record[part]["srcc"], best[part]["srcc"]
+    return ours > theirs or (math.isnan(theirs) and not math.isnan(ours))
+
+
+def inference_part(config: Config) -> dict:
+    """What inference needs beside the weights."""
+    plain = config.model_dump(mode="json")
+    return {"config": plain, "scale": plain["scale"]}
+
+
+def require_finite(values: dict[str, float], state: TrainingState, names: list[str]) -> None:
+    """Stops a training whose loss is not a number, before the weights are touched."""
+    if not math.isfinite(values["total"]):
+        terms = ", ".join(f"{name} {value}" for name, value in values.items())
+        raise UserError(
+            f"the loss is not finite in epoch {state.epoch + 1}, step {state.step + 1}: {terms}; images: "
+            f"{', '.join(names)}. A smaller optim.lr or optim.clip_norm=1 may help; the last epoch is saved"
+        )
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,51 @@
+"""The network of RichIQA; `build_model` is the one place where its parts are wired."""
+
+from torch import nn
+
+from models.cvt import CVT_SHAPES, CvT
+from models.memory import MemoryPath
+from models.richiqa import RichIQA
+from models.timm_backbone import PREFIX as TIMM_PREFIX
+from models.timm_backbone import build_timm_backbone
+from utils.errors import UserError, did_you_mean
+from utils.settings import ModelSettings
+
+__all__ = ["RichIQA", "build_model"]
+
+
+def build_model(settings: ModelSettings = ModelSettings(), num_bins: int = 5) -> RichIQA:
+    """Builds an untrained network; without arguments, the release's.
+
+    Args:
+        settings: The `model` section of a config. `pretrained` is not looked at: see `models.pretrained`.
+        num_bins: Number of bins K of the rating scale.
+
+    Returns:
+        A module that maps normalised images (B, 3, H, W) to a DOS (B, K).
+
+    Raises:
+        UserError: An unknown backbone, or a stage that it does not have.
+    """
+    backbone = _build_backbone(settings)
+    levels = len(backbone.widths)
+    stages = tuple(range(1, levels + 1)) if settings.stages == "all" else settings.stages
+    if stages[-1] > levels:
+        raise UserError(f"model.stages: {settings.backbone} has stages 1 to {levels}, got {list(stages)}")
+    width = sum(backbone.widths[stage - 1] for stage in stages)
+    memory = None if settings.memory == "none" else MemoryPath(width, num_bins, settings.memory)
+    return RichIQA(backbone, memory, stages, num_bins, settings.memory_weight)
+
+
+def _build_backbone(settings: ModelSettings) -> nn.Module:
+    """CvT as deep as its stages are read, or a timm model."""
+    if settings.backbone.startswith(TIMM_PREFIX):
+        return build_timm_backbone(settings.backbone, settings.drop_path)
+    if settings.backbone not in CVT_SHAPES:
+        hint = did_you_mean(settings.backbone, list(CVT_SHAPES))
+        raise UserError(
+            f"model.backbone: unknown backbone {settings.backbone!r}{hint}; "
+            f"allowed: {', '.join(CVT_SHAPES)}, or {TIMM_PREFIX}<name> for any timm model"
+        )
+    shape = CVT_SHAPES[settings.backbone]
+    deepest = len(shape.widths) if settings.stages == "all" else min(settings.stages[-1], len(shape.widths))
+    return CvT(shape, deepest, settings.drop_path, settings.init)

@@ -1,0 +1,60 @@
+"""RichIQA: an image to the distribution of its opinion scores.
+
+B batch, H W image size, C = sum of the stage widths, K bins.
+
+Source: Min et al., Exploring Rich Subjective Quality Information for Image Quality Assessment in the Wild,
+IEEE TCSVT 2025, arXiv 2409.05540.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.memory import MemoryPath
+
+
+class RichIQA(nn.Module):
+    """Backbone, multi-level features, algorithmic and memory path, prediction.
+
+    Args:
+        backbone: Images (B, 3, H, W) to a list of maps (B, C_i, H_i, W_i); its `widths` are the C_i.
+        memory: Pooled features (B, C) to logits (B, K), or None to leave the memory path out.
+        stages: Which maps feed the head, counted from 1.
+        num_bins: K.
+        memory_weight: w of `(1 - w) logits_alg + w logits_mem`. The release uses 0.001, which makes the memory path
+            nearly inert at inference: it moves a MOS by about 0.001 on a scale of 1 to 5.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        memory: MemoryPath | None,
+        stages: Sequence[int],
+        num_bins: int = 5,
+        memory_weight: float = 0.001,
+    ):
+        super().__init__()
+        width = sum(backbone.widths[stage - 1] for stage in stages)
+        self.stages = tuple(stages)
+        self.memory_weight = memory_weight
+        self.backbone = backbone
+        self.algorithmic = nn.Sequential(nn.Linear(width, width), nn.Linear(width, num_bins))
+        self.memory = memory
+
+    def features(self, images: Tensor) -> Tensor:
+        """Multi-level features f: the spatial means of the chosen maps, side by side, (B, C)."""
+        maps = self.backbone(images)  # list of (B, C_i, H_i, W_i)
+        return torch.cat([maps[stage - 1].mean(dim=(2, 3)) for stage in self.stages], dim=1)  # (B, C)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits over the bins (B, K) of the features (B, C)."""
+        logits = self.algorithmic(F.normalize(features, dim=1))  # (B, K)
+        if self.memory is None:
+            return logits
+        return (1 - self.memory_weight) * logits + self.memory_weight * self.memory(features)  # (B, K)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Predicted DOS (B, K), rows summing to 1, lowest score first, of normalised images (B, 3, H, W)."""
+        return self.logits(self.features(images)).softmax(dim=1)  # (B, K)

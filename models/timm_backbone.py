@@ -1,0 +1,62 @@
+"""Any timm model with `features_only` in place of CvT: its feature levels stand for the stages."""
+
+import timm
+from torch import Tensor, nn
+
+from utils.errors import UserError
+
+PREFIX = "timm:"
+
+
+class TimmBackbone(nn.Module):
+    """Feature levels of a timm model as maps (B, C_i, H_i, W_i), at any image size where the model can."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+        self.widths = tuple(model.feature_info.channels())
+        self.channels_last = str(getattr(model, "output_fmt", "NCHW")).endswith("NHWC")  # not every model states it
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        maps = self.model(images)
+        return [grid.permute(0, 3, 1, 2) for grid in maps] if self.channels_last else maps  # (B, C_i, H_i, W_i)
+
+
+def build_timm_backbone(name: str, drop_path: float, weights: str | None = None) -> TimmBackbone:
+    """Builds `timm:<name>`.
+
+    Args:
+        name: With the prefix, such as `timm:resnet50`.
+        drop_path: Stochastic-depth rate, passed to models that take one.
+        weights: None for random weights, `timm` for the pretrained ones of that name, or the path of a file.
+
+    Raises:
+        UserError: An unknown name, a model without feature levels, or weights that cannot be had.
+    """
+    plain = name.removeprefix(PREFIX)
+    if not timm.is_model(plain):
+        near = ", ".join(timm.list_models(f"*{plain[:6]}*")[:5]) or "none"
+        raise UserError(
+            f"model.backbone: timm knows no model {plain!r}; names like it: {near}. "
+            "`python -c 'import timm; print(timm.list_models())'` prints them all"
+        )
+    options = {"pretrained": weights is not None}
+    if weights not in (None, "timm"):
+        options["pretrained_cfg_overlay"] = {"file": weights}
+    try:
+        return TimmBackbone(_create(plain, drop_path, options))
+    except (OSError, RuntimeError, ValueError) as error:  # what timm and the hub raise for weights and feature levels
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"model.backbone: timm cannot build {plain!r} with weights {weights or 'none'}: {first}") from error
+
+
+def _create(name: str, drop_path: float, options: dict) -> nn.Module:
+    """The model with `drop_path_rate` and any image size where its constructor takes them, without where not."""
+    for extra in ({"dynamic_img_size": True}, {}):
+        for rate in ({"drop_path_rate": drop_path}, {}):
+            try:
+                return timm.create_model(name, features_only=True, **extra, **rate, **options)
+            except TypeError as error:
+                if "unexpected keyword argument" not in str(error):
+                    raise
+    raise UserError(f"model.backbone: timm model {name!r} takes none of the arguments of `features_only`")

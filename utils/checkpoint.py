@@ -1,0 +1,62 @@
+"""Checkpoints: plain dicts of tensors, lists, strings and numbers, so that weights-only loading suffices."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from utils.errors import MissingFileError, UserError
+from utils.files import write_atomically
+
+FORMAT = "richiqa"
+FORMAT_VERSION = 1
+
+
+def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
+    """Writes a checkpoint, whole or not at all."""
+    content = {"format": FORMAT, "version": FORMAT_VERSION, **content}
+    write_atomically(path, lambda file: torch.save(content, file))
+
+
+def read_tensors(path: str | Path) -> dict[str, Any]:
+    """The dict in a .pt, .pth, .bin or .safetensors file, on the CPU.
+
+    Raises:
+        MissingFileError: No such file.
+        UserError: Not such a file, or one that holds more than plain data.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"checkpoint {path} does not exist")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()
+        raise UserError(f"{path} is not a checkpoint of plain tensors: {reason[0] if reason else 'damaged'}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a checkpoint: it holds a {type(content).__name__}, not names and tensors")
+    return content
+
+
+def is_own(content: dict[str, Any]) -> bool:
+    """Whether a dict was written by `save_checkpoint`, rather than by the release or another project."""
+    return content.get("format") == FORMAT
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint written by `save_checkpoint`.
+
+    Raises:
+        UserError: Something else, or written by a later version.
+    """
+    content = read_tensors(path)
+    if not is_own(content):
+        raise UserError(f"{path} was not written by this project's training")
+    if content["version"] > FORMAT_VERSION:
+        raise UserError(f"{path} has format version {content['version']}; this code reads up to {FORMAT_VERSION}")
+    return content

@@ -1,0 +1,145 @@
+"""YAML files to a frozen Config: `extends`, dotted overrides, and messages that name the key."""
+
+import re
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from utils.errors import MissingFileError, UserError, did_you_mean
+from utils.settings import Config
+
+EXTENDS = "extends"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-5 is a number, as users expect, and a key given twice is an error."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = {str(key) for key in keys if keys.count(key) > 1}
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"given twice: {', '.join(sorted(twice))}", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def load_config(path: str | Path | None = None, overrides: list[str] | None = None) -> Config:
+    """Reads an experiment.
+
+    Args:
+        path: YAML file, or None for the defaults.
+        overrides: `key.subkey=value` strings, the value in YAML.
+
+    Raises:
+        MissingFileError: No such file.
+        UserError: Not YAML, an unknown key or a value that is not allowed.
+    """
+    values = _read(Path(path), seen=()) if path else {}
+    for override in overrides or []:
+        values = _merge(values, _parse_override(override))
+    return config_from_dict(values, source=str(path or "command line"))
+
+
+def config_from_dict(values: dict, source: str) -> Config:
+    """Validates the plain dict of a YAML file or a checkpoint; `source` is named in the error."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{source}: " + "; ".join(_explain(detail) for detail in error.errors())) from error
+
+
+def dump_config(config: Config) -> str:
+    """The whole config as YAML text."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def flatten(values: dict, prefix: str = "") -> dict:
+    """Nested dicts to one dict with dotted keys."""
+    flat = {}
+    for key, value in values.items():
+        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return flat
+
+
+def changed_keys(before: Config, after: Config, ignored: tuple[str, ...] = ()) -> list[str]:
+    """`key: VALUE then, VALUE now` for every key that differs."""
+    old, new = (flatten(config.model_dump(mode="json")) for config in (before, after))
+    return [
+        f"{key}: {old[key]} then, {new[key]} now" for key in old if key not in ignored and old[key] != new[key]
+    ]
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> dict:
+    if not path.is_file():
+        near = ", ".join(sorted(str(file) for file in path.parent.glob("*.yaml"))) or "none"
+        raise MissingFileError(f"config {path} does not exist; YAML files in {path.parent}: {near}")
+    if path.resolve() in seen:
+        raise UserError(f"{path}: `{EXTENDS}` leads back to this file")
+    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: a config is a mapping of keys to values, got {type(values).__name__}")
+    parent = values.pop(EXTENDS, None)
+    if parent is None:
+        return values
+    return _merge(_read(path.parent / str(parent), (*seen, path.resolve())), values)
+
+
+def parse_yaml(text: str, source: str):
+    """The value of a YAML text; `source` is named in the error.
+
+    Raises:
+        UserError: With line and column where the text is not YAML.
+    """
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506, a subclass of SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        raise UserError(f"{source}, line {mark.line + 1}, column {mark.column + 1}: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{source}: not a YAML text: {' '.join(str(error).split())}") from error
+
+
+def _parse_override(text: str) -> dict:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"{text!r} is not an override; write key.subkey=value, such as optim.lr=3e-5")
+    nested = parse_yaml(value, text)
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    return nested
+
+
+def _merge(base: dict, changes: dict) -> dict:
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _merge(base[key], value) if both else value
+    return merged
+
+
+def _explain(detail: dict) -> str:
+    path = [str(part) for part in detail["loc"]]
+    key = ".".join(path)
+    if detail["type"] == "extra_forbidden":
+        known = _fields_at(path[:-1])
+        return f"unknown key {key!r}{did_you_mean(path[-1], known)}; known here: {', '.join(known)}"
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "value_error":
+        return f"{key}: {message}"
+    return f"{key}: {message}, got {detail['input']!r}"
+
+
+def _fields_at(path: list[str]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in path:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)

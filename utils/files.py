@@ -1,0 +1,46 @@
+"""Files that are there whole or not at all."""
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Lets `write` fill a temporary file beside `path`, flushes it to the disk and renames it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """A UTF-8 text file, whole or not at all."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Standard JSON: numbers that are not finite become null."""
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=False)
+
+
+def write_json_lines(path: str | Path, values: Iterable[dict]) -> None:
+    """One JSON object a line."""
+    write_text(path, "".join(to_json(value) + "\n" for value in values))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

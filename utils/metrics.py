@@ -1,0 +1,157 @@
+"""Metrics of MOS and DOS, in float64.
+
+N images, K bins.
+"""
+
+import warnings
+
+import numpy as np
+from scipy.optimize import curve_fit
+from scipy.special import expit
+from scipy.stats import kendalltau, rankdata
+
+FIT_STEPS = 10_000  # function evaluations of the logistic fit before it counts as failed
+FIT_START_SLOPE = 0.5
+SMALLEST_SLOPE = 1e-9
+
+Array = np.ndarray
+
+
+def plcc(x: Array, y: Array) -> float:
+    """Pearson's linear correlation of (N,) and (N,), -1..1; NaN where one of them is constant."""
+    x, y = (v - v.mean() for v in (np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)))
+    norm = np.sqrt((x**2).sum()) * np.sqrt((y**2).sum())
+    return float(np.clip((x * y).sum() / norm, -1, 1)) if norm > 0 else float("nan")
+
+
+def srcc(x: Array, y: Array) -> float:
+    """Spearman's rank correlation of (N,) and (N,), ties at their mean rank, -1..1; NaN where one is constant."""
+    return plcc(rankdata(x), rankdata(y))
+
+
+def krcc(x: Array, y: Array) -> float:
+    """Kendall's tau-b of (N,) and (N,), -1..1; NaN where one of them is constant."""
+    return float(kendalltau(x, y).statistic)
+
+
+def rmse(x: Array, y: Array) -> float:
+    """Root mean squared difference of (N,) and (N,), in their units."""
+    return float(np.sqrt(np.mean((np.asarray(x, dtype=np.float64) - y) ** 2)))
+
+
+def logistic(x: Array, b1: float, b2: float, b3: float, b4: float) -> Array:
+    """b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|)): from b2 at the bottom to b1 at the top."""
+    return b2 + (b1 - b2) * expit((x - b3) / max(abs(b4), SMALLEST_SLOPE))
+
+
+def fit_logistic(pred: Array, target: Array) -> Array | None:
+    """Least-squares parameters (4,) of `logistic` from predictions (N,) to labels (N,); None if the fit fails.
+
+    Starts at b1 = max label, b2 = min label, b3 = mean prediction, b4 = 0.5, as the release does. Where that start
+    does not arrive, or arrives at something worse than a straight line, which the logistic contains as a limit, the
+    fit is repeated from a slope and an offset measured in the predictions' own spread.
+    """
+    pred, target = np.asarray(pred, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    if len(pred) < 4 or np.ptp(pred) == 0:
+        return None
+    line = np.polynomial.polynomial.polyfit(pred, target, 1)
+    acceptable = 1.01 * rmse(np.polynomial.polynomial.polyval(pred, line), target) + 1e-9 * np.ptp(target)
+    ends = (target.max(), target.min())
+    for start in ((*ends, pred.mean(), FIT_START_SLOPE), (*ends, np.median(pred), pred.std())):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # scipy's word on the covariance, which is not used
+                fitted, _ = curve_fit(logistic, pred, target, p0=start, maxfev=FIT_STEPS)
+        except RuntimeError:  # scipy's word for: did not converge
+            continue
+        if rmse(logistic(pred, *fitted), target) <= acceptable:
+            return fitted
+    return None
+
+
+def score_metrics(pred_mos: Array, target_mos: Array) -> dict[str, float]:
+    """Agreement of predicted MOS (N,) with labels (N,).
+
+    Returns:
+        `srcc`, `krcc`; `plcc`, `rmse` after the four-parameter logistic from prediction to label; `plcc_raw`,
+        `rmse_raw` without it; `logistic_fit` 1 where the fit succeeded, else 0: then a warning is given and `plcc`,
+        `rmse` are the raw ones. RMSE is in units of the label.
+
+    Raises:
+        ValueError: Arrays of different or no length, or values that are not finite.
+    """
+    pred, target = (np.asarray(x, dtype=np.float64) for x in (pred_mos, target_mos))
+    if pred.ndim != 1 or pred.shape != target.shape or len(pred) == 0:
+        raise ValueError(f"predictions and labels must be two (N,) arrays, got {pred.shape} and {target.shape}")
+    if not (np.isfinite(pred).all() and np.isfinite(target).all()):
+        raise ValueError("predictions and labels must be finite")
+    fitted = fit_logistic(pred, target)
+    if fitted is None:
+        warnings.warn(
+            f"the logistic fit failed on {len(pred)} images; PLCC and RMSE are the raw ones", stacklevel=2
+        )
+    mapped = pred if fitted is None else logistic(pred, *fitted)
+    return {
+        "srcc": srcc(pred, target),
+        "plcc": plcc(mapped, target),
+        "krcc": krcc(pred, target),
+        "rmse": rmse(mapped, target),
+        "plcc_raw": plcc(pred, target),
+        "rmse_raw": rmse(pred, target),
+        "logistic_fit": float(fitted is not None),
+    }
+
+
+def jsd(p: Array, q: Array) -> Array:
+    """Jensen-Shannon divergence (N,) of (N, K) and (N, K), natural logarithm (0..ln 2), with 0 log 0 = 0."""
+    middle = (p + q) / 2
+    return (_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2
+
+
+def emd(p: Array, q: Array) -> Array:
+    """Earth mover's distance (N,) of (N, K) and (N, K), r = 2: root mean squared CDF difference, as in the loss."""
+    return np.sqrt(((p.cumsum(1) - q.cumsum(1)) ** 2).mean(1))
+
+
+def bin_rmse(p: Array, q: Array) -> Array:
+    """Root mean squared difference over the bins (N,) of (N, K) and (N, K)."""
+    return np.sqrt(((p - q) ** 2).mean(1))
+
+
+def intersection(p: Array, q: Array) -> Array:
+    """Histogram intersection (N,) of (N, K) and (N, K): shared mass, 0..1, 1 is best."""
+    return np.minimum(p, q).sum(1)
+
+
+def cosine(p: Array, q: Array) -> Array:
+    """Cosine similarity (N,) of (N, K) and (N, K), 0..1, 1 is best."""
+    return (p * q).sum(1) / np.sqrt((p**2).sum(1) * (q**2).sum(1))
+
+
+DISTRIBUTION_METRICS = {
+    "jsd": jsd,
+    "emd": emd,
+    "rmse": bin_rmse,
+    "intersection": intersection,
+    "cosine": cosine,
+}
+
+
+def distribution_metrics(pred_dos: Array, target_dos: Array) -> dict[str, float]:
+    """Agreement of predicted DOS (N, K) with labels (N, K), per image and then averaged.
+
+    Returns:
+        `jsd`, `emd`, `rmse` (over bins), `intersection`, `cosine`.
+
+    Raises:
+        ValueError: Arrays of different shape or without rows.
+    """
+    pred, target = (np.asarray(x, dtype=np.float64) for x in (pred_dos, target_dos))
+    if pred.ndim != 2 or pred.shape != target.shape or len(pred) == 0:
+        raise ValueError(f"predictions and labels must be two (N, K) arrays, got {pred.shape} and {target.shape}")
+    return {name: float(metric(pred, target).mean()) for name, metric in DISTRIBUTION_METRICS.items()}
+
+
+def _relative_entropy(p: Array, q: Array) -> Array:
+    ratio = np.divide(p, q, out=np.ones_like(p), where=p > 0)
+    return (p * np.log(ratio)).sum(1)

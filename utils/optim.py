@@ -1,0 +1,103 @@
+"""Optimizers, learning-rate schedules and the state of a training that can be saved and resumed exactly."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, OneCycleLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from utils.runtime import random_states, restore_random_states
+from utils.settings import Config
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+SCHEDULES: dict[str, Callable[[Optimizer, float, int], LRScheduler]] = {
+    "constant": lambda optimizer, lr, steps: ConstantLR(optimizer, factor=1.0, total_iters=0),
+    "cosine": lambda optimizer, lr, steps: CosineAnnealingLR(optimizer, T_max=steps),
+    "onecycle": lambda optimizer, lr, steps: OneCycleLR(optimizer, max_lr=lr, total_steps=steps),
+}
+
+
+class TrainingState:
+    """Everything that a training changes: network, optimizer, schedule, position, history.
+
+    Args:
+        model: The network, on its device.
+        config: Its `optim`, `schedule` and `train` are used.
+        steps_per_epoch: Batches in an epoch.
+    """
+
+    def __init__(self, model: nn.Module, config: Config, steps_per_epoch: int):
+        optim = config.optim
+        self.model = model
+        self.clip_norm = optim.clip_norm
+        self.optimizer = OPTIMIZERS[optim.name](model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay)
+        steps = config.train.epochs * steps_per_epoch
+        self.scheduler = SCHEDULES[config.schedule.name](self.optimizer, optim.lr, steps)
+        self.average = None
+        if optim.ema_decay is not None:
+            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay), use_buffers=True)
+        self.epoch = 0  # finished epochs
+        self.step = 0  # finished steps of the epoch under way
+        self.seconds = 0.0  # spent on the epoch under way
+        self.loss_sums: dict[str, float] = {}  # over these steps
+        self.history: list[dict[str, Any]] = []  # one record per finished epoch
+        self.best: dict[str, Any] | None = None  # the record that selection chose
+
+    @property
+    def scored_model(self) -> nn.Module:
+        """The network that is evaluated and saved for inference: the average of the weights where one is kept."""
+        return self.model if self.average is None else self.average.module
+
+    def update(self, loss: Tensor, values: dict[str, float]) -> None:
+        """One optimizer step on a finite loss; `values` are its terms, for the mean over the epoch."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        self.optimizer.step()
+        self.scheduler.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        self.step += 1
+        for name, value in values.items():
+            self.loss_sums[name] = self.loss_sums.get(name, 0.0) + value
+
+    def mean_losses(self) -> dict[str, float]:
+        """Means of the loss and its terms over the steps of the epoch under way."""
+        return {name: value / self.step for name, value in self.loss_sums.items()}
+
+    def finish_epoch(self, record: dict[str, Any]) -> None:
+        """Files the record of the epoch under way and begins the next."""
+        self.history.append(record)
+        self.epoch, self.step, self.seconds, self.loss_sums = self.epoch + 1, 0, 0.0, {}
+
+    def capture(self) -> dict[str, Any]:
+        """All of it, with the random states, as plain data; `model` is the network in training."""
+        return {
+            "model": self.model.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "random": random_states(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": self.seconds,
+            "loss_sums": self.loss_sums,
+            "history": self.history,
+            "best": self.best,
+        }
+
+    def restore(self, captured: dict[str, Any]) -> None:
+        """Goes on exactly where `capture` was called."""
+        self.model.load_state_dict(captured["model"])
+        if self.average is not None:
+            self.average.load_state_dict(captured["average"])
+        self.optimizer.load_state_dict(captured["optimizer"])
+        self.scheduler.load_state_dict(captured["scheduler"])
+        for name in ("epoch", "step", "seconds", "loss_sums", "history", "best"):
+            setattr(self, name, captured[name])
+        restore_random_states(captured["random"])

@@ -1,0 +1,105 @@
+"""The machine and the process: device, random states, interruption, installation."""
+
+import platform
+import random
+import signal
+import sys
+from collections.abc import Callable
+from importlib import metadata
+
+import numpy as np
+import torch
+
+from utils.errors import UserError
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow")
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` (CUDA, else MPS, else CPU), or a device by name such as `cuda:1`.
+
+    Raises:
+        UserError: The device is not there.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count())), *(["mps"] if mps else [])]
+    if name not in there and not (name == "cuda" and cuda):
+        raise UserError(f"device {name!r} is not on this machine; allowed: auto, {', '.join(there)}")
+    return torch.device(name)
+
+
+def derive_seed(*parts: int) -> int:
+    """One seed of 63 bits from several numbers, such as a seed and a split."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python's, NumPy's and torch's generators, on every device."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def random_states() -> dict:
+    """The states of all those generators, as tensors, lists and numbers."""
+    kind, keys, position, has_gauss, cached = np.random.get_state()
+    version, internal, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [kind, keys.tolist(), position, has_gauss, cached],
+        "python": [version, list(internal), gauss],
+    }
+
+
+def restore_random_states(states: dict) -> None:
+    """Undoes what happened to the generators since `random_states`."""
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])
+    kind, keys, *rest = states["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+
+
+def environment() -> dict[str, str]:
+    """Versions that a result may depend on."""
+    versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+    versions["machine"] = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu"
+    return versions
+
+
+class Interruption:
+    """Within it, the first Ctrl-C (or SIGTERM) only sets `requested`; the second stops the process as usual."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self):
+        self.requested = False
+
+    def __enter__(self):
+        self._previous = {number: signal.signal(number, self._request) for number in self.SIGNALS}
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _request(self, number, frame):
+        self.requested = True
+        signal.signal(number, self._previous[number])
+
+
+def run_script(main: Callable[[], int]) -> None:
+    """Runs a script's `main` and exits with its status; a user's mistake is one line on stderr and status 2."""
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,162 @@
+"""The settings: every key of a YAML file, its type, its default (the release's) and what is allowed."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+SosA = Annotated[float, Field(gt=0, le=1)] | Literal["fit"]
+
+
+class Settings(BaseModel):
+    """Frozen; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class RunSettings(Settings):
+    """Where a run is written: `<root>/<name>/split_NN/`."""
+
+    name: Annotated[str, Field(pattern=r"^[\w][\w.+-]*$")] = "koniq10k"
+    root: str = "checkpoint"
+
+
+class ScaleSettings(Settings):
+    """The rating scale, stated once; it travels in the checkpoint."""
+
+    low: float = 1
+    high: float = 5
+    bin_centers: tuple[float, ...] = (1, 2, 3, 4, 5)
+    higher_is_better: bool = True
+
+
+class DatasetSettings(Settings):
+    """The database and how its labels are made."""
+
+    name: str = "koniq10k"
+    root: str = "data/koniq10k"
+    labels: str | None = None  # label file of `csv`, relative to root; None: the only .csv there
+    dos: Literal["auto", "counts", "gaussian", "max_entropy"] = "auto"  # auto: counts where there are any
+    sos_source: Literal["auto", "file", "hypothesis"] = "auto"  # auto: the file's where it has one
+    sos_a: SosA = 0.1477  # of SOS^2 = a (MOS - low)(high - MOS), for databases without an SOS
+
+
+class TransformSettings(Settings):
+    """Squash to a square of `resize` pixels, then crop a square of `crop` pixels."""
+
+    resize: Count = 512
+    crop: Count = 384
+
+    @model_validator(mode="after")
+    def _crop_fits(self):
+        if self.crop > self.resize:
+            raise ValueError(f"crop ({self.crop}) must not be larger than resize ({self.resize})")
+        return self
+
+
+class ModelSettings(Settings):
+    """The network. `stages` counts from 1; `all` is every stage of CvT or feature level of a timm model."""
+
+    backbone: str = "cvt_21"
+    pretrained: str = "none"
+    memory: Literal["full", "short", "long", "none"] = "full"
+    memory_weight: Fraction = 0.001
+    stages: Literal["all"] | tuple[Count, ...] = "all"
+    init: Literal["trunc_norm", "xavier"] = "trunc_norm"
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _stages_are_a_set(self):
+        if self.stages != "all" and (not self.stages or list(self.stages) != sorted(set(self.stages))):
+            raise ValueError(f"stages must be `all` or different numbers in rising order, got {list(self.stages)}")
+        return self
+
+
+class LossSettings(Settings):
+    """Weights and variants of the joint loss."""
+
+    dos: NonNegative = 100
+    mos: NonNegative = 5
+    sos: NonNegative = 0.5
+    sos_target: Literal["hypothesis", "label"] = "hypothesis"
+    sos_a: SosA = 0.09
+
+    @model_validator(mode="after")
+    def _something_to_learn(self):
+        if self.dos == self.mos == self.sos == 0:
+            raise ValueError("at least one of the weights dos, mos, sos must be above 0")
+        return self
+
+
+class OptimSettings(Settings):
+    """`adam` adds weight decay to the gradient (the release), `adamw` decouples it."""
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: Positive = 1e-5
+    weight_decay: NonNegative = 5e-7
+    clip_norm: Positive | None = None
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+
+class ScheduleSettings(Settings):
+    """Learning rate over the steps of a run; `optim.lr` is the constant, the start and the peak, respectively."""
+
+    name: Literal["constant", "cosine", "onecycle"] = "constant"
+
+
+class TrainSettings(Settings):
+    """Length, batches and machine. `save_steps` also saves within an epoch, every so many steps (0: never)."""
+
+    epochs: Count = 50
+    batch_size: Annotated[int, Field(ge=2)] = 32
+    device: str = "auto"
+    workers: Annotated[int, Field(ge=0)] = 4
+    save_steps: Annotated[int, Field(ge=0)] = 0
+
+
+class ProtocolSettings(Settings):
+    """How images are split and which epoch is chosen.
+
+    `validation_fraction` is taken from the training part, so that the test part stays what it is without it. Fractions
+    count images, or references where `unit` says so (`auto`: where the database has them).
+    """
+
+    method: Literal["random", "official"] = "random"
+    unit: Literal["auto", "image", "reference"] = "auto"
+    splits: Annotated[int, Field(ge=1, le=99)] = 10
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    train_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    selection: Literal["release", "validation", "last"] = "release"
+
+    @model_validator(mode="after")
+    def _parts_exist(self):
+        if self.validation_fraction >= self.train_fraction:
+            raise ValueError(
+                f"validation_fraction ({self.validation_fraction}) is taken from the training part and must be below "
+                f"train_fraction ({self.train_fraction})"
+            )
+        if self.selection == "validation" and self.method == "random" and self.validation_fraction == 0:
+            raise ValueError("selection `validation` needs a validation part: set validation_fraction, such as 0.1")
+        if self.method == "official" and self.splits != 1:
+            raise ValueError(f"method `official` has one split: set splits to 1 (got {self.splits})")
+        return self
+
+
+class Config(Settings):
+    """A whole experiment. Without any key it is the release on KonIQ-10k, untrained backbone aside."""
+
+    run: RunSettings = RunSettings()
+    seed: Annotated[int, Field(ge=0)] = 0
+    dataset: DatasetSettings = DatasetSettings()
+    scale: ScaleSettings = ScaleSettings()
+    transform: TransformSettings = TransformSettings()
+    model: ModelSettings = ModelSettings()
+    loss: LossSettings = LossSettings()
+    optim: OptimSettings = OptimSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    train: TrainSettings = TrainSettings()
+    protocol: ProtocolSettings = ProtocolSettings()
