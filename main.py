@@ -5,7 +5,7 @@ import json
 import math
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,9 @@ from utils.installation import require_matching_torch
 
 require_matching_torch()
 
-from datasets.iqa import IQADataset, make_loader
-from datasets.labels import LabelRecipe, Record, fit_sos_a
-from datasets.readers import load_records
-from datasets.scale import RatingScale
+from datasets.database import Database, load_database
+from datasets.iqa import make_loader
+from datasets.labels import fit_sos_a
 from datasets.splits import Split, make_split
 from datasets.transforms import build_test_transform, build_train_transform
 from losses import JointLoss
@@ -36,7 +35,6 @@ from utils.report import (
     epoch_line,
     metrics_line,
     predictions_table,
-    split_metrics,
     summary_of_splits,
     write_log,
     write_results,
@@ -49,31 +47,6 @@ DEMO_CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
 INTERRUPTED = 130
 # keys that may differ when a run is resumed: they change where and how fast it runs, not what comes out
 FREE_KEYS = ("run.root", "dataset.root", "train.device", "train.workers", "train.save_steps", "protocol.splits")
-
-
-@dataclass(frozen=True)
-class Database:
-    """The labelled images of a run."""
-
-    root: Path
-    records: dict[str, Record]  # by image
-    recipe: LabelRecipe
-    scale: RatingScale
-
-    def dataset(self, names: tuple[str, ...], transform) -> IQADataset:
-        return IQADataset(self.root, [self.records[name] for name in names], transform)
-
-    def targets(self, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-        """Labels `mos` (N,), `sos` (N,), `dos` (N, K) of these images, float64."""
-        return {key: np.array([getattr(self.records[name], key) for name in names]) for key in ("mos", "sos", "dos")}
-
-    def quantities(self, dos: np.ndarray) -> dict[str, np.ndarray]:
-        """`mos` (N,), `sos` (N,), `dos` (N, K) of distributions (N, K)."""
-        return {"mos": self.scale.mean(dos), "sos": self.scale.std(dos), "dos": dos}
-
-    def metrics(self, names: list[str], dos: np.ndarray) -> dict[str, float]:
-        """Every metric of the predicted DOS (N, K) of these images."""
-        return split_metrics(self.quantities(dos), self.targets(names))
 
 
 def main() -> int:
@@ -102,6 +75,7 @@ def main() -> int:
         print(f"split {number} finished: {metrics_line(finished[-1])}; see {folder}")
     if len(finished) > 1:
         print(summary_of_splits(finished))
+    print(f"score an image with it: python inference.py IMAGE --checkpoint {folder / BEST}")
     return 0
 
 
@@ -137,13 +111,6 @@ def prepare_folders(folders: dict[int, Path], config: Config, args: argparse.Nam
     if args.overwrite:
         for folder in started:
             shutil.rmtree(folder)
-
-
-def load_database(config: Config) -> Database:
-    options = config.dataset.model_dump(exclude={"name", "root"})
-    scale = RatingScale(**config.scale.model_dump())
-    records, recipe = load_records(config.dataset.name, config.dataset.root, scale=scale, **options)
-    return Database(Path(config.dataset.root), {record.image: record for record in records}, recipe, scale)
 
 
 def run_split(
@@ -202,7 +169,9 @@ def build_loaders(
     """The training loader, and those of the parts that are evaluated."""
     size = config.train.batch_size
     if size > len(split.train):
-        raise UserError(f"train.batch_size: {size} is more than the {len(split.train)} training images; make it smaller")
+        raise UserError(
+            f"train.batch_size: {size} is more than the {len(split.train)} training images; make it smaller"
+        )
     options = {"workers": config.train.workers, "pin_memory": device.type == "cuda"}
     train = database.dataset(split.train, build_train_transform(config.transform))
     loaders = {

@@ -16,19 +16,19 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFilter
 
 IMAGE_FOLDER = "images"
-SIZE = (160, 120)  # width, height
+SIZE = (112, 84)  # width, height
 SUPERSAMPLING = 2  # scenes are drawn larger and reduced, for smooth edges
 SCENES = 60
 LEVELS = 5
 
-LEAVES = 900
-LEAF_RADII = (2.5, 60.0)  # pixels of the finished image; their density falls with the cube of the radius
+LEAVES = 350
+LEAF_RADII = (4.0, 48.0)  # pixels of the finished image; their density falls with the cube of the radius
 TINT = 0.04  # standard deviation of the colour channels about grey, of 1
 
-BLUR_SIGMA = (0.8, 1.5, 2.5, 4.0, 6.5)  # pixels
-NOISE_STD = (0.04, 0.08, 0.14, 0.22, 0.34)  # of 1
-BLOCK_SIZE = (2, 3, 5, 8, 12)  # pixels
-IMPULSE_SHARE = (0.01, 0.03, 0.08, 0.16, 0.30)  # of the pixels
+BLUR_SIGMA = (1.0, 1.8, 3.0, 4.5, 7.0)  # pixels
+NOISE_STD = (0.06, 0.12, 0.20, 0.30, 0.45)  # of 1
+BLOCK_SIZE = (3, 5, 7, 10, 14)  # pixels
+IMPULSE_SHARE = (0.02, 0.05, 0.12, 0.22, 0.40)  # of the pixels
 
 VOTERS = 40
 CLEAN_QUALITY = 4.6  # on 1..5

@@ -88,5 +88,5 @@ def make_loader(
     )
 
 
-def _leave_interrupts_to_parent(worker: int) -> None:
+def _leave_interrupts_to_parent(_worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -92,7 +92,7 @@ def dos_gaussian(mos: Array, sos: Array, scale: RatingScale) -> Array:
 
 
 def hypothesis_label(mos: Array, a: float, scale: RatingScale) -> Array:
-    """SOS (N,) that the SOS hypothesis gives to labels MOS (N,): sqrt(a (MOS - low)(high - MOS)), 0 outside the scale."""
+    """SOS (N,) that the SOS hypothesis gives labels MOS (N,): sqrt(a (MOS - low)(high - MOS)), 0 outside the scale."""
     mos = np.asarray(mos, dtype=np.float64)
     return np.sqrt(np.maximum(a * (mos - scale.low) * (scale.high - mos), 0))
 

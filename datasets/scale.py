@@ -60,7 +60,7 @@ class RatingScale:
         return safe_sqrt(variance) if isinstance(dos, Tensor) else np.sqrt(np.maximum(variance, 0))
 
     def bin_of(self, scores: Array) -> Array:
-        """Index of the bin that contains each score: bins meet half-way between centres, the lower one owns the edge."""
+        """Index of the bin that contains each score; bins meet half-way between centres, the lower owns the edge."""
         edges = (np.array(self.bin_centers[1:]) + self.bin_centers[:-1]) / 2
         return np.searchsorted(edges, scores, side="left")
 

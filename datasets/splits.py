@@ -41,10 +41,7 @@ def make_split(records: Sequence[Record], protocol: ProtocolSettings, number: in
     Raises:
         UserError: A part would be empty, or the database states no official parts.
     """
-    if protocol.method == "official":
-        split = _official(records)
-    else:
-        split = _random(records, protocol, number)
+    split = _official(records) if protocol.method == "official" else _random(records, protocol, number)
     for part in ("train", "test", *(("validation",) if protocol.selection == "validation" else ())):
         if not getattr(split, part):
             raise UserError(
@@ -77,6 +74,4 @@ def _random(records: Sequence[Record], protocol: ProtocolSettings, number: int) 
     fit_end = train_end - round(protocol.validation_fraction * len(keys))
     bounds = {"train": shuffled[:fit_end], "validation": shuffled[fit_end:train_end], "test": shuffled[train_end:]}
     part_of = {key: part for part, keys_of_part in bounds.items() for key in keys_of_part}
-    return Split(
-        *(tuple(sorted(r.image for r in records if part_of[getattr(r, unit)] == part)) for part in PARTS)
-    )
+    return Split(*(tuple(sorted(r.image for r in records if part_of[getattr(r, unit)] == part)) for part in PARTS))

@@ -41,7 +41,11 @@ _STAGE_NAMES = (
 _PORT_CONV = "attention.attention.convolution_projection_"
 _BLOCK_NAMES = (
     *(
-        (f"attention.conv_{x}.{ours}.", f"attn.conv_proj_{x}.{cvt}.", f"{_PORT_CONV}{port}.convolution_projection.{name}.")
+        (
+            f"attention.conv_{x}.{ours}.",
+            f"attn.conv_proj_{x}.{cvt}.",
+            f"{_PORT_CONV}{port}.convolution_projection.{name}.",
+        )
         for x, port in (("q", "query"), ("k", "key"), ("v", "value"))
         for ours, cvt, name in (("conv", "conv", "convolution"), ("norm", "bn", "normalization"))
     ),

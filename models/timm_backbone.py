@@ -47,7 +47,9 @@ def build_timm_backbone(name: str, drop_path: float, weights: str | None = None)
         return TimmBackbone(_create(plain, drop_path, options))
     except (OSError, RuntimeError, ValueError) as error:  # what timm and the hub raise for weights and feature levels
         first = str(error).strip().splitlines()[0]
-        raise UserError(f"model.backbone: timm cannot build {plain!r} with weights {weights or 'none'}: {first}") from error
+        raise UserError(
+            f"model.backbone: timm cannot build {plain!r} with weights {weights or 'none'}: {first}"
+        ) from error
 
 
 def _create(name: str, drop_path: float, options: dict) -> nn.Module:

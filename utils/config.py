@@ -71,9 +71,7 @@ def flatten(values: dict, prefix: str = "") -> dict:
 def changed_keys(before: Config, after: Config, ignored: tuple[str, ...] = ()) -> list[str]:
     """`key: VALUE then, VALUE now` for every key that differs."""
     old, new = (flatten(config.model_dump(mode="json")) for config in (before, after))
-    return [
-        f"{key}: {old[key]} then, {new[key]} now" for key in old if key not in ignored and old[key] != new[key]
-    ]
+    return [f"{key}: {old[key]} then, {new[key]} now" for key in old if key not in ignored and old[key] != new[key]]
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict:
@@ -100,7 +98,7 @@ def parse_yaml(text: str, source: str):
         UserError: With line and column where the text is not YAML.
     """
     try:
-        return yaml.load(text, _Loader)  # noqa: S506, a subclass of SafeLoader
+        return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         raise UserError(f"{source}, line {mark.line + 1}, column {mark.column + 1}: {error.problem}") from error

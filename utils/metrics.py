@@ -87,9 +87,7 @@ def score_metrics(pred_mos: Array, target_mos: Array) -> dict[str, float]:
         raise ValueError("predictions and labels must be finite")
     fitted = fit_logistic(pred, target)
     if fitted is None:
-        warnings.warn(
-            f"the logistic fit failed on {len(pred)} images; PLCC and RMSE are the raw ones", stacklevel=2
-        )
+        warnings.warn(f"the logistic fit failed on {len(pred)} images; PLCC and RMSE are the raw ones", stacklevel=2)
     mapped = pred if fitted is None else logistic(pred, *fitted)
     return {
         "srcc": srcc(pred, target),

@@ -88,7 +88,7 @@ class Interruption:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _request(self, number, frame):
+    def _request(self, number, _frame):
         self.requested = True
         signal.signal(number, self._previous[number])
 

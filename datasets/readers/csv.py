@@ -33,9 +33,7 @@ def read(root: Path, labels: str | None = None) -> list[Rating]:
     counts = values[votes].to_numpy()
     if has["split"] and not table["split"].isin(PARTS).all():
         line = table.index[~table["split"].isin(PARTS)][0]
-        raise UserError(
-            f"{path}, line {line}: split is {table.loc[line, 'split']!r}; allowed: {', '.join(PARTS)}"
-        )
+        raise UserError(f"{path}, line {line}: split is {table.loc[line, 'split']!r}; allowed: {', '.join(PARTS)}")
     return [
         Rating(
             image=table.loc[line, "image"],

@@ -48,9 +48,7 @@ def read(root: Path, image_folders: tuple[str, ...] = IMAGE_FOLDERS) -> list[Rat
             split=parts.get(name),
             source=f"{path}, line {line}",
         )
-        for line, name, mean, sd, votes in zip(
-            table.index, table["image_name"], mos, values["SD"], counts, strict=True
-        )
+        for line, name, mean, sd, votes in zip(table.index, table["image_name"], mos, values["SD"], counts, strict=True)
     ]
 
 
@@ -74,4 +72,6 @@ def _official_parts(root: Path, table: pd.DataFrame) -> dict[str, str]:
             return {}
         table = read_table(path)
         require_columns(table, ["image_name", "set"], path)
-    return {name: part.replace("training", "train") for name, part in zip(table["image_name"], table["set"], strict=True)}
+    return {
+        name: part.replace("training", "train") for name, part in zip(table["image_name"], table["set"], strict=True)
+    }

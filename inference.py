@@ -1,0 +1,224 @@
+"""Scores images: `python inference.py IMAGE... [--checkpoint FILE] [--format text|json] [--device NAME]`."""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from utils.installation import require_matching_torch
+
+require_matching_torch()
+
+from datasets.scale import RatingScale
+from datasets.transforms import build_test_transform, load_image
+from models import build_model
+from models.pretrained import inference_weights, load_exactly, read_weights
+from models.richiqa import RichIQA
+from utils.checkpoint import is_own, read_checkpoint, read_tensors
+from utils.config import config_from_dict, load_config
+from utils.errors import MissingFileError, UserError
+from utils.runtime import pick_device, run_script
+from utils.settings import Config, ScaleSettings
+
+RUNS = Path("checkpoint")
+BEST = "best.pt"
+BAR_WIDTH = 30
+EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What people would say of one image: `mos` and `sos` in units of `scale`, `dos` over its bins, lowest first."""
+
+    mos: float
+    sos: float
+    dos: tuple[float, ...]
+    scale: RatingScale
+
+
+class Predictor:
+    """A trained network with its transform and its rating scale; made by `load_predictor`."""
+
+    def __init__(self, model: RichIQA, config: Config, device: torch.device, checkpoint: Path):
+        self.model = model.eval().to(device)
+        self.scale = RatingScale(**config.scale.model_dump())
+        self.transform = build_test_transform(config.transform)
+        self.device = device
+        self.checkpoint = checkpoint
+
+    @torch.inference_mode()
+    def __call__(self, image: str | Path | Image.Image) -> Prediction:
+        """Scores one image, as the evaluation of main.py does.
+
+        Args:
+            image: A path, or a PIL image of any mode.
+
+        Raises:
+            MissingFileError: No such file.
+            UserError: Not an image that can be decoded.
+        """
+        picture = image.convert("RGB") if isinstance(image, Image.Image) else load_image(image)
+        pixels = self.transform(picture)[None].to(self.device)  # (1, 3, H, W)
+        dos = self.model(pixels).cpu().double().numpy()  # (1, K)
+        mos, sos = self.scale.mean(dos)[0], self.scale.std(dos)[0]
+        return Prediction(float(mos), float(sos), tuple(dos[0].tolist()), self.scale)
+
+
+def load_predictor(
+    checkpoint: str | Path | None = None, device: str = "auto", scale: RatingScale | None = None
+) -> Predictor:
+    """Builds a predictor from a checkpoint alone.
+
+    Args:
+        checkpoint: `best.pt` or `last.pt` of a run, or a checkpoint of the RichIQA release; None for the newest best.pt
+            under checkpoint/.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        scale: Rating scale of a checkpoint of the release, which does not carry one.
+
+    Raises:
+        MissingFileError: No checkpoint.
+        UserError: A checkpoint that does not fit, a device that is not there, or a scale too many or too few.
+    """
+    path = Path(checkpoint) if checkpoint is not None else newest_checkpoint()
+    target = pick_device(device)
+    if is_own(read_tensors(path)):
+        return Predictor(*_own_network(path, scale), target, path)
+    return Predictor(*_release_network(path, scale), target, path)
+
+
+def newest_checkpoint() -> Path:
+    """The best.pt that was written last under checkpoint/.
+
+    Raises:
+        MissingFileError: There is none.
+    """
+    found = sorted(RUNS.glob(f"*/split_*/{BEST}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise MissingFileError(
+            f"no trained network under {RUNS.resolve()}; `python main.py` trains the demo, "
+            "--checkpoint FILE names another"
+        )
+    return found[-1]
+
+
+def parse_scale(text: str) -> RatingScale:
+    """`LOW,HIGH` (five equal bins) or `LOW,HIGH:C1,C2,...` (bin centres) as a rating scale; `acr` is 1,5:1,2,3,4,5.
+
+    Raises:
+        UserError: Another form.
+    """
+    if text == "acr":
+        return RatingScale(**ScaleSettings().model_dump())
+    ends, _, centers = text.partition(":")
+    try:
+        low, high = (float(end) for end in ends.split(","))
+        step = (high - low) / 5
+        named = [float(center) for center in centers.split(",")] if centers else []
+    except ValueError as error:
+        raise UserError(
+            f"--scale: {text!r} is no rating scale; write acr, LOW,HIGH for five equal bins, such as 0,100, or "
+            "LOW,HIGH:C1,C2,... with the score of each bin, such as 1,5:1,2,3,4,5"
+        ) from error
+    return RatingScale(low, high, tuple(named or (low + (k + 0.5) * step for k in range(5))))
+
+
+def as_text(path: str, prediction: Prediction) -> str:
+    """One block for the terminal: MOS with its scale, SOS, and a bar for each bin."""
+    lines = [
+        path,
+        f"  MOS {prediction.mos:8.3f}  (scale {prediction.scale.describe()})",
+        f"  SOS {prediction.sos:8.3f}",
+    ]
+    for center, share in zip(prediction.scale.bin_centers, prediction.dos, strict=True):
+        lines.append(f"  DOS {center:8g}  {_bar(share)} {100 * share:5.1f} %")
+    return "\n".join(lines)
+
+
+def as_record(path: str, prediction: Prediction) -> dict:
+    """The same as plain data."""
+    scale = prediction.scale
+    return {
+        "path": path,
+        "mos": prediction.mos,
+        "sos": prediction.sos,
+        "dos": list(prediction.dos),
+        "scale": {
+            "low": scale.low,
+            "high": scale.high,
+            "bin_centers": list(scale.bin_centers),
+            "higher_is_better": scale.higher_is_better,
+        },
+    }
+
+
+def main() -> int:
+    args = parse_arguments()
+    missing = [path for path in args.images if not Path(path).is_file()]
+    if missing:
+        raise MissingFileError(f"{len(missing)} of {len(args.images)} images do not exist: {', '.join(missing)}")
+    predictor = load_predictor(args.checkpoint, args.device, _scale_of(args))
+    scored = [(path, predictor(path)) for path in args.images]
+    if args.format == "json":
+        records = [as_record(path, prediction) for path, prediction in scored]
+        print(json.dumps({"checkpoint": str(predictor.checkpoint), "images": records}, indent=2, ensure_ascii=False))
+    else:
+        print(f"checkpoint {predictor.checkpoint}")
+        print("\n\n".join(as_text(path, prediction) for path, prediction in scored))
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Predict MOS, SOS and DOS of images.")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
+    parser.add_argument("--checkpoint", metavar="FILE", help="default: the newest best.pt under checkpoint/")
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
+    of_release = parser.add_mutually_exclusive_group()
+    of_release.add_argument("--scale", help="rating scale of a release checkpoint: acr, 0,100 or 1,5:1,2,3,4,5")
+    of_release.add_argument("--config", metavar="FILE", help="YAML whose scale a release checkpoint was trained on")
+    return parser.parse_args()
+
+
+def _own_network(path: Path, scale: RatingScale | None) -> tuple[RichIQA, Config]:
+    content = read_checkpoint(path)
+    if scale is not None:
+        raise UserError(f"{path} carries its own rating scale; leave the scale away")
+    config = config_from_dict(content["config"], source=str(path))
+    model = build_model(config.model, len(config.scale.bin_centers))
+    load_exactly(model, inference_weights(content), str(path))
+    return model, config
+
+
+def _release_network(path: Path, scale: RatingScale | None) -> tuple[RichIQA, Config]:
+    part, weights = read_weights(path)
+    if part != "network":
+        raise UserError(f"{path} holds a backbone, not a trained RichIQA; train with model.pretrained={path}")
+    if scale is None:
+        raise UserError(
+            f"{path} is a checkpoint of the release, which does not carry its rating scale; say it: "
+            "scale=RatingScale(...) in Python, --scale acr or --config configs/koniq10k.yaml on the command line"
+        )
+    settings = ScaleSettings(**{name: getattr(scale, name) for name in ScaleSettings.model_fields})
+    config = Config(scale=settings)
+    model = build_model(config.model, scale.num_bins)
+    load_exactly(model, weights, str(path))
+    return model, config
+
+
+def _scale_of(args: argparse.Namespace) -> RatingScale | None:
+    if args.config is not None:
+        return RatingScale(**load_config(args.config).scale.model_dump())
+    return parse_scale(args.scale) if args.scale is not None else None
+
+
+def _bar(share: float) -> str:
+    eighths = round(share * BAR_WIDTH * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (EIGHTHS[rest] if rest else "")).ljust(BAR_WIDTH)
+
+
+if __name__ == "__main__":
+    run_script(main)
