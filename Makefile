@@ -3,8 +3,8 @@
 #   make test   lints, formats (check only) and tests
 PYTHON ?= python3
 RUN := .venv/bin/python
-CLEAN := data/demo/images/scene_00_clean.png
-NOISY := data/demo/images/scene_00_noise_5.png
+CLEAN := data/demo/images/scene_06_clean.png
+NOISY := data/demo/images/scene_06_noise_5.png
 
 .PHONY: demo test clean
 demo: .venv/.run

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,8 +155,8 @@ def as_record(path: str, prediction: Prediction) -> dict:
     }
 
 
-def main() -> int:
-    args = parse_arguments()
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parse_arguments(arguments)
     missing = [path for path in args.images if not Path(path).is_file()]
     if missing:
         raise MissingFileError(f"{len(missing)} of {len(args.images)} images do not exist: {', '.join(missing)}")
@@ -170,7 +171,7 @@ def main() -> int:
     return 0
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Predict MOS, SOS and DOS of images.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     parser.add_argument("--checkpoint", metavar="FILE", help="default: the newest best.pt under checkpoint/")
@@ -179,7 +180,7 @@ def parse_arguments() -> argparse.Namespace:
     of_release = parser.add_mutually_exclusive_group()
     of_release.add_argument("--scale", help="rating scale of a release checkpoint: acr, 0,100 or 1,5:1,2,3,4,5")
     of_release.add_argument("--config", metavar="FILE", help="YAML whose scale a release checkpoint was trained on")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def _own_network(path: Path, scale: RatingScale | None) -> tuple[RichIQA, Config]:

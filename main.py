@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -49,8 +50,8 @@ INTERRUPTED = 130
 FREE_KEYS = ("run.root", "dataset.root", "train.device", "train.workers", "train.save_steps", "protocol.splits")
 
 
-def main() -> int:
-    args = parse_arguments()
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parse_arguments(arguments)
     config = load_config(args.config, args.overrides)
     numbers = [args.split] if args.split else list(range(1, config.protocol.splits + 1))
     if numbers[-1] > config.protocol.splits:
@@ -79,14 +80,14 @@ def main() -> int:
     return 0
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train and evaluate RichIQA. Without --config: the demo.")
     parser.add_argument("--config", default=DEMO_CONFIG, help="YAML file of the experiment")
     parser.add_argument("--resume", action="store_true", help="go on where the run of this name stopped")
     parser.add_argument("--overwrite", action="store_true", help="delete the run of this name and start anew")
     parser.add_argument("--split", type=int, metavar="N", help="run only this split, counted from 1")
     parser.add_argument("overrides", nargs="*", metavar="key.subkey=value", help="settings that replace the file's")
-    args = parser.parse_intermixed_args()
+    args = parser.parse_intermixed_args(arguments)
     if args.split is not None and args.split < 1:
         parser.error("--split counts from 1")
     if args.resume and args.overwrite:

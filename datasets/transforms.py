@@ -15,7 +15,7 @@ from torchvision.transforms import (
     ToTensor,
 )
 
-from utils.errors import MissingFileError, UserError
+from utils.errors import MissingFileError, UserError, one_line
 from utils.settings import TransformSettings
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -47,7 +47,7 @@ def load_image(path: str | Path) -> Image.Image:
     except UnidentifiedImageError as error:
         raise UserError(f"{path} is not an image that Pillow can read") from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises for broken files
-        raise UserError(f"{path} cannot be decoded: {error}") from error
+        raise UserError(f"{path} cannot be decoded: {one_line(error)}") from error
 
 
 def seeded(transform: Compose, image: Image.Image, seed: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ from models.richiqa import RichIQA
 from models.timm_backbone import PREFIX as TIMM_PREFIX
 from models.timm_backbone import build_timm_backbone
 from utils.checkpoint import is_own, read_tensors
-from utils.errors import UserError
+from utils.errors import UserError, one_line
 from utils.settings import ModelSettings
 
 WEIGHTS_FOLDER = Path(__file__).resolve().parents[1] / "checkpoint"
@@ -124,7 +124,7 @@ def find_imagenet22k(backbone: str) -> Path:
         except EntryNotFoundError:
             continue
         except (HfHubHTTPError, OSError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = one_line(error)
     raise UserError(
         f"model.pretrained: imagenet22k weights of {backbone} cannot be had ({reason}). Either put {filename} (from "
         f"CvT's model zoo) into {WEIGHTS_FOLDER}, or, on a machine with network access, run `hf download {repository}` "

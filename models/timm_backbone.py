@@ -3,7 +3,7 @@
 import timm
 from torch import Tensor, nn
 
-from utils.errors import UserError
+from utils.errors import UserError, one_line
 
 PREFIX = "timm:"
 
@@ -44,11 +44,12 @@ def build_timm_backbone(name: str, drop_path: float, weights: str | None = None)
     if weights not in (None, "timm"):
         options["pretrained_cfg_overlay"] = {"file": weights}
     try:
+        if weights is not None:  # timm compares names only for whole models, not with features_only
+            timm.create_model(plain, **options)
         return TimmBackbone(_create(plain, drop_path, options))
     except (OSError, RuntimeError, ValueError) as error:  # what timm and the hub raise for weights and feature levels
-        first = str(error).strip().splitlines()[0]
         raise UserError(
-            f"model.backbone: timm cannot build {plain!r} with weights {weights or 'none'}: {first}"
+            f"model.backbone: timm cannot build {plain!r} with weights {weights or 'none'}: {one_line(error)}"
         ) from error
 
 

@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from utils.errors import MissingFileError, UserError
+from utils.errors import MissingFileError, UserError, one_line
 from utils.files import write_atomically
 
 FORMAT = "richiqa"
@@ -36,8 +36,7 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()
-        raise UserError(f"{path} is not a checkpoint of plain tensors: {reason[0] if reason else 'damaged'}") from error
+        raise UserError(f"{path} is not a checkpoint of plain tensors: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a checkpoint: it holds a {type(content).__name__}, not names and tensors")
     return content

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from utils.errors import MissingFileError, UserError, did_you_mean
+from utils.errors import MissingFileError, UserError, did_you_mean, one_line
 from utils.settings import Config
 
 EXTENDS = "extends"
@@ -103,7 +103,7 @@ def parse_yaml(text: str, source: str):
         mark = error.problem_mark
         raise UserError(f"{source}, line {mark.line + 1}, column {mark.column + 1}: {error.problem}") from error
     except yaml.YAMLError as error:
-        raise UserError(f"{source}: not a YAML text: {' '.join(str(error).split())}") from error
+        raise UserError(f"{source}: not a YAML text: {one_line(error)}") from error
 
 
 def _parse_override(text: str) -> dict:

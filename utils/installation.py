@@ -2,6 +2,8 @@
 
 import sys
 
+from utils.errors import one_line
+
 
 def require_matching_torch() -> None:
     """Leaves the process with status 2 and one line where torch and torchvision are missing or do not match."""
@@ -12,8 +14,7 @@ def require_matching_torch() -> None:
     try:
         import torchvision  # noqa: F401, the import is the test
     except (ImportError, RuntimeError, OSError) as error:  # a CPU-only torch beside the ordinary torchvision: all three
-        reason = str(error).strip().splitlines()[0]
-        _leave(f"torchvision does not match torch {torch.__version__} ({reason})")
+        _leave(f"torchvision does not match torch {torch.__version__} ({one_line(error)})")
 
 
 def _leave(problem: str) -> None:

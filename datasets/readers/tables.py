@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from utils.errors import MissingFileError, UserError, did_you_mean
+from utils.errors import MissingFileError, UserError, did_you_mean, one_line
 
 
 def read_table(path: Path, names: list[str] | None = None, separator: str = ",") -> pd.DataFrame:
@@ -31,7 +31,7 @@ def read_table(path: Path, names: list[str] | None = None, separator: str = ",")
             encoding="utf-8-sig",
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a table: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path}: cannot be read as a table: {one_line(error)}") from error
     table.columns = [str(name).strip() for name in table.columns]
     table.index += 1 if names else 2
     table = table.fillna("").apply(lambda column: column.str.strip())
