@@ -172,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Predict MOS, SOS and DOS of images.")
+    parser = argparse.ArgumentParser(description="Predict MOS, SOS and DOS of images.", allow_abbrev=False)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     parser.add_argument("--checkpoint", metavar="FILE", help="default: the newest best.pt under checkpoint/")
     parser.add_argument("--format", choices=("text", "json"), default="text")

@@ -81,7 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Train and evaluate RichIQA. Without --config: the demo.")
+    parser = argparse.ArgumentParser(
+        description="Train and evaluate RichIQA. Without --config: the demo.", allow_abbrev=False
+    )
     parser.add_argument("--config", default=DEMO_CONFIG, help="YAML file of the experiment")
     parser.add_argument("--resume", action="store_true", help="go on where the run of this name stopped")
     parser.add_argument("--overwrite", action="store_true", help="delete the run of this name and start anew")

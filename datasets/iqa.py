@@ -84,6 +84,7 @@ def make_loader(
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
+        generator=torch.Generator(),  # else every pass would draw from the default generator, which a resume restores
         worker_init_fn=_leave_interrupts_to_parent,
     )
 

@@ -36,14 +36,15 @@ def koniq_table() -> pd.DataFrame:
 
 @pytest.fixture
 def koniq_root(tmp_path: Path, koniq_table: pd.DataFrame) -> Path:
-    """A folder like the unpacked KonIQ-10k, its images small."""
+    """A folder like the unpacked KonIQ-10k, its images small: noise, the coarser the worse its MOS."""
     root = tmp_path / "koniq10k"
     (root / "1024x768").mkdir(parents=True)
     koniq_table.to_csv(root / KONIQ_SCORES, index=False)
     rng = np.random.default_rng(1)
-    for name in koniq_table["image_name"]:
-        pixels = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(root / "1024x768" / name, quality=95)
+    for name, mos in zip(koniq_table["image_name"], koniq_table["MOS"], strict=True):
+        block = round(2 * (6 - mos))
+        noise = Image.fromarray(rng.integers(0, 256, (48 // block + 1, 64 // block + 1, 3), dtype=np.uint8))
+        noise.resize((64, 48), Image.Resampling.NEAREST).save(root / "1024x768" / name, quality=95)
     return root
 
 

@@ -13,6 +13,18 @@ from utils.files import write_atomically
 
 FORMAT = "richiqa"
 FORMAT_VERSION = 1
+# what torch and safetensors raise for bytes that are not theirs, or for objects that weights-only loading refuses
+UNREADABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    SafetensorError,
+)
 
 
 def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
@@ -35,7 +47,7 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path} is not a checkpoint of plain tensors: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a checkpoint: it holds a {type(content).__name__}, not names and tensors")

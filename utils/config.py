@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -52,7 +53,7 @@ def config_from_dict(values: dict, source: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{source}: " + "; ".join(_explain(detail) for detail in error.errors())) from error
+        raise UserError(f"{source}: {_explain(error)}") from error
 
 
 def dump_config(config: Config) -> str:
@@ -124,20 +125,36 @@ def _merge(base: dict, changes: dict) -> dict:
     return merged
 
 
-def _explain(detail: dict) -> str:
-    path = [str(part) for part in detail["loc"]]
-    key = ".".join(path)
-    if detail["type"] == "extra_forbidden":
-        known = _fields_at(path[:-1])
-        return f"unknown key {key!r}{did_you_mean(path[-1], known)}; known here: {', '.join(known)}"
-    message = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "value_error":
-        return f"{key}: {message}"
-    return f"{key}: {message}, got {detail['input']!r}"
+def _explain(error: ValidationError) -> str:
+    """One clause for each key that is wrong; the alternatives of a union are one clause."""
+    clauses: dict[str, list[str]] = {}
+    values = {}
+    for detail in error.errors():
+        path = [str(part) for part in detail["loc"]]
+        if detail["type"] == "extra_forbidden":
+            known = list(_model_at(path[:-1]).model_fields)
+            hint = did_you_mean(path[-1], known)
+            clauses[f"unknown key {'.'.join(path)!r}{hint}"] = [f"known here: {', '.join(known)}"]
+            continue
+        key = ".".join(_path_of_key(path)) or "the whole"
+        clauses.setdefault(key, []).append(detail["msg"].removeprefix("Value error, "))
+        if detail["type"] != "value_error":
+            values[key] = f", got {detail['input']!r}"
+    return "; ".join(f"{key}: {' or '.join(messages)}{values.get(key, '')}" for key, messages in clauses.items())
 
 
-def _fields_at(path: list[str]) -> list[str]:
-    model: type[BaseModel] = Config
+def _path_of_key(path: list[str]) -> list[str]:
+    """The part of an error's path that is keys; behind it pydantic names alternatives and positions."""
+    model: Any = Config
+    for index, part in enumerate(path):
+        model = model.model_fields[part].annotation
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return path[: index + 1]
+    return path
+
+
+def _model_at(path: list[str]) -> type[BaseModel]:
+    model: Any = Config
     for part in path:
         model = model.model_fields[part].annotation
-    return list(model.model_fields)
+    return model

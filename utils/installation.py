@@ -1,4 +1,4 @@
-"""The one installation mistake worth a message of its own. Imports nothing but the standard library at first."""
+"""The one installation mistake worth a message of its own."""
 
 import sys
 

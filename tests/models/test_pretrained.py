@@ -153,5 +153,5 @@ def test_other_files_are_refused(content, message, tmp_path):
 
 def test_missing_file_is_named(tmp_path):
     settings = ModelSettings(backbone="cvt_nano", pretrained=str(tmp_path / "none.pth"))
-    with pytest.raises(MissingFileError, match="none.pth does not exist"):
+    with pytest.raises(MissingFileError, match=r"none\.pth does not exist"):
         load_pretrained(build_model(settings), settings)

@@ -1,0 +1,87 @@
+"""The demo database: deterministic, in the official format, distorted as its labels say."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets import demo, read_records
+from datasets.demo import scene_of, simulate_votes, votes_table, write_demo
+from datasets.readers import koniq10k
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("demo") / "database"
+    write_demo(root, seed=0, scenes=3)
+    return root
+
+
+def digest(root):
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
+
+
+def test_same_seed_same_files(root, tmp_path):
+    write_demo(tmp_path / "again", seed=0, scenes=3)
+    write_demo(tmp_path / "other", seed=1, scenes=3)
+    assert digest(tmp_path / "again") == digest(root)
+    assert digest(tmp_path / "other")[5] != digest(root)[5]
+
+
+def test_it_is_read_as_koniq10k(root):
+    ratings = koniq10k.read(root, image_folders=("images",))
+    assert len(ratings) == 3 * 21
+    assert all((root / rating.image).is_file() for rating in ratings)
+    records = read_records("demo", root)
+    assert {record.reference for record in records} == {"scene_00", "scene_01", "scene_02"}
+    assert sum(records[0].dos) == pytest.approx(1)
+
+
+def test_worse_levels_have_worse_scores(root):
+    mos = {record.image: record.mos for record in read_records("demo", root)}
+    for scene in ("scene_00", "scene_02"):
+        for family in demo.DISTORTIONS:
+            levels = [mos[f"images/{scene}_{family}_{level}.png"] for level in range(1, 6)]
+            assert levels == sorted(levels, reverse=True)
+            assert mos[f"images/{scene}_clean.png"] > levels[0]
+
+
+def test_worse_levels_are_further_from_the_clean_scene(root):
+    def pixels(name):
+        return np.asarray(Image.open(root / "images" / name), dtype=float)
+
+    clean = pixels("scene_01_clean.png")
+    for family in demo.DISTORTIONS:
+        errors = [np.abs(pixels(f"scene_01_{family}_{level}.png") - clean).mean() for level in range(1, 6)]
+        assert errors == sorted(errors)
+        assert errors[0] > 1
+
+
+def test_scenes_are_nearly_grey_and_full_of_contrast(root):
+    scene = np.asarray(Image.open(root / "images" / "scene_00_clean.png"), dtype=float)
+    assert np.abs(scene - scene.mean(2, keepdims=True)).mean() < 15
+    assert scene.mean(2).std() > 30
+
+
+def test_votes_add_up():
+    votes = simulate_votes(np.linspace(1, 5, 30), np.random.default_rng(0))
+    table = votes_table([f"{index}.png" for index in range(30)], votes)
+    counts = table[["c1", "c2", "c3", "c4", "c5"]].to_numpy()
+    assert (counts.sum(1) == demo.VOTERS).all()
+    np.testing.assert_allclose(counts @ np.arange(1, 6) / demo.VOTERS, table["MOS"])
+    np.testing.assert_allclose(votes.std(1, ddof=1), table["SD"], atol=1e-8)
+    assert table["MOS_zscore"].between(0, 100).all()
+    assert np.corrcoef(table["MOS"], table["MOS_zscore"])[0, 1] > 0.99
+
+
+def test_nothing_half_written_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "votes_table", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_demo(tmp_path / "database", scenes=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scene_of():
+    assert scene_of("images/scene_07_blur_3.png") == scene_of("images/scene_07_clean.png") == "scene_07"

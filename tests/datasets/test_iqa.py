@@ -1,0 +1,130 @@
+"""Images, transforms, order and augmentation."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import functional
+
+from datasets.iqa import IQADataset, SeededSampler, make_loader
+from datasets.labels import Record
+from datasets.transforms import build_test_transform, build_train_transform, load_image, seeded
+from utils.errors import MissingFileError, UserError
+from utils.settings import TransformSettings
+
+SETTINGS = TransformSettings(resize=40, crop=32)
+
+
+@pytest.fixture
+def picture():
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def dataset(tmp_path, picture):
+    records = []
+    for index in range(11):
+        picture.rotate(index).save(tmp_path / f"{index}.png")
+        records.append(Record(f"{index}.png", 1 + index / 4, 0.5, (0.1, 0.2, 0.3, 0.2, 0.2)))
+    return IQADataset(tmp_path, records, build_train_transform(SETTINGS))
+
+
+def test_test_transform_by_hand(picture):
+    squashed = picture.resize((40, 40), Image.Resampling.BILINEAR).crop((4, 4, 36, 36))
+    pixels = np.asarray(squashed, dtype=np.float32) / 255
+    expected = (pixels - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    actual = build_test_transform(SETTINGS)(picture).permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_train_transform_flips_and_crops_the_squashed_image(picture):
+    whole = build_test_transform(TransformSettings(resize=40, crop=40))(picture)
+    crops = {
+        (flipped, top, left): crop
+        for flipped, image in ((False, whole), (True, functional.hflip(whole)))
+        for top in range(9)
+        for left in range(9)
+        for crop in [image[:, top : top + 32, left : left + 32]]
+    }
+    transform = build_train_transform(SETTINGS)
+    found = set()
+    for seed in range(60):
+        augmented = seeded(transform, picture, seed)
+        found.add(next(key for key, crop in crops.items() if torch.allclose(crop, augmented)))
+    assert {flipped for flipped, _, _ in found} == {False, True}
+    assert len({top for _, top, _ in found}) > 5
+
+
+def test_seeded_transform_leaves_the_generator_alone(picture):
+    transform = build_train_transform(SETTINGS)
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    one, same, other = (seeded(transform, picture, seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.rand(1), expected)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_items(dataset):
+    item = dataset[(3, 0)]
+    assert item["image"].shape == (3, 32, 32)
+    assert (item["mos"].item(), item["name"]) == (1.75, "3.png")
+    assert item["dos"].dtype == torch.float32
+
+
+def passes(loader, epoch, start=0):
+    loader.sampler.set_position(epoch, start)
+    return [(batch["name"], batch["image"]) for batch in loader]
+
+
+def test_training_loader_drops_the_incomplete_batch(dataset):
+    loader = make_loader(dataset, 4, workers=0, train=True)
+    assert [len(names) for names, _ in passes(loader, 0)] == [4, 4]
+    assert [len(names) for names, _ in passes(make_loader(dataset, 4, workers=0), 0)] == [4, 4, 3]
+
+
+def test_evaluation_keeps_the_order(dataset):
+    names = [name for batch, _ in passes(make_loader(dataset, 4, workers=0), 0) for name in batch]
+    assert names == dataset.names
+
+
+def test_order_and_augmentation_depend_on_seed_epoch_and_position_alone(dataset):
+    loader = make_loader(dataset, 2, workers=0, seed=1, train=True)
+    whole = passes(loader, epoch=3)
+    from_workers = passes(make_loader(dataset, 2, workers=2, seed=1, train=True), epoch=3)
+    rest = passes(loader, epoch=3, start=4)
+    for expected, actual in [*zip(whole, from_workers, strict=True), *zip(whole[2:], rest, strict=True)]:
+        assert expected[0] == actual[0]
+        assert torch.equal(expected[1], actual[1])
+    assert [names for names, _ in passes(loader, epoch=4)] != [names for names, _ in whole]
+    other = make_loader(dataset, 2, workers=0, seed=2, train=True)
+    assert [names for names, _ in passes(other, epoch=3)] != [names for names, _ in whole]
+
+
+def test_sampler_shuffles_every_image_once():
+    sampler = SeededSampler(100, seed=0, shuffle=True)
+    indices, seeds = zip(*sampler, strict=True)
+    assert sorted(indices) == list(range(100))
+    assert len(set(seeds)) == 100
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
+def test_every_mode_becomes_rgb(mode, picture, tmp_path):
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    picture.convert(mode).save(path)
+    assert load_image(path).mode == "RGB"
+
+
+def test_files_that_are_no_images(picture, tmp_path):
+    (tmp_path / "text.jpg").write_text("hello")
+    with pytest.raises(UserError, match=r"text\.jpg is not an image"):
+        load_image(tmp_path / "text.jpg")
+    picture.save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:3000])
+    with pytest.raises(UserError, match=r"cut\.png cannot be decoded"):
+        load_image(tmp_path / "cut.png")
+    with pytest.raises(MissingFileError, match=r"none\.png does not exist"):
+        load_image(tmp_path / "none.png")
+    with pytest.raises(UserError, match="cannot be decoded"):
+        load_image(tmp_path)

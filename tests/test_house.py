@@ -1,0 +1,42 @@
+"""Rules of the house: arrows between packages point one way, files stay short."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_IMPORT = {
+    "utils": {"utils"},
+    "datasets": {"datasets", "utils"},
+    "losses": {"losses", "datasets", "utils"},
+    "models": {"models", "utils"},
+    "inference.py": {"models", "datasets", "utils"},
+    "main.py": {"models", "datasets", "losses", "utils"},
+}
+OURS = {"main", "inference", "models", "datasets", "losses", "utils", "tools", "tests"}
+LONGEST_FILE, LONGEST_FUNCTION = 300, 50
+
+
+def sources(place: str) -> list[Path]:
+    return [ROOT / place] if place.endswith(".py") else sorted((ROOT / place).rglob("*.py"))
+
+
+@pytest.mark.parametrize("place", MAY_IMPORT)
+def test_imports_point_one_way(place):
+    for path in sources(place):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            roots = {name.split(".")[0] for name in names} & OURS
+            assert roots <= MAY_IMPORT[place], path
+
+
+@pytest.mark.parametrize("place", MAY_IMPORT)
+def test_files_and_functions_stay_short(place):
+    for path in sources(place):
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= LONGEST_FILE, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < LONGEST_FUNCTION, f"{path}: {node.name}"

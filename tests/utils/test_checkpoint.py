@@ -1,0 +1,77 @@
+"""Files that are whole or not at all, and checkpoints that need no trust."""
+
+import pickle
+
+import pytest
+import torch
+
+from utils.checkpoint import read_checkpoint, save_checkpoint
+from utils.errors import UserError
+from utils.files import to_json, write_atomically
+
+
+def test_content_comes_back(tmp_path):
+    content = {"model": {"w": torch.arange(3)}, "history": [{"loss": 0.5}], "config": {"stages": [1, 2], "none": None}}
+    save_checkpoint(tmp_path / "new" / "a.pt", content)
+    read = read_checkpoint(tmp_path / "new" / "a.pt")
+    assert torch.equal(read["model"]["w"], torch.arange(3))
+    assert read["history"] == content["history"]
+    assert read["config"] == content["config"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, {"epoch": 1})
+
+    def broken(file):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, broken)
+    assert read_checkpoint(path)["epoch"] == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["a.pt"]
+
+
+class Trap:
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path, capsys):
+    (tmp_path / "trap.pt").write_bytes(pickle.dumps({"format": Trap()}))
+    torch.save({"format": Trap()}, tmp_path / "trap2.pt")
+    for name in ("trap.pt", "trap2.pt"):
+        with pytest.raises(UserError, match="is not a checkpoint of plain tensors"):
+            read_checkpoint(tmp_path / name)
+    assert "executed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kept", [1000, 0])
+def test_cut_files_are_named(kept, tmp_path):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, {"model": {"w": torch.zeros(1000)}})
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(UserError, match=r"a\.pt is not a checkpoint") as caught:
+        read_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_text_is_no_checkpoint(suffix, tmp_path):
+    (tmp_path / f"a.{suffix}").write_text("text, as people save it by mistake")
+    with pytest.raises(UserError, match="is not a checkpoint"):
+        read_checkpoint(tmp_path / f"a.{suffix}")
+
+
+def test_foreign_and_later_checkpoints(tmp_path):
+    torch.save({"w": torch.zeros(1)}, tmp_path / "foreign.pt")
+    with pytest.raises(UserError, match="not written by this project"):
+        read_checkpoint(tmp_path / "foreign.pt")
+    torch.save({"format": "richiqa", "version": 99}, tmp_path / "later.pt")
+    with pytest.raises(UserError, match="format version 99"):
+        read_checkpoint(tmp_path / "later.pt")
+
+
+def test_json_has_no_nan():
+    assert to_json({"a": [float("nan"), 1.5], "b": float("inf")}) == '{"a": [null, 1.5], "b": null}'

@@ -1,0 +1,135 @@
+"""Metrics against scipy and against values worked out by hand."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.spatial.distance import jensenshannon
+
+from utils.metrics import distribution_metrics, fit_logistic, krcc, logistic, plcc, score_metrics, srcc
+
+
+@pytest.fixture
+def scores():
+    rng = np.random.default_rng(0)
+    target = rng.uniform(1, 5, 300).round(1)  # with ties
+    return target + rng.normal(0, 0.5, 300), target
+
+
+@pytest.fixture
+def distributions():
+    rng = np.random.default_rng(0)
+    pred, target = rng.dirichlet(np.ones(5), 40), rng.dirichlet(np.ones(5), 40)
+    target[0] = [0, 0, 1, 0, 0]
+    return pred, target
+
+
+def test_correlations_are_scipys(scores):
+    pred, target = scores
+    pred = pred.round(1)
+    assert plcc(pred, target) == pytest.approx(stats.pearsonr(pred, target).statistic, abs=1e-14)
+    assert srcc(pred, target) == pytest.approx(stats.spearmanr(pred, target).statistic, abs=1e-14)
+    assert krcc(pred, target) == pytest.approx(stats.kendalltau(pred, target).statistic, abs=1e-14)
+
+
+def test_kendall_by_counting_pairs():
+    x, y = np.array([1, 2, 3, 4, 4]), np.array([2, 1, 3, 3, 5])
+    signs = np.sign(np.subtract.outer(x, x)) * np.sign(np.subtract.outer(y, y))
+    pairs = [(np.subtract.outer(v, v) != 0).sum() for v in (x, y)]
+    assert krcc(x, y) == pytest.approx(signs.sum() / math.sqrt(pairs[0] * pairs[1]))
+
+
+def test_constant_predictions_have_no_correlation():
+    with pytest.warns(UserWarning, match="logistic fit failed"):
+        metrics = score_metrics(np.full(20, 3.0), np.linspace(1, 5, 20))
+    assert all(math.isnan(metrics[name]) for name in ("srcc", "plcc", "krcc"))
+    assert metrics["rmse"] == metrics["rmse_raw"]
+    assert metrics["logistic_fit"] == 0
+
+
+def test_logistic_runs_from_b2_to_b1_around_b3():
+    assert logistic(np.array([-1e9, 3.0, 1e9]), 5, 1, 3, -0.5).tolist() == [1, 3, 5]
+    assert logistic(np.array([3.5]), 5, 1, 3, 0.5)[0] == pytest.approx(1 + 4 / (1 + math.exp(-1)))
+
+
+@pytest.mark.parametrize("unit", [1, 25])
+def test_logistic_is_found_again_on_any_scale(unit):
+    x = np.linspace(1, 5, 200) * unit
+    y = logistic(x, 4.5 * unit, 1.2 * unit, 2.8 * unit, 0.4 * unit)
+    metrics = score_metrics(x, y)
+    assert metrics["rmse"] < 1e-4 * unit
+    assert metrics["plcc"] == pytest.approx(1, abs=1e-6)
+    assert metrics["plcc_raw"] == pytest.approx(stats.pearsonr(x, y).statistic)
+    assert metrics["rmse_raw"] == pytest.approx(np.sqrt(np.mean((x - y) ** 2)))
+
+
+def test_fit_is_the_least_squares_one(scores):
+    pred, target = scores
+    fitted = fit_logistic(pred, target)
+    error = ((logistic(pred, *fitted) - target) ** 2).sum()
+    for index in range(4):
+        for step in (0.99, 1.01):
+            moved = fitted.copy()
+            moved[index] *= step
+            assert ((logistic(pred, *moved) - target) ** 2).sum() >= error
+
+
+def test_start_of_the_release_is_not_trusted_where_it_gets_stuck():
+    rng = np.random.default_rng(3)
+    for _ in range(60):  # 0..100 scale, noisy: the start slope of 0.5 points is a step there
+        pred = rng.uniform(0, 100, 60)
+        target = np.clip(pred + rng.normal(0, 40, 60), 0, 100)
+        metrics = score_metrics(pred, target)
+        assert metrics["logistic_fit"]
+        assert metrics["plcc"] >= metrics["plcc_raw"] - 0.02
+
+
+def test_rank_metrics_ignore_the_fit(scores):
+    pred, target = scores
+    assert score_metrics(np.exp(pred), target)["srcc"] == pytest.approx(score_metrics(pred, target)["srcc"])
+
+
+@pytest.mark.parametrize(
+    ("pred", "target", "message"),
+    [
+        ([1, 2], [1, 2, 3], "two"),
+        ([], [], "two"),
+        ([[1, 2]], [[1, 2]], "two"),
+        ([1, float("nan")], [1, 2], "finite"),
+    ],
+)
+def test_bad_scores(pred, target, message):
+    with pytest.raises(ValueError, match=message):
+        score_metrics(pred, target)
+
+
+def test_distribution_metrics_are_scipys(distributions):
+    pred, target = distributions
+    metrics = distribution_metrics(pred, target)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        jsd = np.mean([jensenshannon(p, q) ** 2 for p, q in zip(pred, target, strict=True)])
+    assert metrics["jsd"] == pytest.approx(jsd)
+    cdfs = pred.cumsum(1) - target.cumsum(1)
+    assert metrics["emd"] == pytest.approx(np.mean([np.linalg.norm(row) / math.sqrt(5) for row in cdfs]))
+    assert metrics["rmse"] == pytest.approx(np.mean([np.linalg.norm(row) / math.sqrt(5) for row in pred - target]))
+    cosine = [p @ q / (np.linalg.norm(p) * np.linalg.norm(q)) for p, q in zip(pred, target, strict=True)]
+    assert metrics["cosine"] == pytest.approx(np.mean(cosine))
+    assert metrics["intersection"] == pytest.approx(1 - np.abs(pred - target).sum(1).mean() / 2)
+
+
+def test_equal_and_disjoint_distributions():
+    one, other = np.eye(5)[[0]], np.eye(5)[[4]]
+    equal = distribution_metrics(one, one)
+    assert equal == {"jsd": 0, "emd": 0, "rmse": 0, "intersection": 1, "cosine": 1}
+    apart = distribution_metrics(one, other)
+    assert apart["jsd"] == pytest.approx(math.log(2))
+    assert apart["emd"] == pytest.approx(math.sqrt(4 / 5))
+    assert (apart["intersection"], apart["cosine"]) == (0, 0)
+
+
+def test_bad_distributions():
+    with pytest.raises(ValueError, match="two"):
+        distribution_metrics(np.ones((2, 5)), np.ones((2, 4)))
