@@ -16,16 +16,16 @@ require_matching_torch()
 from datasets.scale import RatingScale
 from datasets.transforms import build_test_transform, load_image
 from models import build_model
-from models.pretrained import inference_weights, load_exactly, read_weights
+from models.pretrained import load_exactly, translate_weights
 from models.richiqa import RichIQA
-from utils.checkpoint import is_own, read_checkpoint, read_tensors
+from utils.checkpoint import is_own, read_tensors, require_readable_version
 from utils.config import config_from_dict, load_config
 from utils.errors import MissingFileError, UserError
+from utils.run_folder import newest_best
 from utils.runtime import pick_device, run_script
 from utils.settings import Config, ScaleSettings
 
 RUNS = Path("checkpoint")
-BEST = "best.pt"
 BAR_WIDTH = 30
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
@@ -69,7 +69,10 @@ class Predictor:
 
 
 def load_predictor(
-    checkpoint: str | Path | None = None, device: str = "auto", scale: RatingScale | None = None
+    checkpoint: str | Path | None = None,
+    device: str = "auto",
+    scale: RatingScale | None = None,
+    config: Config | None = None,
 ) -> Predictor:
     """Builds a predictor from a checkpoint alone.
 
@@ -78,31 +81,28 @@ def load_predictor(
             under checkpoint/.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         scale: Rating scale of a checkpoint of the release, which does not carry one.
+        config: Instead of `scale`, the config that such a checkpoint was trained with: scale, transform and network.
 
     Raises:
         MissingFileError: No checkpoint.
         UserError: A checkpoint that does not fit, a device that is not there, or a scale too many or too few.
     """
-    path = Path(checkpoint) if checkpoint is not None else newest_checkpoint()
+    path = Path(checkpoint) if checkpoint is not None else newest_best(RUNS)
     target = pick_device(device)
-    if is_own(read_tensors(path)):
-        return Predictor(*_own_network(path, scale), target, path)
-    return Predictor(*_release_network(path, scale), target, path)
-
-
-def newest_checkpoint() -> Path:
-    """The best.pt that was written last under checkpoint/.
-
-    Raises:
-        MissingFileError: There is none.
-    """
-    found = sorted(RUNS.glob(f"*/split_*/{BEST}"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise MissingFileError(
-            f"no trained network under {RUNS.resolve()}; `python main.py` trains the demo, "
-            "--checkpoint FILE names another"
-        )
-    return found[-1]
+    content = read_tensors(path)
+    if is_own(content):
+        if scale is not None or config is not None:
+            raise UserError(f"{path} carries its own rating scale and config; leave yours away")
+        require_readable_version(content, path)
+        config = config_from_dict(content["config"], source=str(path))
+    elif config is None:
+        config = _config_of_release(scale, path)
+    part, weights = translate_weights(content, path)
+    if part != "network":
+        raise UserError(f"{path} holds a backbone, not a trained RichIQA; train with model.pretrained={path}")
+    model = build_model(config.model, len(config.scale.bin_centers))
+    load_exactly(model, weights, str(path))
+    return Predictor(model, config, target, path)
 
 
 def parse_scale(text: str) -> RatingScale:
@@ -160,14 +160,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missing = [path for path in args.images if not Path(path).is_file()]
     if missing:
         raise MissingFileError(f"{len(missing)} of {len(args.images)} images do not exist: {', '.join(missing)}")
-    predictor = load_predictor(args.checkpoint, args.device, _scale_of(args))
-    scored = [(path, predictor(path)) for path in args.images]
-    if args.format == "json":
-        records = [as_record(path, prediction) for path, prediction in scored]
+    scale = parse_scale(args.scale) if args.scale is not None else None
+    config = load_config(args.config) if args.config is not None else None
+    predictor = load_predictor(args.checkpoint, args.device, scale, config)
+    records, failures = [], []
+    for path in args.images:
+        try:
+            prediction = predictor(path)
+        except UserError as error:
+            failures.append(str(error))
+            continue
+        if args.format == "json":
+            records.append(as_record(path, prediction))
+            continue
+        if not records:
+            print(f"checkpoint {predictor.checkpoint}")
+        records.append(path)
+        print(as_text(path, prediction), flush=True)
+    if args.format == "json" and (records or not failures):
         print(json.dumps({"checkpoint": str(predictor.checkpoint), "images": records}, indent=2, ensure_ascii=False))
-    else:
-        print(f"checkpoint {predictor.checkpoint}")
-        print("\n\n".join(as_text(path, prediction) for path, prediction in scored))
+    if failures:
+        raise UserError("; ".join(failures))
     return 0
 
 
@@ -179,40 +192,18 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
     of_release = parser.add_mutually_exclusive_group()
     of_release.add_argument("--scale", help="rating scale of a release checkpoint: acr, 0,100 or 1,5:1,2,3,4,5")
-    of_release.add_argument("--config", metavar="FILE", help="YAML whose scale a release checkpoint was trained on")
+    of_release.add_argument("--config", metavar="FILE", help="YAML that a release checkpoint was trained with")
     return parser.parse_args(arguments)
 
 
-def _own_network(path: Path, scale: RatingScale | None) -> tuple[RichIQA, Config]:
-    content = read_checkpoint(path)
-    if scale is not None:
-        raise UserError(f"{path} carries its own rating scale; leave the scale away")
-    config = config_from_dict(content["config"], source=str(path))
-    model = build_model(config.model, len(config.scale.bin_centers))
-    load_exactly(model, inference_weights(content), str(path))
-    return model, config
-
-
-def _release_network(path: Path, scale: RatingScale | None) -> tuple[RichIQA, Config]:
-    part, weights = read_weights(path)
-    if part != "network":
-        raise UserError(f"{path} holds a backbone, not a trained RichIQA; train with model.pretrained={path}")
+def _config_of_release(scale: RatingScale | None, path: Path) -> Config:
+    """The release's network and transform on a stated scale."""
     if scale is None:
         raise UserError(
             f"{path} is a checkpoint of the release, which does not carry its rating scale; say it: "
             "scale=RatingScale(...) in Python, --scale acr or --config configs/koniq10k.yaml on the command line"
         )
-    settings = ScaleSettings(**{name: getattr(scale, name) for name in ScaleSettings.model_fields})
-    config = Config(scale=settings)
-    model = build_model(config.model, scale.num_bins)
-    load_exactly(model, weights, str(path))
-    return model, config
-
-
-def _scale_of(args: argparse.Namespace) -> RatingScale | None:
-    if args.config is not None:
-        return RatingScale(**load_config(args.config).scale.model_dump())
-    return parse_scale(args.scale) if args.scale is not None else None
+    return Config(scale=ScaleSettings(**{name: getattr(scale, name) for name in ScaleSettings.model_fields}))
 
 
 def _bar(share: float) -> str:

@@ -1,9 +1,7 @@
 """Trains and evaluates RichIQA: `python main.py [--config FILE] [key.subkey=value ...] [--resume] [--split N]`."""
 
 import argparse
-import json
 import math
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,35 +17,23 @@ from utils.installation import require_matching_torch
 require_matching_torch()
 
 from datasets.database import Database, load_database
-from datasets.iqa import make_loader
+from datasets.iqa import batches, make_loader
 from datasets.labels import fit_sos_a
 from datasets.splits import Split, make_split
 from datasets.transforms import build_test_transform, build_train_transform
 from losses import JointLoss
 from models import build_model
 from models.pretrained import load_pretrained
-from utils.checkpoint import read_checkpoint, save_checkpoint
-from utils.config import changed_keys, dump_config, load_config
-from utils.errors import UserError
-from utils.files import to_json, write_text
+from utils.config import load_config
+from utils.errors import UserError, one_line
 from utils.optim import TrainingState
-from utils.report import (
-    METRICS,
-    epoch_line,
-    metrics_line,
-    predictions_table,
-    summary_of_splits,
-    write_log,
-    write_results,
-)
+from utils.report import epoch_line, predictions_table, results_lines, summary_of_splits
+from utils.run_folder import RunFolder
 from utils.runtime import Interruption, derive_seed, environment, pick_device, run_script, seed_everything
 from utils.settings import Config
 
-LAST, BEST, CONFIG, SPLIT = "last.pt", "best.pt", "config.yaml", "split.json"
 DEMO_CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
 INTERRUPTED = 130
-# keys that may differ when a run is resumed: they change where and how fast it runs, not what comes out
-FREE_KEYS = ("run.root", "dataset.root", "train.device", "train.workers", "train.save_steps", "protocol.splits")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,27 +42,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     numbers = [args.split] if args.split else list(range(1, config.protocol.splits + 1))
     if numbers[-1] > config.protocol.splits:
         raise UserError(f"--split: {args.split} is not one of the splits 1 to {config.protocol.splits}")
-    folders = {number: Path(config.run.root) / config.run.name / f"split_{number:02d}" for number in numbers}
+    folders = {number: RunFolder.of(config, number) for number in numbers}
+    if not args.overwrite:
+        for folder in folders.values():
+            folder.require_leave(config, args.resume)
     device = pick_device(config.train.device)
     database = load_database(config)
-    print(
-        f"{config.run.name}: {len(database.records)} images of {config.dataset.name}, DOS from {database.recipe.dos}, "
-        f"SOS from {database.recipe.sos}; {config.model.backbone} on {device}"
-    )
-    prepare_folders(folders, config, args)
-    finished = []
-    for number, folder in folders.items():
-        if not (folder / METRICS).exists():
-            with Interruption() as interruption:
-                done = run_split(config, database, number, folder, device, interruption)
-            if not done:
-                print(f"interrupted; everything is in {folder}, and --resume goes on from there")
+    print(f"{config.run.name}: {database.describe()}; {config.model.backbone} on {device}")
+    with Interruption() as interruption:
+        for number, folder in folders.items():
+            if not (args.resume and folder.finished):
+                run_split(config, database, number, folder, device, args.resume, interruption)
+            if folder.finished:
+                print(f"split {number} is finished, see {folder.path}\n{results_lines(folder.metrics())}")
+            if interruption.requested and not (folder.finished and number == numbers[-1]):
+                print("interrupted; everything is saved, and --resume goes on from there")
                 return INTERRUPTED
-        finished.append(json.loads((folder / METRICS).read_text(encoding="utf-8")))
-        print(f"split {number} finished: {metrics_line(finished[-1])}; see {folder}")
-    if len(finished) > 1:
-        print(summary_of_splits(finished))
-    print(f"score an image with it: python inference.py IMAGE --checkpoint {folder / BEST}")
+    if len(folders) > 1:
+        print(summary_of_splits([folder.metrics() for folder in folders.values()]))
+    print(f"score an image with it: python inference.py IMAGE --checkpoint {folder.best}")
     return 0
 
 
@@ -97,63 +81,56 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def prepare_folders(folders: dict[int, Path], config: Config, args: argparse.Namespace) -> None:
-    """Refuses to touch an existing run that was not meant, or to go on with one under another config."""
-    started = [folder for folder in folders.values() if (folder / LAST).exists()]
-    for folder in started:
-        if args.overwrite:
-            continue
-        if not args.resume:
-            raise UserError(
-                f"{folder} holds a run already; --resume goes on with it, --overwrite starts it anew, "
-                "run.name=NAME starts another"
-            )
-        changed = changed_keys(load_config(folder / CONFIG), config, ignored=FREE_KEYS)
-        if changed:
-            raise UserError(f"--resume: {folder} was started with other settings: {'; '.join(changed)}")
-    if args.overwrite:
-        for folder in started:
-            shutil.rmtree(folder)
-
-
 def run_split(
-    config: Config, database: Database, number: int, folder: Path, device: torch.device, interruption: Interruption
-) -> bool:
-    """Trains and evaluates one split; False where it was interrupted, with everything saved."""
+    config: Config,
+    database: Database,
+    number: int,
+    folder: RunFolder,
+    device: torch.device,
+    resume: bool,
+    interruption: Interruption,
+) -> None:
+    """Trains and evaluates one split; where it is interrupted, it returns with everything saved."""
     split = make_split(list(database.records.values()), config.protocol, number)
+    origin = {**split.as_dict(), "labels": {**asdict(database.recipe), "hash": database.hash}}
     seed = derive_seed(config.seed, number)
     seed_everything(seed)
     model = build_model(config.model, database.scale.num_bins)
-    print(f"split {number}: {load_pretrained(model, config.model)}")
-    model.to(device)
+    require_size(model, config)
     loss = build_loss(config, database, split)
     train_loader, loaders = build_loaders(config, database, split, seed, device)
-    state = TrainingState(model, config, len(train_loader))
-    if (folder / LAST).exists():
-        state.restore(read_checkpoint(folder / LAST))
+    if resume and folder.started:
+        folder.require_same_data(origin)
+        state = TrainingState(model.to(device), config, len(train_loader))
+        folder.restore(state)
         print(f"split {number}: goes on after epoch {state.epoch}, step {state.step}")
     else:
-        write_text(folder / SPLIT, to_json({**split.as_dict(), "labels": asdict(database.recipe)}, indent=1))
-        write_text(folder / CONFIG, dump_config(config))
+        print(f"split {number}: {load_pretrained(model, config.model)}")
+        state = TrainingState(model.to(device), config, len(train_loader))
+        folder.begin(config, origin)
     predicted = {}
     while state.epoch < config.train.epochs:
         if not train_epoch(state, train_loader, loss, config, folder, interruption):
-            return False
+            return
         predicted = {part: predict(state.scored_model, loader) for part, loader in loaders.items()}
         finish_epoch(state, {part: database.metrics(*pair) for part, pair in predicted.items()}, config, folder)
     names, dos = predicted.get("test") or predict(state.scored_model, loaders["test"])
-    pred, target = database.quantities(dos), database.targets(names)
-    metrics = {
-        **state.history[-1]["test"],
-        "epoch": state.epoch,
-        "selection": config.protocol.selection,
-        "selected_epoch": state.best["epoch"],
-        "selected": state.best["test"],
-        "seconds": sum(record["seconds"] for record in state.history),
-        "environment": environment(),
-    }
-    write_results(folder, predictions_table(names, pred, target), metrics)
-    return True
+    folder.finish(
+        predictions_table(names, database.quantities(dos), database.targets(names)), final_metrics(state, config)
+    )
+
+
+def require_size(model: torch.nn.Module, config: Config) -> None:
+    """Refuses an image size that the backbone cannot take, before anything is written."""
+    crop = config.transform.crop
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, 3, crop, crop))
+    except (RuntimeError, AssertionError, ValueError) as error:  # what torch and timm say of a size
+        raise UserError(
+            f"transform.crop: {config.model.backbone} cannot take images of {crop} pixels ({one_line(error)}); use "
+            "another size"
+        ) from error
 
 
 def build_loss(config: Config, database: Database, split: Split) -> JointLoss:
@@ -190,26 +167,25 @@ def train_epoch(
     loader: DataLoader,
     loss: JointLoss,
     config: Config,
-    folder: Path,
+    folder: RunFolder,
     interruption: Interruption,
 ) -> bool:
     """Trains to the end of the epoch under way; False where it was interrupted, with everything saved."""
-    device = next(state.model.parameters()).device
     state.model.train()
     loader.sampler.set_position(state.epoch, state.step * config.train.batch_size)
     begun = time.monotonic() - state.seconds
-    title = f"epoch {state.epoch + 1}/{config.train.epochs}"
-    with tqdm(loader, title, len(loader) + state.step, leave=False, initial=state.step, disable=None) as batches:
-        for batch in batches:
-            images, *labels = (batch[key].to(device, non_blocking=True) for key in ("image", "mos", "sos", "dos"))
+    title, steps = f"epoch {state.epoch + 1}/{config.train.epochs}", state.step + len(loader)
+    with tqdm(batches(loader), title, steps, leave=False, initial=state.step, disable=None) as bar:
+        for batch in bar:
+            images, *labels = (batch[key].to(state.device, non_blocking=True) for key in ("image", "mos", "sos", "dos"))
             terms = loss(state.model(images), dict(zip(("mos", "sos", "dos"), labels, strict=True)))
             values = {name: term.item() for name, term in terms.items()}
             require_finite(values, state, batch["name"])
             state.update(terms["total"], values)
             state.seconds = time.monotonic() - begun
-            batches.set_postfix(loss=f"{state.mean_losses()['total']:.3f}")
+            bar.set_postfix(loss=f"{state.mean_losses()['total']:.3f}")
             if interruption.requested or (config.train.save_steps and state.step % config.train.save_steps == 0):
-                save_checkpoint(folder / LAST, {**inference_part(config), **state.capture()})
+                folder.save(config, state)
             if interruption.requested:
                 return False
     return True
@@ -222,14 +198,14 @@ def predict(model: torch.nn.Module, loader: DataLoader) -> tuple[list[str], np.n
     model.eval()
     loader.sampler.set_position(epoch=0)
     names, dos = [], []
-    for batch in tqdm(loader, "evaluation", leave=False, disable=None):
+    for batch in tqdm(batches(loader), "evaluation", len(loader), leave=False, disable=None):
         names += batch["name"]
         dos.append(model(batch["image"].to(device, non_blocking=True)).cpu().double())
     return names, torch.cat(dos).numpy()
 
 
-def finish_epoch(state: TrainingState, metrics: dict[str, dict], config: Config, folder: Path) -> None:
-    """Files the epoch: log, best.pt where selection prefers it, last.pt, and a line on the terminal."""
+def finish_epoch(state: TrainingState, metrics: dict[str, dict], config: Config, folder: RunFolder) -> None:
+    """Files the epoch, saves, and says a line on the terminal."""
     record = {
         "epoch": state.epoch + 1,
         "lr": state.optimizer.param_groups[0]["lr"],
@@ -240,10 +216,7 @@ def finish_epoch(state: TrainingState, metrics: dict[str, dict], config: Config,
     state.finish_epoch(record)
     if state.best is None or is_better(record, state.best, config.protocol.selection):
         state.best = record
-        weights = {"model": state.scored_model.state_dict(), "epoch": record["epoch"], "metrics": metrics}
-        save_checkpoint(folder / BEST, {**inference_part(config), **weights})
-    save_checkpoint(folder / LAST, {**inference_part(config), **state.capture()})
-    write_log(folder, state.history)
+    folder.save_epoch(config, state)
     tqdm.write(epoch_line(record, config.train.epochs))
 
 
@@ -256,15 +229,22 @@ def is_better(record: dict, best: dict, selection: str) -> bool:
     return ours > theirs or (math.isnan(theirs) and not math.isnan(ours))
 
 
-def inference_part(config: Config) -> dict:
-    """What inference needs beside the weights."""
-    plain = config.model_dump(mode="json")
-    return {"config": plain, "scale": plain["scale"]}
+def final_metrics(state: TrainingState, config: Config) -> dict:
+    """Metrics of the last epoch, of the selected one, and what they cost."""
+    return {
+        **state.history[-1]["test"],
+        "epoch": state.epoch,
+        "selection": config.protocol.selection,
+        "selected_epoch": state.best["epoch"],
+        "selected": state.best["test"],
+        "seconds": sum(record["seconds"] for record in state.history),
+        "environment": environment(),
+    }
 
 
 def require_finite(values: dict[str, float], state: TrainingState, names: list[str]) -> None:
     """Stops a training whose loss is not a number, before the weights are touched."""
-    if not math.isfinite(values["total"]):
+    if not all(math.isfinite(value) for value in values.values()):
         terms = ", ".join(f"{name} {value}" for name, value in values.items())
         raise UserError(
             f"the loss is not finite in epoch {state.epoch + 1}, step {state.step + 1}: {terms}; images: "

@@ -1,7 +1,8 @@
 """A labelled database as training and evaluation use it: datasets of any part, labels and metrics by image name."""
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,19 @@ class Database:
     records: dict[str, Record]  # by image
     recipe: LabelRecipe
     scale: RatingScale
+
+    @property
+    def hash(self) -> str:
+        """The same for the same images and labels, whatever their order."""
+        lines = [str(astuple(record)) for _, record in sorted(self.records.items())]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+    def describe(self) -> str:
+        """One line for the terminal."""
+        recipe = self.recipe
+        replaced = f", {recipe.fallbacks} of them the nearest feasible" if recipe.fallbacks else ""
+        a = f" with a = {recipe.sos_a:.4g}" if recipe.sos_a is not None else ""
+        return f"{recipe.images} images, DOS from {recipe.dos}{replaced}, SOS from {recipe.sos}{a}"
 
     def dataset(self, names: Sequence[str], transform: Compose) -> IQADataset:
         return IQADataset(self.root, [self.records[name] for name in names], transform)

@@ -3,15 +3,17 @@
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from torchvision.transforms import Compose
 
 from datasets.labels import Record
 from datasets.transforms import load_image, seeded
+from utils.errors import UserError
 
 LARGEST_SEED = 2**63 - 1
 
@@ -32,9 +34,12 @@ class IQADataset(Dataset):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, key: Key) -> dict[str, Tensor | str]:
+    def __getitem__(self, key: Key) -> dict[str, Tensor | str] | UserError:
         index, seed = key
-        image = load_image(self.root / self.names[index])
+        try:
+            image = load_image(self.root / self.names[index])
+        except UserError as error:  # returned, since a loader's worker would turn what is raised into a traceback
+            return error
         return {
             "image": seeded(self.transform, image, seed),  # (3, H, W)
             "mos": self.mos[index],
@@ -85,8 +90,25 @@ def make_loader(
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
         generator=torch.Generator(),  # else every pass would draw from the default generator, which a resume restores
+        collate_fn=_collate,
         worker_init_fn=_leave_interrupts_to_parent,
     )
+
+
+def batches(loader: DataLoader) -> Iterator[dict[str, Any]]:
+    """The batches of a pass: `image` (B, 3, H, W), `mos` (B,), `sos` (B,), `dos` (B, K), `name` list of B.
+
+    Raises:
+        UserError: An image that cannot be read.
+    """
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
+
+
+def _collate(items: list) -> dict[str, Any] | UserError:
+    return next((item for item in items if isinstance(item, UserError)), None) or default_collate(items)
 
 
 def _leave_interrupts_to_parent(_worker: int) -> None:

@@ -46,7 +46,13 @@ def load_image(path: str | Path) -> Image.Image:
         raise MissingFileError(f"image {path} does not exist") from error
     except UnidentifiedImageError as error:
         raise UserError(f"{path} is not an image that Pillow can read") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises for broken files
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        RuntimeError,
+        Image.DecompressionBombError,
+    ) as error:  # by Pillow's plugins
         raise UserError(f"{path} cannot be decoded: {one_line(error)}") from error
 
 

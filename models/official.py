@@ -59,14 +59,14 @@ _BLOCK_NAMES = (
     ("norm1.", "norm1.", "layernorm_before."),
     ("norm2.", "norm2.", "layernorm_after."),
 )
-# stored by the release, never used by it: name -> shape for K = 5
+# stored by the release, never used by it; K bins, d the width of the last stage
 UNUSED = {
-    "mask_mat": (5, 5),
-    "last_linear.weight": (5, 256, 1),
-    "last_linear.bias": (5,),
-    "net.norm.weight": (384,),
-    "net.norm.bias": (384,),
-    "net.head.weight": (1000, 384),
+    "mask_mat": ("K", "K"),
+    "last_linear.weight": ("K", 256, 1),
+    "last_linear.bias": ("K",),
+    "net.norm.weight": ("d",),
+    "net.norm.bias": ("d",),
+    "net.head.weight": (1000, "d"),
     "net.head.bias": (1000,),
 }
 # the release stores these two linear layers as 1x1 convolutions of a map
@@ -99,17 +99,21 @@ def to_official(state_dict: StateDict, complete: bool = False) -> StateDict:
     Args:
         state_dict: Of any network of ours with a CvT backbone, or a part of it; with or without `module.`.
         complete: Also add the seven tensors which the release stores and never uses (as zeros), so that a strict load
-            in the release succeeds.
+            in the release succeeds. Needs the whole network.
 
     Raises:
-        UserError: A name that the release has no counterpart for, such as a timm backbone's.
+        UserError: A name that the release has no counterpart for, such as a timm backbone's; or, with `complete`, a
+            part or a variant of the network.
     """
     official = {}
     for name, tensor in state_dict.items():
         renamed = _to_official_name(name.removeprefix(DATA_PARALLEL_PREFIX))
         official[renamed] = tensor[:, :, None, None] if renamed in _AS_CONV2D else tensor
     if complete:
-        official |= {name: torch.zeros(shape) for name, shape in UNUSED.items()}
+        compare_names(official, [_to_official_name(name) for name in _release_names()], "the state dict to complete")
+        sizes = {"K": len(official["layers.1.bias"]), "d": official["net.stage2.cls_token"].shape[-1]}
+        for name, shape in UNUSED.items():
+            official[name] = torch.zeros([sizes.get(size, size) for size in shape])
     return official
 
 

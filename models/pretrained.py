@@ -40,7 +40,7 @@ def load_pretrained(model: RichIQA, settings: ModelSettings) -> str:
         load_exactly(model.backbone, trained.state_dict(), f"timm weights {source}")
         return f"weights: backbone from timm ({source})"
     path = find_imagenet22k(settings.backbone) if source == "imagenet22k" else Path(source)
-    part, state_dict = read_weights(path)
+    part, state_dict = translate_weights(read_tensors(path), path)
     if part == "network":
         load_exactly(model, state_dict, str(path))
         return f"weights: whole network from {path}"
@@ -67,20 +67,20 @@ def load_exactly(model: nn.Module, state_dict: StateDict, source: str) -> None:
     model.load_state_dict(state_dict)
 
 
-def read_weights(path: Path) -> tuple[str, StateDict]:
-    """A weights file of any known kind under our names, and which part it is: `backbone` or `network`.
+def translate_weights(content: dict, path: Path) -> tuple[str, StateDict]:
+    """What a weights file of any known kind holds, under our names, and which part it is: `backbone` or `network`.
 
     Raises:
-        UserError: A kind that is not known.
+        UserError: A kind that is not known; `path` is named.
     """
-    content = read_tensors(path)
     if is_own(content):
         return "network", inference_weights(content)
     for wrapper in ("state_dict", "model"):  # how training scripts like to wrap what they save
         content = content[wrapper] if isinstance(content.get(wrapper), dict) else content
     if not content or not all(isinstance(tensor, Tensor) for tensor in content.values()):
         raise UserError(f"{path} holds no state dict: names and tensors")
-    first = {name.removeprefix(DATA_PARALLEL_PREFIX).split(".")[0] for name in content}
+    content = {name.removeprefix(DATA_PARALLEL_PREFIX): tensor for name, tensor in content.items()}
+    first = {name.split(".")[0] for name in content}
     if "net" in first:
         return "network", from_official(content)
     if "stage0" in first:
@@ -115,21 +115,31 @@ def find_imagenet22k(backbone: str) -> Path:
     filename, repository = IMAGENET22K[backbone]
     if (WEIGHTS_FOLDER / filename).is_file():
         return WEIGHTS_FOLDER / filename
-    reason = "no such file in the repository"
-    for hub_file in HUB_FILES:
-        try:
-            return Path(hf_hub_download(repository, hub_file))
-        except LocalEntryNotFoundError:
-            reason = "the hub cannot be reached and its local cache does not hold the file"
-        except EntryNotFoundError:
-            continue
-        except (HfHubHTTPError, OSError) as error:
-            reason = one_line(error)
+    path, reason = _from_hub(repository)
+    if path is not None:
+        return path
     raise UserError(
         f"model.pretrained: imagenet22k weights of {backbone} cannot be had ({reason}). Either put {filename} (from "
         f"CvT's model zoo) into {WEIGHTS_FOLDER}, or, on a machine with network access, run `hf download {repository}` "
         "and copy the Hugging Face cache. To start from random weights, say so: model.pretrained=none"
     )
+
+
+def _from_hub(repository: str) -> tuple[Path | None, str]:
+    """A weights file of a repository, from the local cache, else from the network; or None and the reason."""
+    reason = "the repository holds none of " + ", ".join(HUB_FILES)
+    for local in (True, False):
+        for hub_file in HUB_FILES:
+            try:
+                return Path(hf_hub_download(repository, hub_file, local_files_only=local)), ""
+            except LocalEntryNotFoundError:
+                if not local:
+                    return None, "the hub cannot be reached and its local cache does not hold the weights"
+            except EntryNotFoundError:
+                continue
+            except (HfHubHTTPError, OSError) as error:
+                reason = one_line(error)
+    return None, reason
 
 
 def _is_network_file(source: str) -> bool:

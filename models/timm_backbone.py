@@ -1,9 +1,11 @@
 """Any timm model with `features_only` in place of CvT: its feature levels stand for the stages."""
 
+from pathlib import Path
+
 import timm
 from torch import Tensor, nn
 
-from utils.errors import UserError, one_line
+from utils.errors import MissingFileError, UserError, one_line
 
 PREFIX = "timm:"
 
@@ -42,10 +44,12 @@ def build_timm_backbone(name: str, drop_path: float, weights: str | None = None)
         )
     options = {"pretrained": weights is not None}
     if weights not in (None, "timm"):
+        if not Path(weights).is_file():
+            raise MissingFileError(f"model.pretrained: {weights} does not exist; `timm` takes timm's own weights")
         options["pretrained_cfg_overlay"] = {"file": weights}
     try:
-        if weights is not None:  # timm compares names only for whole models, not with features_only
-            timm.create_model(plain, **options)
+        if weights is not None:  # timm compares names only for whole models, not with features_only: one is built
+            timm.create_model(plain, **options)  # for nothing but that comparison, and let go
         return TimmBackbone(_create(plain, drop_path, options))
     except (OSError, RuntimeError, ValueError) as error:  # what timm and the hub raise for weights and feature levels
         raise UserError(

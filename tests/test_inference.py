@@ -11,14 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-import inference
 from datasets.scale import RatingScale
-from inference import load_predictor, main, newest_checkpoint, parse_scale
+from inference import load_predictor, main, parse_scale
 from models import build_model
 from models.official import to_official
 from utils.checkpoint import save_checkpoint
 from utils.config import config_from_dict
 from utils.errors import MissingFileError, UserError
+from utils.run_folder import newest_best
 from utils.settings import ModelSettings
 
 ROOT = Path(__file__).parents[1]
@@ -98,7 +98,7 @@ def test_newest_best_is_the_default(checkpoint, photo, tmp_path, monkeypatch, ca
     newer.parent.mkdir(parents=True)
     newer.write_bytes(checkpoint.read_bytes())
     os.utime(checkpoint, (1, 1))
-    assert newest_checkpoint().resolve() == newer
+    assert newest_best(Path("checkpoint")).resolve() == newer
     main([str(photo)])
     assert capsys.readouterr().out.startswith("checkpoint checkpoint/b/split_02/best.pt")
 
@@ -124,8 +124,24 @@ def test_release_checkpoint_scores_with_a_stated_scale(release_checkpoint, photo
         assert f"MOS {prediction.mos:8.3f}  (scale 1 to 5" in capsys.readouterr().out
 
 
+def test_config_of_a_release_checkpoint_sets_the_transform(release_checkpoint, photo):
+    settings = {"transform": {"resize": 224, "crop": 224}, "scale": SETTINGS["scale"]}
+    predictor = load_predictor(release_checkpoint, device="cpu", config=config_from_dict(settings, "test"))
+    assert predictor.transform(Image.open(photo)).shape == (3, 224, 224)
+    assert predictor(photo).scale.high == 100
+
+
+def test_a_bad_file_does_not_cost_the_others(checkpoint, photo, tmp_path, capsys):
+    (tmp_path / "text.jpg").write_text("hello")
+    for form in ("text", "json"):
+        with pytest.raises(UserError, match=r"text\.jpg is not an image"):
+            main([str(tmp_path / "text.jpg"), str(photo), "--checkpoint", str(checkpoint), "--format", form])
+        output = capsys.readouterr().out
+        assert f"{load_predictor(checkpoint, device='cpu')(photo).mos:.3f}"[:4] in output
+
+
 def test_own_checkpoint_refuses_another_scale(checkpoint):
-    with pytest.raises(UserError, match="carries its own rating scale"):
+    with pytest.raises(UserError, match="carries its own rating scale and config"):
         load_predictor(checkpoint, scale=ACR)
 
 
@@ -186,4 +202,3 @@ def test_mistakes_end_with_status_2_and_one_line(kind, checkpoint, tmp_path):
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     assert expected in done.stderr.splitlines()[-1]
-    assert inference.BEST in {path.name for path in checkpoint.parent.iterdir()}

@@ -68,6 +68,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     content = read_tensors(path)
     if not is_own(content):
         raise UserError(f"{path} was not written by this project's training")
+    require_readable_version(content, path)
+    return content
+
+
+def require_readable_version(content: dict[str, Any], path: str | Path) -> None:
+    """Refuses an own checkpoint that a later version of this code wrote."""
     if content["version"] > FORMAT_VERSION:
         raise UserError(f"{path} has format version {content['version']}; this code reads up to {FORMAT_VERSION}")
-    return content

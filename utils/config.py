@@ -81,7 +81,10 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict:
         raise MissingFileError(f"config {path} does not exist; YAML files in {path.parent}: {near}")
     if path.resolve() in seen:
         raise UserError(f"{path}: `{EXTENDS}` leads back to this file")
-    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    try:
+        values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as YAML: {one_line(error)}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):

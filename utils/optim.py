@@ -48,6 +48,10 @@ class TrainingState:
         self.best: dict[str, Any] | None = None  # the record that selection chose
 
     @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
     def scored_model(self) -> nn.Module:
         """The network that is evaluated and saved for inference: the average of the weights where one is kept."""
         return self.model if self.average is None else self.average.module
@@ -82,7 +86,7 @@ class TrainingState:
             "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
-            "random": random_states(),
+            "random": random_states(self.device),
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.seconds,
@@ -100,4 +104,4 @@ class TrainingState:
         self.scheduler.load_state_dict(captured["scheduler"])
         for name in ("epoch", "step", "seconds", "loss_sums", "history", "best"):
             setattr(self, name, captured[name])
-        restore_random_states(captured["random"])
+        restore_random_states(captured["random"], self.device)

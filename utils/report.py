@@ -1,18 +1,15 @@
 """What a split leaves behind for people: the epoch line, the log, predictions and metrics."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from utils.files import to_json, write_json_lines, write_text
 from utils.metrics import distribution_metrics, score_metrics
 
 Array = np.ndarray
 
-LOG, METRICS, PREDICTIONS = "log.jsonl", "metrics.json", "predictions.csv"
 SUMMARY = ("srcc", "plcc", "krcc", "rmse", "jsd", "emd")
 
 
@@ -60,21 +57,28 @@ def metrics_line(metrics: dict[str, Any]) -> str:
     return "  ".join(f"{name} {math.nan if value is None else value:.4f}" for name, value in shown)
 
 
-def write_log(folder: Path, history: list[dict[str, Any]]) -> None:
-    """`log.jsonl`: one record per finished epoch, rewritten whole so that it always agrees with the checkpoint."""
-    write_json_lines(folder / LOG, history)
+def results_lines(metrics: dict[str, Any]) -> str:
+    """The last epoch of a finished split, and the selected one where it is another, with a word on how honest it is."""
+    lines = [f"last epoch      {metrics_line(metrics)}"]
+    if metrics["selection"] != "last":
+        lines.append(f"selected epoch  {metrics_line(metrics['selected'])}  ({_selected(metrics)})")
+    return "\n".join(f"  {line}" for line in lines)
 
 
-def write_results(folder: Path, predictions: pd.DataFrame, metrics: dict[str, Any]) -> None:
-    """`predictions.csv`, then `metrics.json`, whose presence says that the split is finished."""
-    write_text(folder / PREDICTIONS, predictions.to_csv(index=False))
-    write_text(folder / METRICS, to_json(metrics, indent=2) + "\n")
-
-
-def summary_of_splits(metrics: list[dict[str, Any]]) -> str:
-    """Mean and standard deviation over splits of the main metrics, as lines of text."""
-    lines = [f"{len(metrics)} splits, last epoch, mean (standard deviation):"]
-    for name in SUMMARY:
-        values = np.array([np.nan if split[name] is None else split[name] for split in metrics], dtype=np.float64)
-        lines.append(f"  {name.upper():5} {values.mean():.4f} ({values.std(ddof=1):.4f})")
+def summary_of_splits(splits: list[dict[str, Any]]) -> str:
+    """Mean and standard deviation over splits of the main metrics, of the last and of the selected epochs."""
+    lines = [f"{len(splits)} splits, mean (standard deviation):"]
+    rows = [("last epoch", splits)]
+    if splits[0]["selection"] != "last":
+        rows.append((f"selected by {splits[0]['selection']}", [split["selected"] for split in splits]))
+    for title, row in rows:
+        lines.append(f"  {title}")
+        for name in SUMMARY:
+            values = np.array([np.nan if split[name] is None else split[name] for split in row], dtype=np.float64)
+            lines.append(f"    {name.upper():5} {values.mean():.4f} ({values.std(ddof=1):.4f})")
     return "\n".join(lines)
+
+
+def _selected(metrics: dict[str, Any]) -> str:
+    how = {"release": "best SRCC on the test part: optimistic", "validation": "best SRCC on the validation part"}
+    return f"epoch {metrics['selected_epoch']}, {how[metrics['selection']]}"

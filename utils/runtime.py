@@ -42,23 +42,23 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def random_states() -> dict:
-    """The states of all those generators, as tensors, lists and numbers."""
+def random_states(device: torch.device) -> dict:
+    """The states of all those generators, as tensors, lists and numbers; on CUDA, of this device."""
     kind, keys, position, has_gauss, cached = np.random.get_state()
     version, internal, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         "numpy": [kind, keys.tolist(), position, has_gauss, cached],
         "python": [version, list(internal), gauss],
     }
 
 
-def restore_random_states(states: dict) -> None:
-    """Undoes what happened to the generators since `random_states`."""
+def restore_random_states(states: dict, device: torch.device) -> None:
+    """Undoes what happened to the generators since `random_states`; a state from another kind of device is left."""
     torch.set_rng_state(states["torch"])
-    if states["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if states["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
     kind, keys, *rest = states["numpy"]
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
     version, internal, gauss = states["python"]

@@ -41,7 +41,7 @@ class DatasetSettings(Settings):
     labels: str | None = None  # label file of `csv`, relative to root; None: the only .csv there
     dos: Literal["auto", "counts", "gaussian", "max_entropy"] = "auto"  # auto: counts where there are any
     sos_source: Literal["auto", "file", "hypothesis"] = "auto"  # auto: the file's where it has one
-    sos_a: SosA = 0.1477  # of SOS^2 = a (MOS - low)(high - MOS), for databases without an SOS
+    sos_a: SosA = 0.1477  # of SOS^2 = a (MOS - low)(high - MOS), for databases without an SOS; `fit`: on all its rows
 
 
 class TransformSettings(Settings):

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pandas as pd
+
 from datasets.labels import Rating
 from datasets.readers.tables import find_file, numbers, read_table, require_columns
 from utils.errors import MissingFileError, UserError
@@ -10,6 +12,7 @@ from utils.errors import MissingFileError, UserError
 REQUIRED = ["image", "mos"]
 OPTIONAL = ["sos", "split", "reference"]
 PARTS = ("train", "validation", "test")
+FRACTION_TOLERANCE = 1e-3  # printed fractions are rounded
 
 
 def read(root: Path, labels: str | None = None) -> list[Rating]:
@@ -34,6 +37,10 @@ def read(root: Path, labels: str | None = None) -> list[Rating]:
     if has["split"] and not table["split"].isin(PARTS).all():
         line = table.index[~table["split"].isin(PARTS)][0]
         raise UserError(f"{path}, line {line}: split is {table.loc[line, 'split']!r}; allowed: {', '.join(PARTS)}")
+    _check_votes(values[votes], path)
+    for column in ("image", *(["reference"] if has["reference"] else [])):
+        for line in table.index[table[column] == ""]:
+            raise UserError(f"{path}, line {line}: {column} is empty")
     return [
         Rating(
             image=table.loc[line, "image"],
@@ -46,6 +53,16 @@ def read(root: Path, labels: str | None = None) -> list[Rating]:
         )
         for row, line in enumerate(table.index)
     ]
+
+
+def _check_votes(votes: pd.DataFrame, path: Path) -> None:
+    """Votes must not be negative and not all be zero; fractions must add up to 1."""
+    total = votes.sum(axis=1)
+    fractions = votes.columns.str.startswith("p").any()
+    bad = (votes < 0).any(axis=1) | ((total - 1).abs() > FRACTION_TOLERANCE if fractions else total <= 0)
+    for line, row in votes[bad & (len(votes.columns) > 0)].iterrows():
+        rule = "none negative, adding up to 1" if fractions else "none negative, not all zero"
+        raise UserError(f"{path}, line {line}: {', '.join(votes.columns)} are {row.tolist()}; they must be {rule}")
 
 
 def _label_file(root: Path, labels: str | None) -> Path:

@@ -9,6 +9,7 @@ from PIL import Image
 from datasets import demo, read_records
 from datasets.demo import scene_of, simulate_votes, votes_table, write_demo
 from datasets.readers import koniq10k
+from utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,17 @@ def test_nothing_half_written_is_left(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         write_demo(tmp_path / "database", scenes=1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_folder_is_filled_and_another_one_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.readers.demo.write_demo", lambda root: write_demo(root, scenes=1))
+    (tmp_path / "empty").mkdir()
+    assert len(read_records("demo", tmp_path / "empty")) == 21
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").write_text("mine")
+    with pytest.raises(UserError, match="give a folder that does not exist yet"):
+        read_records("demo", tmp_path / "other")
+    assert (tmp_path / "other" / "letter.txt").read_text() == "mine"
 
 
 def test_scene_of():

@@ -145,12 +145,12 @@ def test_csv_with_everything(tmp_path):
     write_csv(
         tmp_path,
         sos=[5, 6, 7],
-        **{f"p{k}": [0.2, 0.1, 0.4] for k in range(1, 6)},
+        **{f"p{k}": [0.2, 0.1 * (k - 1), 0.2] for k in range(1, 6)},
         split=["train", "test", "test"],
         reference=["x", "x", "y"],
     )
     records = read_csv(tmp_path)
-    assert records[2].dos == pytest.approx([0.2] * 5)
+    assert records[1].dos == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
     assert [record.split for record in records] == ["train", "test", "test"]
     assert [record.reference for record in records] == ["x", "x", "y"]
     assert [record.sos for record in records] == [5, 6, 7]
@@ -166,6 +166,11 @@ def test_csv_with_everything(tmp_path):
         ({"split": ["train", "training", "test"]}, "line 3: split is 'training'"),
         ({"c1": [1, 1, 1], "c3": [1, 1, 1]}, "without a gap"),
         ({"c1": [1, 1, 1], "p2": [1, 1, 1]}, "without a gap"),
+        ({"c1": [1, 0, 1], "c2": [1, 0, 1]}, r"line 3: c1, c2 are \[0.0, 0.0\].*not all zero"),
+        ({"c1": [1, 2, 1], "c2": [1, -1, 1]}, "line 3: .*none negative"),
+        ({"p1": [0.5, 0.5, 0.5], "p2": [0.5, 0.6, 0.5]}, "line 3: .*adding up to 1"),
+        ({"image": ["a.png", "", "d.png"]}, "line 3: image is empty"),
+        ({"reference": ["a", "", "d"]}, "line 3: reference is empty"),
     ],
 )
 def test_csv_mistakes(columns, message, tmp_path):

@@ -51,6 +51,11 @@ def test_emd_gradient_elsewhere_is_the_plain_ones():
     assert torch.equal(guarded.grad, plain.grad)
 
 
+def test_what_is_not_a_number_stays_so():
+    nan = torch.full((2, 5), math.nan)
+    assert all(term.isnan() for term in JointLoss(ACR)(nan, labels(torch.full((2, 5), 0.2))).values())
+
+
 def test_mos_and_sos_errors():
     assert mos_error(torch.tensor([1.0, 4.0]), torch.tensor([2.0, 2.0])).item() == 1.5
     assert sos_error(torch.tensor([1.0, 4.0]), torch.tensor([2.0, 2.0])).item() == 2.5

@@ -42,6 +42,16 @@ def test_shapes_are_the_releases(state, name, shape):
     assert to_official(state)[name].shape == shape
 
 
+def test_completion_follows_bins_and_refuses_variants():
+    model = build_model(num_bins=7)
+    complete = to_official(model.state_dict(), complete=True)
+    assert complete["mask_mat"].shape == (7, 7)
+    assert complete["net.head.weight"].shape == (1000, 384)
+    variant = build_model(ModelSettings(memory="short"))
+    with pytest.raises(UserError, match="the state dict to complete does not fit"):
+        to_official(variant.state_dict(), complete=True)
+
+
 def test_data_parallel_prefix_and_unused_tensors_are_dropped(state):
     released = {f"module.{name}": tensor for name, tensor in to_official(state, complete=True).items()}
     assert set(from_official(released)) == set(state)

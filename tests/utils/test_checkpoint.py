@@ -27,7 +27,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         file.write(b"half")
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match=r"a\.pt cannot be written: disk full"):
         write_atomically(path, broken)
     assert read_checkpoint(path)["epoch"] == 1
     assert [file.name for file in tmp_path.iterdir()] == ["a.pt"]

@@ -107,9 +107,9 @@ def test_random_states_cover_all_generators():
     import random  # noqa: PLC0415, the generator under test
 
     seed_everything(3)
-    states = random_states()
+    states = random_states(torch.device("cpu"))
     first = torch.rand(1).item(), np.random.rand(), np.random.randn(), random.random(), random.gauss(0, 1)
-    restore_random_states(states)
+    restore_random_states(states, torch.device("cpu"))
     assert (torch.rand(1).item(), np.random.rand(), np.random.randn(), random.random(), random.gauss(0, 1)) == first
 
 

@@ -1,0 +1,128 @@
+"""The folder of one split of a run: what is in it, whether it may be touched, how it is written."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from utils.checkpoint import read_checkpoint, save_checkpoint
+from utils.config import changed_keys, dump_config, load_config
+from utils.errors import MissingFileError, UserError
+from utils.files import to_json, write_json_lines, write_text
+from utils.optim import TrainingState
+from utils.settings import Config
+
+LAST, BEST, CONFIG, SPLIT = "last.pt", "best.pt", "config.yaml", "split.json"
+LOG, METRICS, PREDICTIONS = "log.jsonl", "metrics.json", "predictions.csv"
+# keys that may differ when a run is resumed: they change where and how fast it runs, not what comes out
+FREE_KEYS = ("run.root", "dataset.root", "train.device", "train.workers", "train.save_steps", "protocol.splits")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`<root>/<name>/split_NN`."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, config: Config, number: int) -> "RunFolder":
+        """The folder of split `number`, from 1."""
+        return cls(Path(config.run.root) / config.run.name / f"split_{number:02d}")
+
+    @property
+    def started(self) -> bool:
+        """Whether there is something to lose."""
+        return (self.path / LAST).exists()
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / METRICS).exists()
+
+    @property
+    def best(self) -> Path:
+        return self.path / BEST
+
+    def require_leave(self, config: Config, resume: bool) -> None:
+        """Refuses to touch an existing run that was not meant, or to go on with one under other settings."""
+        if not self.started:
+            return
+        if not resume:
+            raise UserError(
+                f"{self.path} holds a run already; --resume goes on with it, --overwrite starts it anew, "
+                "run.name=NAME starts another"
+            )
+        changed = changed_keys(load_config(self.path / CONFIG), config, ignored=FREE_KEYS)
+        if changed:
+            raise UserError(f"--resume: {self.path} was started with other settings: {'; '.join(changed)}")
+
+    def require_same_data(self, split: dict[str, Any]) -> None:
+        """Refuses to go on with other images or labels than the run was started with."""
+        saved = json.loads((self.path / SPLIT).read_text(encoding="utf-8"))
+        if saved != json.loads(to_json(split)):
+            raise UserError(
+                f"--resume: the images or labels are not those that {self.path / SPLIT} was written for; put the "
+                "database back as it was, or start another run with run.name=NAME"
+            )
+
+    def begin(self, config: Config, split: dict[str, Any]) -> None:
+        """Empties the folder and writes what is known before the first step."""
+        if self.path.exists():
+            shutil.rmtree(self.path)
+        write_text(self.path / SPLIT, to_json(split, indent=1))
+        write_text(self.path / CONFIG, dump_config(config))
+
+    def restore(self, state: TrainingState) -> None:
+        """The state as last saved, and a log that agrees with it."""
+        state.restore(read_checkpoint(self.path / LAST))
+        self._write_log(state)
+
+    def save(self, config: Config, state: TrainingState) -> None:
+        """What `restore` reads: anywhere within an epoch."""
+        save_checkpoint(self.path / LAST, {**_inference_part(config), **state.capture()})
+
+    def save_epoch(self, config: Config, state: TrainingState) -> None:
+        """The same after an epoch, with best.pt where the last record is the best, and the log.
+
+        last.pt comes last: whatever is interrupted before it is done again.
+        """
+        if state.best is state.history[-1]:
+            weights = {"model": state.scored_model.state_dict(), "epoch": state.epoch, "metrics": state.best}
+            save_checkpoint(self.best, {**_inference_part(config), **weights})
+        self._write_log(state)
+        self.save(config, state)
+
+    def finish(self, predictions: pd.DataFrame, metrics: dict[str, Any]) -> None:
+        """predictions.csv, then metrics.json, whose presence says that the split is finished."""
+        write_text(self.path / PREDICTIONS, predictions.to_csv(index=False))
+        write_text(self.path / METRICS, to_json(metrics, indent=2) + "\n")
+
+    def metrics(self) -> dict[str, Any]:
+        """What `finish` wrote."""
+        return json.loads((self.path / METRICS).read_text(encoding="utf-8"))
+
+    def _write_log(self, state: TrainingState) -> None:
+        write_json_lines(self.path / LOG, state.history)
+
+
+def newest_best(root: Path) -> Path:
+    """The best.pt that was written last under a root of runs.
+
+    Raises:
+        MissingFileError: There is none.
+    """
+    found = sorted(root.glob(f"*/split_*/{BEST}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise MissingFileError(
+            f"no trained network under {root.resolve()}; `python main.py` trains the demo, --checkpoint FILE names "
+            "another"
+        )
+    return found[-1]
+
+
+def _inference_part(config: Config) -> dict[str, Any]:
+    """What inference needs beside the weights."""
+    plain = config.model_dump(mode="json")
+    return {"config": plain, "scale": plain["scale"]}
