@@ -10,7 +10,7 @@ from scipy.optimize import curve_fit
 from scipy.special import expit
 from scipy.stats import kendalltau, rankdata
 
-FIT_STEPS = 2_000  # function evaluations of the logistic fit before it counts as failed
+FIT_STEPS = 10_000  # function evaluations of the logistic fit before it counts as failed
 FIT_START_SLOPE = 0.5
 SMALLEST_SLOPE = 1e-9
 
