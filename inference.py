@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from utils.installation import require_installation
+
+require_installation()
+
 import torch
 from PIL import Image
 
-from utils.installation import require_matching_torch
-
-require_matching_torch()
 
 from datasets.scale import RatingScale
 from datasets.transforms import build_test_transform, load_image

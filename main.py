@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from utils.installation import require_installation
+
+require_installation()
+
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from utils.installation import require_matching_torch
-
-require_matching_torch()
 
 from datasets.database import Database, load_database
 from datasets.iqa import batches, make_loader

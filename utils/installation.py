@@ -1,16 +1,23 @@
-"""The one installation mistake worth a message of its own."""
+"""Installation mistakes, said in one line before anything else is imported."""
 
 import sys
+from importlib.util import find_spec
 
 from utils.errors import one_line
 
+MODULES = (
+    *("torch", "torchvision", "timm", "einops", "numpy", "scipy", "pandas", "PIL", "yaml", "tqdm"),
+    *("pydantic", "safetensors", "huggingface_hub"),
+)
 
-def require_matching_torch() -> None:
-    """Leaves the process with status 2 and one line where torch and torchvision are missing or do not match."""
-    try:
-        import torch
-    except ImportError as error:
-        _leave(f"torch cannot be imported ({error})")
+
+def require_installation() -> None:
+    """Leaves the process with status 2 where packages are missing or torch and torchvision do not match."""
+    missing = [name for name in MODULES if find_spec(name) is None]
+    if missing:
+        _leave(f"not installed for {sys.executable}: {', '.join(missing)}")
+    import torch
+
     try:
         import torchvision  # noqa: F401, the import is the test
     except (ImportError, RuntimeError, OSError) as error:  # a CPU-only torch beside the ordinary torchvision: all three
@@ -19,8 +26,8 @@ def require_matching_torch() -> None:
 
 def _leave(problem: str) -> None:
     print(
-        f"error: {problem}; install both in one command and from one index: pip install -r requirements.txt "
-        "(a CPU-only torch needs the CPU-only torchvision)",
+        f"error: {problem}; run `pip install -r requirements.txt` (torch and torchvision in one command and from one "
+        "index: a CPU-only torch needs the CPU-only torchvision)",
         file=sys.stderr,
     )
     sys.exit(2)
