@@ -13,7 +13,6 @@ require_installation()
 import torch
 from PIL import Image
 
-
 from datasets.scale import RatingScale
 from datasets.transforms import build_test_transform, load_image
 from models import build_model

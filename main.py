@@ -16,7 +16,6 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-
 from datasets.database import Database, load_database
 from datasets.iqa import batches, make_loader
 from datasets.labels import fit_sos_a
