@@ -59,7 +59,7 @@ def build_timm_backbone(name: str, drop_path: float, weights: str | None = None)
 
 def _create(name: str, drop_path: float, options: dict) -> nn.Module:
     """The model with `drop_path_rate` and any image size where its constructor takes them, without where not."""
-    for extra in ({"dynamic_img_size": True}, {}):
+    for extra in ({"strict_img_size": False}, {"dynamic_img_size": True}, {}):  # Swin, ViT, convolutional networks
         for rate in ({"drop_path_rate": drop_path}, {}):
             try:
                 return timm.create_model(name, features_only=True, **extra, **rate, **options)
