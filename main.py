@@ -138,7 +138,7 @@ def build_loss(config: Config, database: Database, split: Split) -> JointLoss:
     settings = config.loss.model_dump()
     if config.loss.sos_a == "fit":
         labels = database.targets(split.train)
-        settings["sos_a"] = min(fit_sos_a(labels["mos"], labels["sos"], database.scale), 1.0)
+        settings["sos_a"] = fit_sos_a(labels["mos"], labels["sos"], database.scale)
         print(f"sos_a {settings['sos_a']:.4f}, fitted on the training part")
     return JointLoss(database.scale, **settings)
 

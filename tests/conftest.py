@@ -9,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.running import folder_of, train
+
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach for the network
 
 IMAGES = 20
@@ -67,3 +69,10 @@ def quick(koniq_root: Path, tmp_path: Path) -> list[str]:
         "protocol.splits=1",
         "protocol.unit=auto",
     ]
+
+
+@pytest.fixture
+def run(quick: list[str], tmp_path: Path) -> Path:
+    """The folder of a finished run of two epochs."""
+    assert train(quick) == 0
+    return folder_of(tmp_path)
