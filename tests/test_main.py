@@ -52,9 +52,12 @@ def test_metrics_follow_from_predictions(run, koniq_table):
     np.testing.assert_allclose(table["target_mos"], [known[Path(name).name] for name in table["image"]], atol=1e-8)
 
 
-def test_inference_gives_the_score_that_evaluation_gave(run, koniq_root):
-    predictor = load_predictor(run / "last.pt", device="cpu")
-    for row in pd.read_csv(run / "predictions.csv").itertuples():
+@pytest.mark.parametrize("average", [[], ["optim.ema_decay=0.9", "optim.lr=1e-2"]])
+@pytest.mark.parametrize("name", ["last.pt", "best.pt"])
+def test_inference_gives_the_score_that_evaluation_gave(name, average, quick, koniq_root, tmp_path):
+    train(quick, "protocol.selection=last", *average)
+    predictor = load_predictor(folder_of(tmp_path) / name, device="cpu")
+    for row in pd.read_csv(folder_of(tmp_path) / "predictions.csv").itertuples():
         prediction = predictor(koniq_root / row.image)
         assert prediction.mos == pytest.approx(row.pred_mos, abs=1e-5)
         assert prediction.sos == pytest.approx(row.pred_sos, abs=1e-5)
