@@ -1,7 +1,6 @@
 """Scores images: `python inference.py IMAGE... [--checkpoint FILE] [--format text|json] [--device NAME]`."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +9,19 @@ from utils.installation import require_installation
 
 require_installation()
 
+import numpy as np
 import torch
 from PIL import Image
 
 from datasets.scale import RatingScale
-from datasets.transforms import build_test_transform, load_image
+from datasets.transforms import build_test_transform, load_image, to_rgb
 from models import build_model
 from models.pretrained import load_exactly, translate_weights
 from models.richiqa import RichIQA
 from utils.checkpoint import is_own, read_tensors, require_readable_version
 from utils.config import config_from_dict, load_config
 from utils.errors import MissingFileError, UserError
+from utils.files import to_json
 from utils.run_folder import newest_best
 from utils.runtime import pick_device, run_script
 from utils.settings import Config, ScaleSettings
@@ -61,9 +62,14 @@ class Predictor:
             MissingFileError: No such file.
             UserError: Not an image that can be decoded.
         """
-        picture = image.convert("RGB") if isinstance(image, Image.Image) else load_image(image)
+        if not isinstance(image, (str, Path, Image.Image)):
+            kind = type(image).__name__
+            raise UserError(f"an image is a path or a PIL image, got {kind}; an array becomes one by Image.fromarray")
+        picture = to_rgb(image) if isinstance(image, Image.Image) else load_image(image)
         pixels = self.transform(picture)[None].to(self.device)  # (1, 3, H, W)
         dos = self.model(pixels).cpu().double().numpy()  # (1, K)
+        if not np.isfinite(dos).all():
+            raise UserError(f"{self.checkpoint} predicts values that are not finite; its training went wrong")
         mos, sos = self.scale.mean(dos)[0], self.scale.std(dos)[0]
         return Prediction(float(mos), float(sos), tuple(dos[0].tolist()), self.scale)
 
@@ -71,8 +77,8 @@ class Predictor:
 def load_predictor(
     checkpoint: str | Path | None = None,
     device: str = "auto",
-    scale: RatingScale | None = None,
-    config: Config | None = None,
+    scale: RatingScale | str | None = None,
+    config: Config | str | Path | None = None,
 ) -> Predictor:
     """Builds a predictor from a checkpoint alone.
 
@@ -80,8 +86,9 @@ def load_predictor(
         checkpoint: `best.pt` or `last.pt` of a run, or a checkpoint of the RichIQA release; None for the newest best.pt
             under checkpoint/.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        scale: Rating scale of a checkpoint of the release, which does not carry one.
-        config: Instead of `scale`, the config that such a checkpoint was trained with: scale, transform and network.
+        scale: Rating scale of a checkpoint of the release, which does not carry one; a text as for `--scale`.
+        config: Instead of `scale`, the config that such a checkpoint was trained with: scale, transform and network;
+            or the path of its YAML.
 
     Raises:
         MissingFileError: No checkpoint.
@@ -90,16 +97,18 @@ def load_predictor(
     path = Path(checkpoint) if checkpoint is not None else newest_best(RUNS)
     target = pick_device(device)
     content = read_tensors(path)
+    part, weights = translate_weights(content, path)
+    if part != "network":
+        raise UserError(f"{path} holds a backbone, not a trained RichIQA; train with model.pretrained={path}")
     if is_own(content):
         if scale is not None or config is not None:
             raise UserError(f"{path} carries its own rating scale and config; leave yours away")
         require_readable_version(content, path)
         config = config_from_dict(content["config"], source=str(path))
     elif config is None:
-        config = _config_of_release(scale, path)
-    part, weights = translate_weights(content, path)
-    if part != "network":
-        raise UserError(f"{path} holds a backbone, not a trained RichIQA; train with model.pretrained={path}")
+        config = _config_of_release(parse_scale(scale) if isinstance(scale, str) else scale, path)
+    elif not isinstance(config, Config):
+        config = load_config(config)
     model = build_model(config.model, len(config.scale.bin_centers))
     load_exactly(model, weights, str(path))
     return Predictor(model, config, target, path)
@@ -159,10 +168,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     missing = [path for path in args.images if not Path(path).is_file()]
     if missing:
-        raise MissingFileError(f"{len(missing)} of {len(args.images)} images do not exist: {', '.join(missing)}")
-    scale = parse_scale(args.scale) if args.scale is not None else None
-    config = load_config(args.config) if args.config is not None else None
-    predictor = load_predictor(args.checkpoint, args.device, scale, config)
+        raise MissingFileError(f"{len(missing)} of {len(args.images)} images are not files: {', '.join(missing)}")
+    predictor = load_predictor(args.checkpoint, args.device, args.scale, args.config)
     records, failures = [], []
     for path in args.images:
         try:
@@ -178,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         records.append(path)
         print(as_text(path, prediction), flush=True)
     if args.format == "json" and (records or not failures):
-        print(json.dumps({"checkpoint": str(predictor.checkpoint), "images": records}, indent=2, ensure_ascii=False))
+        print(to_json({"checkpoint": str(predictor.checkpoint), "images": records}, indent=2))
     if failures:
         raise UserError("; ".join(failures))
     return 0

@@ -51,8 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{config.run.name}: {database.describe()}; {config.model.backbone} on {device}")
     with Interruption() as interruption:
         for number, folder in folders.items():
-            if not (args.resume and folder.finished):
-                run_split(config, database, number, folder, device, args.resume, interruption)
+            run_split(config, database, number, folder, device, args.resume, interruption)
+            if args.overwrite and args.split is None:
+                for other in folder.other_splits():
+                    if other not in folders.values():
+                        other.delete()
             if folder.finished:
                 print(f"split {number} is finished, see {folder.path}\n{results_lines(folder.metrics())}")
             if interruption.requested and not (folder.finished and number == numbers[-1]):
@@ -90,24 +93,43 @@ def run_split(
     resume: bool,
     interruption: Interruption,
 ) -> None:
-    """Trains and evaluates one split; where it is interrupted, it returns with everything saved."""
+    """Trains and evaluates one split, unless it is finished; where it is interrupted, everything is saved."""
     split = make_split(list(database.records.values()), config.protocol, number)
     origin = {**split.as_dict(), "labels": {**asdict(database.recipe), "hash": database.hash}}
+    resuming = resume and (folder.finished or folder.resumable)
+    if resuming:
+        folder.require_same_data(origin)
+        if folder.finished:
+            return
     seed = derive_seed(config.seed, number)
     seed_everything(seed)
     model = build_model(config.model, database.scale.num_bins)
     require_size(model, config)
     loss = build_loss(config, database, split)
     train_loader, loaders = build_loaders(config, database, split, seed, device)
-    if resume and folder.started:
-        folder.require_same_data(origin)
-        state = TrainingState(model.to(device), config, len(train_loader))
-        folder.restore(state)
-        print(f"split {number}: goes on after epoch {state.epoch}, step {state.step}")
-    else:
+    if not resuming:
         print(f"split {number}: {load_pretrained(model, config.model)}")
-        state = TrainingState(model.to(device), config, len(train_loader))
-        folder.begin(config, origin)
+    state = TrainingState(model.to(device), config, len(train_loader))
+    with folder.held():
+        if resuming:
+            folder.restore(state)
+            print(f"split {number}: goes on after epoch {state.epoch}, step {state.step}")
+        else:
+            folder.begin(config, origin)
+        train_split(state, train_loader, loaders, loss, database, config, folder, interruption)
+
+
+def train_split(
+    state: TrainingState,
+    train_loader: DataLoader,
+    loaders: dict[str, DataLoader],
+    loss: JointLoss,
+    database: Database,
+    config: Config,
+    folder: RunFolder,
+    interruption: Interruption,
+) -> None:
+    """Trains from where the state is to the last epoch, evaluating after each, and writes the results."""
     predicted = {}
     while state.epoch < config.train.epochs:
         if not train_epoch(state, train_loader, loss, config, folder, interruption):
@@ -201,7 +223,13 @@ def predict(model: torch.nn.Module, loader: DataLoader) -> tuple[list[str], np.n
     for batch in tqdm(batches(loader), "evaluation", len(loader), leave=False, disable=None):
         names += batch["name"]
         dos.append(model(batch["image"].to(device, non_blocking=True)).cpu().double())
-    return names, torch.cat(dos).numpy()
+    predicted = torch.cat(dos).numpy()
+    if not np.isfinite(predicted).all():
+        raise UserError(
+            "the network predicts values that are not finite; start again with a smaller optim.lr or with "
+            "optim.clip_norm=1"
+        )
+    return names, predicted
 
 
 def finish_epoch(state: TrainingState, metrics: dict[str, dict], config: Config, folder: RunFolder) -> None:
@@ -248,7 +276,7 @@ def require_finite(values: dict[str, float], state: TrainingState, names: list[s
         terms = ", ".join(f"{name} {value}" for name, value in values.items())
         raise UserError(
             f"the loss is not finite in epoch {state.epoch + 1}, step {state.step + 1}: {terms}; images: "
-            f"{', '.join(names)}. A smaller optim.lr or optim.clip_norm=1 may help; the last epoch is saved"
+            f"{', '.join(names)}. Start again with a smaller optim.lr or with optim.clip_norm=1"
         )
 
 

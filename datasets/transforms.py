@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torchvision.transforms import (
@@ -41,7 +42,9 @@ def load_image(path: str | Path) -> Image.Image:
     """
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            return to_rgb(image)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except FileNotFoundError as error:
         raise MissingFileError(f"image {path} does not exist") from error
     except UnidentifiedImageError as error:
@@ -54,6 +57,22 @@ def load_image(path: str | Path) -> Image.Image:
         Image.DecompressionBombError,
     ) as error:  # by Pillow's plugins
         raise UserError(f"{path} cannot be decoded: {one_line(error)}") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A picture of any mode as RGB; 16 bits are scaled to 8, where Pillow alone (and the release) would clip them.
+
+    Raises:
+        UserError: A mode whose range of values is not known: floats, or integers beyond 16 bits.
+    """
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() >= 2**16:
+            raise UserError(f"values {values.min()}..{values.max()} of an integer image are beyond 16 bits; scale them")
+        return Image.fromarray(np.rint(values / 257).astype(np.uint8)).convert("RGB")  # 65535 / 255
+    if image.mode == "F":
+        raise UserError("an image of floats has no known range; save it with 8 or 16 bits")
+    return image.convert("RGB")
 
 
 def seeded(transform: Compose, image: Image.Image, seed: int) -> torch.Tensor:

@@ -39,6 +39,8 @@ def build_model(settings: ModelSettings = ModelSettings(), num_bins: int = 5) ->
 def _build_backbone(settings: ModelSettings) -> nn.Module:
     """CvT as deep as its stages are read, or a timm model."""
     if settings.backbone.startswith(TIMM_PREFIX):
+        if settings.init != "trunc_norm":
+            raise UserError(f"model.init: {settings.init} is for CvT; {settings.backbone} keeps timm's own")
         return build_timm_backbone(settings.backbone, settings.drop_path)
     if settings.backbone not in CVT_SHAPES:
         hint = did_you_mean(settings.backbone, list(CVT_SHAPES))

@@ -39,6 +39,10 @@ def load_pretrained(model: RichIQA, settings: ModelSettings) -> str:
         trained = build_timm_backbone(settings.backbone, settings.drop_path, weights=source)
         load_exactly(model.backbone, trained.state_dict(), f"timm weights {source}")
         return f"weights: backbone from timm ({source})"
+    if source == "timm":
+        raise UserError(
+            f"model.pretrained: `timm` is for a timm backbone, not for {settings.backbone}; use imagenet22k"
+        )
     path = find_imagenet22k(settings.backbone) if source == "imagenet22k" else Path(source)
     part, state_dict = translate_weights(read_tensors(path), path)
     if part == "network":

@@ -140,6 +140,35 @@ def test_a_bad_file_does_not_cost_the_others(checkpoint, photo, tmp_path, capsys
         assert f"{load_predictor(checkpoint, device='cpu')(photo).mos:.3f}"[:4] in output
 
 
+@pytest.mark.parametrize("image", [np.zeros((4, 4, 3), np.uint8), b"bytes", None])
+def test_other_types_are_named(image, checkpoint):
+    with pytest.raises(UserError, match=f"got {type(image).__name__}; .*fromarray"):
+        load_predictor(checkpoint, device=torch.device("cpu"))(image)
+
+
+def test_foreign_weights_are_no_release_checkpoint(tmp_path):
+    torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "linear.pt")
+    with pytest.raises(UserError, match="no known kind"):
+        load_predictor(tmp_path / "linear.pt")
+
+
+def test_a_network_gone_wrong_gives_no_score(checkpoint, photo):
+    content = torch.load(checkpoint, weights_only=True)
+    content["model"]["algorithmic.0.bias"].fill_(float("nan"))
+    save_checkpoint(checkpoint, content)
+    with pytest.raises(UserError, match="predicts values that are not finite"):
+        load_predictor(checkpoint, device="cpu")(photo)
+
+
+def test_pipes_that_close_and_terminals_without_bars(checkpoint, photo):
+    command = [sys.executable, ROOT / "inference.py", *[photo] * 3, "--checkpoint", checkpoint]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True)
+    assert process.stdout.readline().startswith("checkpoint")
+    process.stdout.close()
+    assert process.stderr.read() == ""
+
+
 def test_own_checkpoint_refuses_another_scale(checkpoint):
     with pytest.raises(UserError, match="carries its own rating scale and config"):
         load_predictor(checkpoint, scale=ACR)
@@ -192,7 +221,7 @@ def test_mistakes_end_with_status_2_and_one_line(kind, checkpoint, tmp_path):
     (tmp_path / "letter.jpg").write_text("Dear colleagues")
     arguments, expected = {
         "text file": (["letter.jpg", "--checkpoint", checkpoint], "letter.jpg is not an image"),
-        "missing files": (["a.png", "photo.png", "b.png"], "2 of 3 images do not exist: a.png, b.png"),
+        "missing files": (["a.png", "photo.png", "b.png"], "2 of 3 images are not files: a.png, b.png"),
         "mistyped flag": (["photo.png", "--formt", "json"], "--formt"),
         "text file as checkpoint": (["photo.png", "--checkpoint", "letter.jpg"], "letter.jpg is not a checkpoint"),
     }[kind]

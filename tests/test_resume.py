@@ -29,14 +29,19 @@ STATEFUL = [
 ]
 
 
-def without_time(value):
+# what may differ: wall-clock time, where it ran, and what follows from the iterative logistic fit, whose last bits
+# depend on where in memory its arrays lie
+FREE = ("seconds", "config", "plcc", "rmse")
+
+
+def comparable(value):
     if isinstance(value, dict):
-        return {key: without_time(item) for key, item in value.items() if key not in ("seconds", "config")}
-    return [without_time(item) for item in value] if isinstance(value, list) else value
+        return {key: comparable(item) for key, item in value.items() if key not in FREE}
+    return [comparable(item) for item in value] if isinstance(value, list) else value
 
 
 def assert_identical(one, other, path="checkpoint"):
-    """Bit by bit, wall-clock time and config aside."""
+    """Bit by bit."""
     if isinstance(one, dict):
         assert one.keys() == other.keys(), path
         for key in one:
@@ -53,7 +58,7 @@ def assert_identical(one, other, path="checkpoint"):
 
 def assert_same_run(one: Path, other: Path):
     for name in ("last.pt", "best.pt"):
-        assert_identical(*(without_time(read_checkpoint(folder / name)) for folder in (one, other)))
+        assert_identical(*(comparable(read_checkpoint(folder / name)) for folder in (one, other)))
     assert (one / "predictions.csv").read_bytes() == (other / "predictions.csv").read_bytes()
 
 
@@ -104,9 +109,7 @@ def test_crash_between_checkpoint_and_reports_is_mended(moment, quick, tmp_path,
     assert train(quick, "run.name=crashed", "--resume") == 0
     one, other = (tmp_path / "runs" / name / "split_01" for name in ("whole", "crashed"))
     assert_same_run(one, other)
-    logs = [
-        [without_time(json.loads(line)) for line in (f / "log.jsonl").read_text().splitlines()] for f in (one, other)
-    ]
+    logs = [[comparable(json.loads(line)) for line in (f / "log.jsonl").read_text().splitlines()] for f in (one, other)]
     assert logs[0] == logs[1]
 
 
@@ -162,3 +165,76 @@ def test_interruption_in_the_last_evaluation_does_not_start_the_next_split(quick
     assert train(quick, "protocol.splits=2") == 130
     assert (folder_of(tmp_path, 1) / "metrics.json").exists()
     assert not folder_of(tmp_path, 2).exists()
+
+
+def test_two_processes_do_not_write_the_same_split(run, quick):
+    before = (run / "last.pt").read_bytes()
+    with RunFolder(run).held(), pytest.raises(UserError, match="is being written by another process"):
+        train(quick, "--overwrite")
+    assert (run / "last.pt").read_bytes() == before
+    assert train(quick, "--overwrite") == 0
+
+
+def test_results_without_a_saved_state_are_not_touched_unasked(run, quick):
+    (run / "last.pt").unlink()
+    with pytest.raises(UserError, match="holds a run already"):
+        train(quick)
+    assert train(quick, "--resume") == 0  # finished, nothing to do
+    assert (run / "best.pt").exists()
+
+
+@pytest.mark.usefixtures("run")
+def test_a_finished_run_is_held_against_its_data_too(quick, koniq_root, koniq_table):
+    koniq_table.drop(index=3).to_csv(koniq_root / KONIQ_SCORES, index=False)
+    with pytest.raises(UserError, match=r"not those that .*split\.json was written for"):
+        train(quick, "--resume")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("split.json", None, r"split\.json is missing or damaged"),
+        ("split.json", b"{", r"split\.json is missing or damaged"),
+        ("metrics.json", b"{", r"metrics\.json is missing or damaged"),
+        ("last.pt", b"text", r"last\.pt is not a checkpoint"),
+    ],
+)
+def test_damaged_files_of_a_run_are_named(name, content, message, run, quick):
+    if name != "metrics.json":
+        (run / "metrics.json").unlink()
+    (run / name).unlink()
+    if content is not None:
+        (run / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        train(quick, "--resume")
+
+
+def test_weights_alone_cannot_be_resumed(run, quick):
+    (run / "metrics.json").unlink()
+    (run / "last.pt").write_bytes((run / "best.pt").read_bytes())
+    with pytest.raises(UserError, match="holds weights alone"):
+        train(quick, "--resume")
+
+
+def test_overwriting_leaves_no_splits_of_the_old_run(quick, tmp_path):
+    train(quick, "protocol.splits=3", "train.epochs=1")
+    train(quick, "protocol.splits=2", "train.epochs=1", "--overwrite", "--split", "1")
+    assert folder_of(tmp_path, 3).exists()
+    train(quick, "protocol.splits=2", "train.epochs=1", "--overwrite")
+    assert not folder_of(tmp_path, 3).exists()
+
+
+def test_weights_that_are_not_finite_are_not_saved(quick, tmp_path, monkeypatch):
+    update = training.TrainingState.update
+
+    def poisoned_update(self, *arguments):
+        update(self, *arguments)
+        with torch.no_grad():
+            next(self.model.parameters()).fill_(float("nan"))
+
+    monkeypatch.setattr(training.TrainingState, "update", poisoned_update)
+    with pytest.raises(UserError, match="weights are no longer finite after epoch 0, step 1"):
+        train(quick, "train.save_steps=1")
+    assert not (folder_of(tmp_path) / "last.pt").exists()
+    with pytest.raises(UserError, match="not finite"):
+        train(quick, "train.batch_size=16", "--overwrite")

@@ -1,5 +1,6 @@
 """Checkpoints: plain dicts of tensors, lists, strings and numbers, so that weights-only loading suffices."""
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ FORMAT = "richiqa"
 FORMAT_VERSION = 1
 # what torch and safetensors raise for bytes that are not theirs, or for objects that weights-only loading refuses
 UNREADABLE = (
-    pickle.UnpicklingError,
     RuntimeError,
     EOFError,
     OSError,
@@ -29,8 +29,9 @@ UNREADABLE = (
 
 def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
     """Writes a checkpoint, whole or not at all."""
-    content = {"format": FORMAT, "version": FORMAT_VERSION, **content}
-    write_atomically(path, lambda file: torch.save(content, file))
+    buffer = io.BytesIO()  # torch.save straight to a full disk raises errors of its own
+    torch.save({"format": FORMAT, "version": FORMAT_VERSION, **content}, buffer)
+    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
 
 
 def read_tensors(path: str | Path) -> dict[str, Any]:
@@ -47,8 +48,12 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's text advises to switch this safety off
+        raise UserError(
+            f"{path} is not a checkpoint: not a file of torch, or one that holds more than plain data"
+        ) from error
     except UNREADABLE as error:
-        raise UserError(f"{path} is not a checkpoint of plain tensors: {one_line(error)}") from error
+        raise UserError(f"{path} is not a checkpoint: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a checkpoint: it holds a {type(content).__name__}, not names and tensors")
     return content

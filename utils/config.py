@@ -14,7 +14,12 @@ EXTENDS = "extends"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-5 is a number, as users expect, and a key given twice is an error."""
+    """YAML as users expect it: 1e-5 is a number, `no` and a date are text, a key given twice is an error."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012, the shape that PyYAML asks for
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":timestamp"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -26,6 +31,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$", re.IGNORECASE), list("tTfF"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
@@ -45,7 +51,8 @@ def load_config(path: str | Path | None = None, overrides: list[str] | None = No
     values = _read(Path(path), seen=()) if path else {}
     for override in overrides or []:
         values = _merge(values, _parse_override(override))
-    return config_from_dict(values, source=str(path or "command line"))
+    sources = [str(path)] if path else []
+    return config_from_dict(values, source=" and ".join([*sources, *(["the command line"] if overrides else [])]))
 
 
 def config_from_dict(values: dict, source: str) -> Config:

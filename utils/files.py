@@ -32,6 +32,30 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None
         raise UserError(f"{path} cannot be written: {error.strerror or one_line(error)}") from error
 
 
+def make_folder(path: str | Path) -> None:
+    """A folder and those above it, where they are not there yet.
+
+    Raises:
+        UserError: The place is not writable.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"folder {path} cannot be made: {error.strerror or one_line(error)}") from error
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        UserError: No such file, or a damaged one.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is missing or damaged ({one_line(error)})") from error
+
+
 def write_text(path: str | Path, text: str) -> None:
     """A UTF-8 text file, whole or not at all."""
     write_atomically(path, lambda file: file.write(text.encode()))

@@ -7,7 +7,7 @@ from utils.errors import one_line
 
 MODULES = (
     *("torch", "torchvision", "timm", "einops", "numpy", "scipy", "pandas", "PIL", "yaml", "tqdm"),
-    *("pydantic", "safetensors", "huggingface_hub"),
+    *("pydantic", "safetensors", "huggingface_hub", "filelock"),
 )
 
 

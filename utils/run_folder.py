@@ -2,16 +2,19 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.config import changed_keys, dump_config, load_config
 from utils.errors import MissingFileError, UserError
-from utils.files import to_json, write_json_lines, write_text
+from utils.files import make_folder, read_json, to_json, write_json_lines, write_text
 from utils.optim import TrainingState
 from utils.settings import Config
 
@@ -35,6 +38,10 @@ class RunFolder:
     @property
     def started(self) -> bool:
         """Whether there is something to lose."""
+        return any((self.path / name).exists() for name in (LAST, BEST, METRICS))
+
+    @property
+    def resumable(self) -> bool:
         return (self.path / LAST).exists()
 
     @property
@@ -44,6 +51,26 @@ class RunFolder:
     @property
     def best(self) -> Path:
         return self.path / BEST
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other processes out of the folder, until this one leaves or dies.
+
+        Raises:
+            UserError: Another process is in it.
+        """
+        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), blocking=False)
+        try:
+            make_folder(self.path.parent)
+            lock.acquire()
+        except Timeout as error:
+            raise UserError(
+                f"{self.path} is being written by another process; wait for it, or use another run.name"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def require_leave(self, config: Config, resume: bool) -> None:
         """Refuses to touch an existing run that was not meant, or to go on with one under other settings."""
@@ -60,8 +87,7 @@ class RunFolder:
 
     def require_same_data(self, split: dict[str, Any]) -> None:
         """Refuses to go on with other images or labels than the run was started with."""
-        saved = json.loads((self.path / SPLIT).read_text(encoding="utf-8"))
-        if saved != json.loads(to_json(split)):
+        if read_json(self.path / SPLIT) != json.loads(to_json(split)):
             raise UserError(
                 f"--resume: the images or labels are not those that {self.path / SPLIT} was written for; put the "
                 "database back as it was, or start another run with run.name=NAME"
@@ -69,18 +95,41 @@ class RunFolder:
 
     def begin(self, config: Config, split: dict[str, Any]) -> None:
         """Empties the folder and writes what is known before the first step."""
-        if self.path.exists():
-            shutil.rmtree(self.path)
+        self.delete()
         write_text(self.path / SPLIT, to_json(split, indent=1))
         write_text(self.path / CONFIG, dump_config(config))
 
+    def delete(self) -> None:
+        if self.path.exists():
+            shutil.rmtree(self.path)
+
+    def other_splits(self) -> "list[RunFolder]":
+        """The folders of the same run beside this one."""
+        return [RunFolder(path) for path in sorted(self.path.parent.glob("split_*")) if path != self.path]
+
     def restore(self, state: TrainingState) -> None:
-        """The state as last saved, and a log that agrees with it."""
-        state.restore(read_checkpoint(self.path / LAST))
+        """The state as last saved, and a log that agrees with it.
+
+        Raises:
+            UserError: There is no saved state, or it is damaged.
+        """
+        saved = read_checkpoint(self.path / LAST)
+        if "optimizer" not in saved:
+            raise UserError(f"{self.path / LAST} holds weights alone and cannot be resumed; --overwrite starts anew")
+        state.restore(saved)
         self._write_log(state)
 
     def save(self, config: Config, state: TrainingState) -> None:
-        """What `restore` reads: anywhere within an epoch."""
+        """What `restore` reads: anywhere within an epoch.
+
+        Raises:
+            UserError: A weight is not finite; the state saved before is kept.
+        """
+        if not all(parameter.isfinite().all() for parameter in state.model.parameters()):
+            raise UserError(
+                f"the weights are no longer finite after epoch {state.epoch}, step {state.step}; start again with a "
+                "smaller optim.lr or with optim.clip_norm=1"
+            )
         save_checkpoint(self.path / LAST, {**_inference_part(config), **state.capture()})
 
     def save_epoch(self, config: Config, state: TrainingState) -> None:
@@ -101,7 +150,7 @@ class RunFolder:
 
     def metrics(self) -> dict[str, Any]:
         """What `finish` wrote."""
-        return json.loads((self.path / METRICS).read_text(encoding="utf-8"))
+        return read_json(self.path / METRICS)
 
     def _write_log(self, state: TrainingState) -> None:
         write_json_lines(self.path / LOG, state.history)

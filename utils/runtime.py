@@ -1,9 +1,11 @@
 """The machine and the process: device, random states, interruption, installation."""
 
+import os
 import platform
 import random
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from importlib import metadata
 
@@ -15,12 +17,13 @@ from utils.errors import UserError
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow")
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str | torch.device) -> torch.device:
     """`auto` (CUDA, else MPS, else CPU), or a device by name such as `cuda:1`.
 
     Raises:
         UserError: The device is not there.
     """
+    name = str(name)
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
@@ -95,11 +98,21 @@ class Interruption:
 
 def run_script(main: Callable[[], int]) -> None:
     """Runs a script's `main` and exits with its status; a user's mistake is one line on stderr and status 2."""
+    warnings.showwarning = _one_line_warning
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a terminal or file that cannot show the bars gets question marks
     try:
         sys.exit(main())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _one_line_warning(message: Warning | str, *_origin) -> None:
+    print(f"warning: {message}", file=sys.stderr)

@@ -1,27 +1,29 @@
 """The settings: every key of a YAML file, its type, its default (the release's) and what is allowed."""
 
+import os
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+PathText = Annotated[str, AfterValidator(os.path.expanduser)]
 SosA = Annotated[float, Field(gt=0, le=1)] | Literal["fit"]
 
 
 class Settings(BaseModel):
     """Frozen; unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True)
 
 
 class RunSettings(Settings):
     """Where a run is written: `<root>/<name>/split_NN/`."""
 
     name: Annotated[str, Field(pattern=r"^[\w][\w.+-]*$")] = "koniq10k"
-    root: str = "checkpoint"
+    root: PathText = "checkpoint"
 
 
 class ScaleSettings(Settings):
@@ -37,7 +39,7 @@ class DatasetSettings(Settings):
     """The database and how its labels are made."""
 
     name: str = "koniq10k"
-    root: str = "data/koniq10k"
+    root: PathText = "data/koniq10k"
     labels: str | None = None  # label file of `csv`, relative to root; None: the only .csv there
     dos: Literal["auto", "counts", "gaussian", "max_entropy"] = "auto"  # auto: counts where there are any
     sos_source: Literal["auto", "file", "hypothesis"] = "auto"  # auto: the file's where it has one
@@ -61,7 +63,7 @@ class ModelSettings(Settings):
     """The network. `stages` counts from 1; `all` is every stage of CvT or feature level of a timm model."""
 
     backbone: str = "cvt_21"
-    pretrained: str = "none"
+    pretrained: PathText = "none"
     memory: Literal["full", "short", "long", "none"] = "full"
     memory_weight: Fraction = 0.001
     stages: Literal["all"] | tuple[Count, ...] = "all"
@@ -143,6 +145,8 @@ class ProtocolSettings(Settings):
             raise ValueError("selection `validation` needs a validation part: set validation_fraction, such as 0.1")
         if self.method == "official" and self.splits != 1:
             raise ValueError(f"method `official` has one split: set splits to 1 (got {self.splits})")
+        if self.method == "official" and self.validation_fraction > 0:
+            raise ValueError("method `official` has its own validation part: set validation_fraction to 0")
         return self
 
 

@@ -1,5 +1,7 @@
 """One module per label format; `read_records` turns any of them into Records."""
 
+import math
+import os
 from pathlib import Path
 
 from datasets.labels import LabelRecipe, Rating, Record, make_records
@@ -67,16 +69,21 @@ def database_scale(name: str) -> RatingScale:
 
 def _check_ratings(ratings: list[Rating], scale: RatingScale) -> None:
     seen: dict[str, str] = {}
+    largest_sos = (scale.high - scale.low) / math.sqrt(2)  # two voters at opposite ends, ddof 1
     for rating in ratings:
         if not scale.low <= rating.mos <= scale.high:
             raise UserError(
                 f"{rating.source}: MOS {rating.mos:g} of {rating.image} is outside the scale {scale.describe()}"
             )
-        if rating.sos is not None and rating.sos < 0:
-            raise UserError(f"{rating.source}: SOS {rating.sos:g} of {rating.image} is negative")
-        if rating.image in seen:
-            raise UserError(f"{rating.source}: {rating.image} was labelled before, at {seen[rating.image]}")
-        seen[rating.image] = rating.source
+        if rating.sos is not None and not 0 <= rating.sos <= largest_sos:
+            raise UserError(
+                f"{rating.source}: SOS {rating.sos:g} of {rating.image} cannot be; on this scale it is 0 to "
+                f"{largest_sos:g}"
+            )
+        image = os.path.normpath(rating.image)
+        if image in seen:
+            raise UserError(f"{rating.source}: {rating.image} was labelled before, at {seen[image]}")
+        seen[image] = rating.source
 
 
 def _check_images(ratings: list[Rating], root: Path) -> None:

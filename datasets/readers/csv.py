@@ -1,6 +1,7 @@
 """Any database as a CSV with a header: image, mos, optional sos, votes c1..cK or p1..pK, split, reference."""
 
 import re
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -27,10 +28,14 @@ def read(root: Path, labels: str | None = None) -> list[Rating]:
     """
     path = _label_file(root, labels)
     table = read_table(path)
+    table.columns = table.columns.str.lower()
     require_columns(table, REQUIRED, path)
     votes = sorted((c for c in table.columns if re.fullmatch(r"[cp]\d+", c)), key=lambda c: (c[0], int(c[1:])))
     if votes and votes != [f"{votes[0][0]}{k}" for k in range(1, len(votes) + 1)]:
         raise UserError(f"{path}: votes must be the columns c1..cK or p1..pK without a gap, got {', '.join(votes)}")
+    unused = sorted(set(table.columns) - {*REQUIRED, *OPTIONAL, *votes})
+    if unused:
+        warnings.warn(f"{path}: columns that are not used: {', '.join(unused)}", stacklevel=2)
     has = {column: column in table.columns for column in OPTIONAL}
     values = numbers(table, ["mos", *(["sos"] if has["sos"] else []), *votes], path)
     counts = values[votes].to_numpy()
@@ -67,7 +72,7 @@ def _check_votes(votes: pd.DataFrame, path: Path) -> None:
 
 def _label_file(root: Path, labels: str | None) -> Path:
     if labels is not None:
-        return find_file(root, (labels,), "the database")
+        return find_file(root, (labels,), "CSV database")
     found = sorted(root.glob("*.csv"))
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"

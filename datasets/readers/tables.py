@@ -46,7 +46,8 @@ def require_columns(table: pd.DataFrame, columns: list[str], path: Path) -> None
     known = list(table.columns)
     missing = [f"{name!r}{did_you_mean(name, known)}" for name in columns if name not in known]
     if missing:
-        raise UserError(f"{path}: no column {', '.join(missing)}; the columns are {', '.join(known)}")
+        hint = "; cells must be separated by commas" if len(known) == 1 else ""
+        raise UserError(f"{path}: no column {', '.join(missing)}; the columns are {', '.join(known)}{hint}")
 
 
 def numbers(table: pd.DataFrame, columns: list[str], path: Path) -> pd.DataFrame:

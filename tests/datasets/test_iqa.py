@@ -116,6 +116,18 @@ def test_every_mode_becomes_rgb(mode, picture, tmp_path):
     assert load_image(path).mode == "RGB"
 
 
+def test_sixteen_bits_are_scaled_and_floats_refused(picture, tmp_path):
+    grey = np.asarray(picture.convert("L"))
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    assert (np.asarray(load_image(tmp_path / "deep.png")) == grey[:, :, None]).all()
+    Image.fromarray(grey.astype(np.float32) / 255).save(tmp_path / "float.tif")
+    with pytest.raises(UserError, match=r"float\.tif: an image of floats"):
+        load_image(tmp_path / "float.tif")
+    Image.fromarray(grey.astype(np.int32) * 1000).save(tmp_path / "int.tif")
+    with pytest.raises(UserError, match="beyond 16 bits"):
+        load_image(tmp_path / "int.tif")
+
+
 def test_files_that_are_no_images(picture, tmp_path):
     (tmp_path / "text.jpg").write_text("hello")
     with pytest.raises(UserError, match=r"text\.jpg is not an image"):

@@ -163,6 +163,8 @@ def test_csv_with_everything(tmp_path):
         ({"mos": [20, 101, 80]}, "line 3: MOS 101 of b/c.png is outside the scale 0 to 100"),
         ({"mos": [20, "nan", 80]}, "line 3: mos is 'nan'"),
         ({"sos": [1, -1, 1]}, "line 3: SOS -1"),
+        ({"sos": [1, 71, 1]}, "line 3: SOS 71 .* 0 to 70.7"),
+        ({"image": ["a.png", "b/../a.png", "c.png"]}, "line 3: b/../a.png was labelled before"),
         ({"split": ["train", "training", "test"]}, "line 3: split is 'training'"),
         ({"c1": [1, 1, 1], "c3": [1, 1, 1]}, "without a gap"),
         ({"c1": [1, 1, 1], "p2": [1, 1, 1]}, "without a gap"),
@@ -177,6 +179,20 @@ def test_csv_mistakes(columns, message, tmp_path):
     write_csv(tmp_path, **columns)
     with pytest.raises(UserError, match=message):
         read_csv(tmp_path)
+
+
+def test_csv_with_other_separators(tmp_path):
+    (tmp_path / "labels.csv").write_text("image;mos\na.png;3\n")
+    with pytest.raises(UserError, match="cells must be separated by commas"):
+        read_csv(tmp_path)
+
+
+def test_csv_header_in_capitals_and_unused_columns(tmp_path):
+    table = pd.DataFrame({"Image": ["a.png", "b.png"], "MOS": [20, 30], "SOS": [4, 5], "Camera": ["x", "y"]})
+    table.to_csv(tmp_path / "labels.csv", index=False)
+    with pytest.warns(UserWarning, match=r"columns that are not used: camera"):
+        records = read_csv(tmp_path)
+    assert [record.sos for record in records] == [4, 5]
 
 
 def test_csv_file_is_named_where_there_are_several(tmp_path):

@@ -154,6 +154,7 @@ def test_timm_backbones_take_other_sizes(name):
         ({"backbone": "timm:resnet51"}, "knows no model 'resnet51'"),
         ({"backbone": "cvt_nano", "stages": (2, 4)}, "stages 1 to 3"),
         ({"backbone": "timm:resnet18", "stages": (6,)}, "stages 1 to 5"),
+        ({"backbone": "timm:resnet18", "init": "xavier"}, "xavier is for CvT"),
     ],
 )
 def test_what_cannot_be_built_is_said(settings, message):

@@ -48,6 +48,18 @@ def test_scientific_numbers_are_numbers(tmp_path):
     assert (config.optim.lr, config.optim.weight_decay, config.loss.sos_a) == (3e-4, 5e-7, 0.09)
 
 
+def test_words_and_dates_are_text():
+    for text in ("no", "on", "2024-01-02", "7"):
+        assert load_config(None, [f"run.name={text}"]).run.name == text
+    with pytest.raises(UserError, match=r"the command line: optim\.lr: .*got 'yes'"):
+        load_config(None, ["optim.lr=yes"])
+
+
+def test_home_folder_is_expanded(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert load_config(None, ["dataset.root=~/koniq"]).dataset.root == "/home/me/koniq"
+
+
 def test_extends_merges_deeply_and_overrides_win(tmp_path):
     written(tmp_path, "optim: {lr: 0.1, name: adamw}\nseed: 4\n", "base.yaml")
     path = written(tmp_path, "extends: base.yaml\noptim: {lr: 0.2}\nmodel: {stages: [1, 2]}\n")
@@ -83,6 +95,7 @@ def test_changed_keys():
         ("transform: {resize: 100, crop: 200}", r"crop \(200\) must not be larger"),
         ("protocol: {selection: validation}", "needs a validation part"),
         ("protocol: {method: official}", "set splits to 1"),
+        ("protocol: {method: official, splits: 1, validation_fraction: 0.1}", "its own validation part"),
         ("protocol: {validation_fraction: 0.9}", "must be below train_fraction"),
         ("run: {name: ../x}", "run.name"),
         ("train: 5", "train: .*got 5"),
