@@ -63,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return INTERRUPTED
     if len(folders) > 1:
         print(summary_of_splits([folder.metrics() for folder in folders.values()]))
-    print(f"score an image with it: python inference.py IMAGE --checkpoint {folder.best}")
+    if folder.best.exists():
+        print(f"score an image with it: python inference.py IMAGE --checkpoint {folder.best}")
     return 0
 
 

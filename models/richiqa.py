@@ -46,7 +46,9 @@ class RichIQA(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Multi-level features f: the spatial means of the chosen maps, side by side, (B, C)."""
         maps = self.backbone(images)  # list of (B, C_i, H_i, W_i)
-        return torch.cat([maps[stage - 1].mean(dim=(2, 3)) for stage in self.stages], dim=1)  # (B, C)
+        # contiguous, since a sum along memory is pairwise and so loses less than one across it
+        means = [maps[stage - 1].contiguous().mean(dim=(2, 3)) for stage in self.stages]  # list of (B, C_i)
+        return torch.cat(means, dim=1)  # (B, C)
 
     def logits(self, features: Tensor) -> Tensor:
         """Logits over the bins (B, K) of the features (B, C)."""
