@@ -177,13 +177,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except UserError as error:
             failures.append(str(error))
             continue
-        if args.format == "json":
-            records.append(as_record(path, prediction))
-            continue
-        if not records:
-            print(f"checkpoint {predictor.checkpoint}")
-        records.append(path)
-        print(as_text(path, prediction), flush=True)
+        records.append(as_record(path, prediction))
+        if args.format == "text":
+            header = f"checkpoint {predictor.checkpoint}\n\n" if len(records) == 1 else "\n"
+            print(header + as_text(path, prediction), flush=True)
     if args.format == "json" and (records or not failures):
         print(to_json({"checkpoint": str(predictor.checkpoint), "images": records}, indent=2))
     if failures:

@@ -70,7 +70,7 @@ def test_text_shows_mos_sos_and_bars(checkpoint, photo, capsys):
     assert main([str(photo), str(photo), "--checkpoint", str(checkpoint), "--device", "cpu"]) == 0
     output = capsys.readouterr().out
     prediction = load_predictor(checkpoint, device="cpu")(photo)
-    assert output.startswith(f"checkpoint {checkpoint}\n{photo}\n")
+    assert output.startswith(f"checkpoint {checkpoint}\n\n{photo}\n")
     assert output.count(f"{prediction.mos:.3f}  (scale 0 to 100, lower is better)") == 2
     assert output.count("DOS") == 10
     assert f"{100 * prediction.dos[0]:.1f} %" in output

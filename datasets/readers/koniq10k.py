@@ -3,7 +3,7 @@
 Source: Hosu, Lin, Sziranyi, Saupe, KonIQ-10k, IEEE TIP 2020.
 """
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,17 @@ from utils.errors import UserError
 SCORES = "koniq10k_scores_and_distributions.csv"  # c1..c5 are votes, MOS is 1..5
 SETS = "koniq10k_distributions_sets.csv"  # c1..c5 are fractions, MOS is a z-score (3.9..88.4), and there is `set`
 RELEASE = "koniq10k_scores_and_distributions.txt"  # of RichIQA: tabs, no header, votes
-IMAGE_FOLDERS = ("1024x768", "koniq10k_1024x768/1024x768", "koniq10k_1024x768", "512x384", "koniq10k_512x384/512x384")
+IMAGE_FOLDERS = (
+    "1024x768",
+    "koniq10k_1024x768/1024x768",
+    "koniq10k_1024x768",
+    "512x384",
+    "koniq10k_512x384/512x384",
+    "koniq10k_512x384",
+    "images",
+    "",
+)
+FOLDER_SAMPLE = 20  # images looked for in each folder
 VOTES = ["c1", "c2", "c3", "c4", "c5"]
 RELEASE_COLUMNS = ["image_name", *VOTES, "c_total", "MOS", "SD", "MOS_zscore"]
 FRACTION_TOLERANCE = 1e-6  # the sum of the fractions of a row
@@ -37,11 +47,11 @@ def read(root: Path, image_folders: tuple[str, ...] = IMAGE_FOLDERS) -> list[Rat
     _check_votes(values, path)
     counts = values[VOTES].to_numpy()
     mos = counts @ np.arange(1, 6) / counts.sum(1)
-    folder = next((name for name in image_folders if (root / name).is_dir()), image_folders[0])
+    folder = _image_folder(root, image_folders, table["image_name"].head(FOLDER_SAMPLE).tolist())
     parts = _official_parts(root, table)
     return [
         Rating(
-            image=f"{folder}/{name}",
+            image=(folder / name).as_posix(),
             mos=float(mean),
             sos=float(sd),
             counts=tuple(votes.tolist()),
@@ -50,6 +60,11 @@ def read(root: Path, image_folders: tuple[str, ...] = IMAGE_FOLDERS) -> list[Rat
         )
         for line, name, mean, sd, votes in zip(table.index, table["image_name"], mos, values["SD"], counts, strict=True)
     ]
+
+
+def _image_folder(root: Path, folders: tuple[str, ...], names: list[str]) -> PurePath:
+    """The folder, relative to root, that holds most of a sample of the images; the first where none holds any."""
+    return PurePath(max(folders, key=lambda folder: sum((root / folder / name).is_file() for name in names)))
 
 
 def _check_votes(values: pd.DataFrame, path: Path) -> None:

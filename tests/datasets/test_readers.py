@@ -57,6 +57,15 @@ def test_koniq_quoted_names_and_other_folder(koniq_root, koniq_table):
     assert read_records("koniq10k", koniq_root)[0].image == "512x384/1000.jpg"
 
 
+@pytest.mark.parametrize("folder", ["koniq10k_1024x768/1024x768", "koniq10k_512x384", ""])
+def test_koniq_images_elsewhere(folder, koniq_root):
+    (koniq_root / folder).mkdir(parents=True, exist_ok=True)
+    for path in list((koniq_root / "1024x768").iterdir()):
+        path.rename(koniq_root / folder / path.name)
+    records = read_records("koniq10k", koniq_root)  # the empty 1024x768/ is still there
+    assert records[0].image == f"{folder}/1000.jpg".removeprefix("/")
+
+
 def test_labels_alone(koniq_root, koniq_table):
     (koniq_root / KONIQ_SCORES).rename(koniq_root.parent / KONIQ_SCORES)
     assert len(read_records("koniq10k", koniq_root.parent, check_images=False)) == len(koniq_table)
