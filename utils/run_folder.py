@@ -59,7 +59,7 @@ class RunFolder:
         Raises:
             UserError: Another process is in it.
         """
-        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), blocking=False)
+        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=0)
         try:
             make_folder(self.path.parent)
             lock.acquire()
