@@ -19,7 +19,6 @@ IMAGE_FOLDER = "images"
 SIZE = (112, 84)  # width, height
 SUPERSAMPLING = 2  # scenes are drawn larger and reduced, for smooth edges
 SCENES = 60
-LEVELS = 5
 
 LEAVES = 350
 LEAF_RADII = (4.0, 48.0)  # pixels of the finished image; their density falls with the cube of the radius

@@ -125,9 +125,13 @@ def test_selection(selection, quick, tmp_path):
     assert metrics["srcc"] == log[-1]["test"]["srcc"]
 
 
-def test_sos_a_is_fitted_on_the_training_part(quick, capsys):
+def test_sos_a_is_fitted_on_the_training_part(quick, tmp_path, koniq_table, capsys):
     train(quick, "loss.sos_a=fit", "train.epochs=1")
-    assert "fitted on the training part" in capsys.readouterr().out
+    names = json.loads((folder_of(tmp_path) / "split.json").read_text())["train"]
+    labels = koniq_table.set_index("image_name").loc[[Path(name).name for name in names]]
+    spread = (labels["MOS"] - 1) * (5 - labels["MOS"])
+    expected = (spread * labels["SD"] ** 2).sum() / (spread**2).sum()
+    assert f"sos_a {expected:.4f}, fitted on the training part" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("weights", [[], ["loss.mos=0", "loss.sos=0"], ["loss.dos=0", "loss.mos=0"]])
