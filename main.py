@@ -4,7 +4,7 @@ import argparse
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from utils.installation import require_installation
@@ -16,29 +16,38 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from datasets.database import Database, load_database
-from datasets.iqa import batches, make_loader
+from datasets.database import Database, load_databases, with_scales
+from datasets.iqa import batches
 from datasets.labels import fit_sos_a
-from datasets.splits import Split, make_split
-from datasets.transforms import build_test_transform, build_train_transform
+from datasets.loaders import EvaluatedPart, build_loaders
+from datasets.splits import Split
 from losses import JointLoss
 from models import build_model
 from models.pretrained import load_pretrained
 from utils.config import load_config
 from utils.errors import UserError, one_line
 from utils.optim import TrainingState
-from utils.report import epoch_line, predictions_table, results_lines, summary_of_splits
+from utils.report import (
+    epoch_line,
+    joined_metrics,
+    joined_predictions,
+    predictions_table,
+    results_lines,
+    summary_of_splits,
+)
 from utils.run_folder import RunFolder
-from utils.runtime import Interruption, derive_seed, environment, pick_device, run_script, seed_everything
+from utils.runtime import Interruption, derive_seed, pick_device, run_script, seed_everything
+from utils.selection import file_epoch, final_metrics
 from utils.settings import Config
 
 DEMO_CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
 INTERRUPTED = 130
+TARGETS = ("mos", "sos", "dos", "database")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
-    config = load_config(args.config, args.overrides)
+    config = with_scales(load_config(args.config, args.overrides))
     numbers = [args.split] if args.split else list(range(1, config.protocol.splits + 1))
     if numbers[-1] > config.protocol.splits:
         raise UserError(f"--split: {args.split} is not one of the splits 1 to {config.protocol.splits}")
@@ -47,11 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for folder in folders.values():
             folder.require_leave(config, args.resume)
     device = pick_device(config.train.device)
-    database = load_database(config)
-    print(f"{config.run.name}: {database.describe()}; {config.model.backbone} on {device}")
+    databases = load_databases(config)
+    for database in databases:
+        print(f"{database.title}: {database.recipe.describe()}")
+    print(f"{config.run.name}: {config.model.backbone} on {device}")
     with Interruption() as interruption:
         for number, folder in folders.items():
-            run_split(config, database, number, folder, device, args.resume, interruption)
+            splits = tuple(database.split(config, number) for database in databases)
+            run_split(SplitRun(config, number, databases, splits, folder, interruption), device, args.resume)
             if args.overwrite and args.split is None:
                 for other in folder.other_splits():
                     if other not in folders.values():
@@ -85,62 +97,78 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def run_split(
-    config: Config,
-    database: Database,
-    number: int,
-    folder: RunFolder,
-    device: torch.device,
-    resume: bool,
-    interruption: Interruption,
-) -> None:
+@dataclass(frozen=True)
+class SplitRun:
+    """One split of a run: what it is trained on and where it is written."""
+
+    config: Config
+    number: int
+    databases: tuple[Database, ...]
+    splits: tuple[Split, ...]
+    folder: RunFolder
+    interruption: Interruption
+
+    def describe_origin(self) -> dict:
+        """What split.json says: the names of each part, and how the labels were made; of several databases by title."""
+        origins = {
+            database.title: {**split.as_dict(), "labels": {**asdict(database.recipe), "hash": database.hash}}
+            for database, split in zip(self.databases, self.splits, strict=True)
+        }
+        return {"databases": origins} if self.config.several else origins[self.databases[0].title]
+
+
+def run_split(run: SplitRun, device: torch.device, resume: bool) -> None:
     """Trains and evaluates one split, unless it is finished; where it is interrupted, everything is saved."""
-    split = make_split(list(database.records.values()), config.protocol, number)
-    origin = {**split.as_dict(), "labels": {**asdict(database.recipe), "hash": database.hash}}
+    config, folder = run.config, run.folder
     resuming = resume and (folder.finished or folder.resumable)
     if resuming:
-        folder.require_same_data(origin)
+        folder.require_same_data(run.describe_origin())
         if folder.finished:
             return
-    seed = derive_seed(config.seed, number)
+    seed = derive_seed(config.seed, run.number)
     seed_everything(seed)
-    model = build_model(config.model, database.scale.num_bins)
+    model = build_model(config.model, len(config.scale.bin_centers))
     require_size(model, config)
-    loss = build_loss(config, database, split)
-    train_loader, loaders = build_loaders(config, database, split, seed, device)
+    loss = build_loss(run)
+    train_loader, parts = build_loaders(config, run.databases, run.splits, seed, pin_memory=device.type == "cuda")
     if not resuming:
-        print(f"split {number}: {load_pretrained(model, config.model)}")
+        print(f"split {run.number}: {load_pretrained(model, config.model)}")
     state = TrainingState(model.to(device), config, len(train_loader))
     with folder.held():
         if resuming:
             folder.restore(state)
-            print(f"split {number}: goes on after epoch {state.epoch}, step {state.step}")
+            print(f"split {run.number}: goes on after epoch {state.epoch}, step {state.step}")
         else:
-            folder.begin(config, origin)
-        train_split(state, train_loader, loaders, loss, database, config, folder, interruption)
+            folder.begin(config, run.describe_origin())
+        while state.epoch < config.train.epochs:
+            if not train_epoch(state, train_loader, loss, run):
+                return
+            finish_epoch(state, parts, run)
+        write_results(state, parts["test"], run)
 
 
-def train_split(
-    state: TrainingState,
-    train_loader: DataLoader,
-    loaders: dict[str, DataLoader],
-    loss: JointLoss,
-    database: Database,
-    config: Config,
-    folder: RunFolder,
-    interruption: Interruption,
-) -> None:
-    """Trains from where the state is to the last epoch, evaluating after each, and writes the results."""
-    predicted = {}
-    while state.epoch < config.train.epochs:
-        if not train_epoch(state, train_loader, loss, config, folder, interruption):
-            return
-        predicted = {part: predict(state.scored_model, loader) for part, loader in loaders.items()}
-        finish_epoch(state, {part: database.metrics(*pair) for part, pair in predicted.items()}, config, folder)
-    names, dos = predicted.get("test") or predict(state.scored_model, loaders["test"])
-    folder.finish(
-        predictions_table(names, database.quantities(dos), database.targets(names)), final_metrics(state, config)
-    )
+def finish_epoch(state: TrainingState, parts: dict[str, list[EvaluatedPart]], run: SplitRun) -> None:
+    """Evaluates the epoch, files it, saves, and says a line on the terminal."""
+    metrics = {
+        name: joined_metrics(
+            {p.database.title: p.database.metrics(p.names, predict(state.scored_model, p.loader)) for p in of_databases}
+        )
+        for name, of_databases in parts.items()
+    }
+    record = file_epoch(state, metrics, run.config.protocol.selection)
+    run.folder.save_epoch(run.config, state)
+    tqdm.write(epoch_line(record, run.config.train.epochs))
+
+
+def write_results(state: TrainingState, parts: list[EvaluatedPart], run: SplitRun) -> None:
+    """Predictions of every test image after the last epoch, metrics, and the noise ceiling of the labels."""
+    tables, ceilings = {}, {}
+    for part in parts:
+        images = [part.database.records[name].image for name in part.names]
+        predicted = part.database.quantities(predict(state.scored_model, part.loader))
+        tables[part.database.title] = predictions_table(images, predicted, part.database.targets(part.names))
+        ceilings[part.database.title] = part.database.ceiling(part.names)
+    run.folder.finish(joined_predictions(tables), final_metrics(state, run.config, ceilings))
 
 
 def require_size(model: torch.nn.Module, config: Config) -> None:
@@ -156,119 +184,65 @@ def require_size(model: torch.nn.Module, config: Config) -> None:
         ) from error
 
 
-def build_loss(config: Config, database: Database, split: Split) -> JointLoss:
-    """The loss of the config; `sos_a: fit` is fitted on the training part's labels."""
-    settings = config.loss.model_dump()
-    if config.loss.sos_a == "fit":
-        labels = database.targets(split.train)
-        settings["sos_a"] = fit_sos_a(labels["mos"], labels["sos"], database.scale)
-        print(f"sos_a {settings['sos_a']:.4f}, fitted on the training part")
-    return JointLoss(database.scale, **settings)
+def build_loss(run: SplitRun) -> JointLoss:
+    """The loss of the config; `sos_a: fit` is fitted on the labels of the database's training part."""
+    config = run.config
+    given = config.loss.sos_a
+    sos_a = list(given) if isinstance(given, tuple) else [given] * len(run.databases)
+    for number, (database, split) in enumerate(zip(run.databases, run.splits, strict=True)):
+        if sos_a[number] == "fit":
+            labels = database.targets(split.train)
+            sos_a[number] = fit_sos_a(labels["mos"], labels["sos"], database.scale)
+            print(f"{database.title}: sos_a {sos_a[number]:.4f}, fitted on the training part")
+    scales = [database.scale for database in run.databases]
+    return JointLoss(
+        scales if config.several else scales[0],
+        database_weights=[database.weight for database in run.databases],
+        **{**config.loss.model_dump(), "sos_a": sos_a},
+    )
 
 
-def build_loaders(
-    config: Config, database: Database, split: Split, seed: int, device: torch.device
-) -> tuple[DataLoader, dict[str, DataLoader]]:
-    """The training loader, and those of the parts that are evaluated."""
-    size = config.train.batch_size
-    if size > len(split.train):
-        raise UserError(
-            f"train.batch_size: {size} is more than the {len(split.train)} training images; make it smaller"
-        )
-    options = {"workers": config.train.workers, "pin_memory": device.type == "cuda"}
-    train = database.dataset(split.train, build_train_transform(config.transform))
-    loaders = {
-        part: make_loader(database.dataset(names, build_test_transform(config.transform)), size, **options)
-        for part, names in (("validation", split.validation), ("test", split.test))
-        if names
-    }
-    return make_loader(train, size, seed=seed, train=True, **options), loaders
-
-
-def train_epoch(
-    state: TrainingState,
-    loader: DataLoader,
-    loss: JointLoss,
-    config: Config,
-    folder: RunFolder,
-    interruption: Interruption,
-) -> bool:
+def train_epoch(state: TrainingState, loader: DataLoader, loss: JointLoss, run: SplitRun) -> bool:
     """Trains to the end of the epoch under way; False where it was interrupted, with everything saved."""
+    config = run.config
     state.model.train()
     loader.sampler.set_position(state.epoch, state.step * config.train.batch_size)
     begun = time.monotonic() - state.seconds
     title, steps = f"epoch {state.epoch + 1}/{config.train.epochs}", state.step + len(loader)
     with tqdm(batches(loader), title, steps, leave=False, initial=state.step, disable=None) as bar:
         for batch in bar:
-            images, *labels = (batch[key].to(state.device, non_blocking=True) for key in ("image", "mos", "sos", "dos"))
-            terms = loss(state.model(images), dict(zip(("mos", "sos", "dos"), labels, strict=True)))
+            target = {key: batch[key].to(state.device, non_blocking=True) for key in TARGETS}
+            terms = loss(state.model(batch["image"].to(state.device, non_blocking=True)), target)
             values = {name: term.item() for name, term in terms.items()}
             require_finite(values, state, batch["name"])
             state.update(terms["total"], values)
             state.seconds = time.monotonic() - begun
             bar.set_postfix(loss=f"{state.mean_losses()['total']:.3f}")
-            if interruption.requested or (config.train.save_steps and state.step % config.train.save_steps == 0):
-                folder.save(config, state)
-            if interruption.requested:
+            interrupted = run.interruption.requested
+            if interrupted or (config.train.save_steps and state.step % config.train.save_steps == 0):
+                run.folder.save(config, state)
+            if interrupted:
                 return False
     return True
 
 
 @torch.inference_mode()
-def predict(model: torch.nn.Module, loader: DataLoader) -> tuple[list[str], np.ndarray]:
-    """Names and predicted DOS (N, K), float64, of every image of a loader."""
+def predict(model: torch.nn.Module, loader: DataLoader) -> np.ndarray:
+    """Predicted DOS (N, K), float64, of every image of a loader, in its order."""
     device = next(model.parameters()).device
     model.eval()
     loader.sampler.set_position(epoch=0)
-    names, dos = [], []
-    for batch in tqdm(batches(loader), "evaluation", len(loader), leave=False, disable=None):
-        names += batch["name"]
-        dos.append(model(batch["image"].to(device, non_blocking=True)).cpu().double())
-    predicted = torch.cat(dos).numpy()
+    predicted = [
+        model(batch["image"].to(device, non_blocking=True)).cpu().double()
+        for batch in tqdm(batches(loader), "evaluation", len(loader), leave=False, disable=None)
+    ]
+    predicted = torch.cat(predicted).numpy()
     if not np.isfinite(predicted).all():
         raise UserError(
             "the network predicts values that are not finite; start again with a smaller optim.lr or with "
             "optim.clip_norm=1"
         )
-    return names, predicted
-
-
-def finish_epoch(state: TrainingState, metrics: dict[str, dict], config: Config, folder: RunFolder) -> None:
-    """Files the epoch, saves, and says a line on the terminal."""
-    record = {
-        "epoch": state.epoch + 1,
-        "lr": state.optimizer.param_groups[0]["lr"],
-        "train": state.mean_losses(),
-        **metrics,
-        "seconds": state.seconds,
-    }
-    state.finish_epoch(record)
-    if state.best is None or is_better(record, state.best, config.protocol.selection):
-        state.best = record
-    folder.save_epoch(config, state)
-    tqdm.write(epoch_line(record, config.train.epochs))
-
-
-def is_better(record: dict, best: dict, selection: str) -> bool:
-    """Whether selection prefers an epoch: by SRCC on test (`release`), on validation, or simply the later one."""
-    if selection == "last":
-        return True
-    part = "test" if selection == "release" else "validation"
-    ours, theirs = record[part]["srcc"], best[part]["srcc"]
-    return ours > theirs or (math.isnan(theirs) and not math.isnan(ours))
-
-
-def final_metrics(state: TrainingState, config: Config) -> dict:
-    """Metrics of the last epoch, of the selected one, and what they cost."""
-    return {
-        **state.history[-1]["test"],
-        "epoch": state.epoch,
-        "selection": config.protocol.selection,
-        "selected_epoch": state.best["epoch"],
-        "selected": state.best["test"],
-        "seconds": sum(record["seconds"] for record in state.history),
-        "environment": environment(),
-    }
+    return predicted
 
 
 def require_finite(values: dict[str, float], state: TrainingState, names: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""A labelled database as training and evaluation use it: datasets of any part, labels and metrics by image name."""
+"""Labelled databases as training and evaluation use them: datasets of any part, labels and metrics by name."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,57 +8,128 @@ from pathlib import Path
 import numpy as np
 from torchvision.transforms import Compose
 
+from datasets.ceiling import noise_ceiling, votes_of
 from datasets.iqa import IQADataset
-from datasets.labels import LabelRecipe, Record
-from datasets.readers import load_records
+from datasets.labels import LabelRecipe
+from datasets.ratings import Rating, Record
+from datasets.readers import database_scale, load_labels
 from datasets.scale import RatingScale
+from datasets.splits import Split, make_split
+from utils.errors import UserError
 from utils.report import split_metrics
-from utils.settings import Config
+from utils.settings import Config, MemberSettings, ScaleSettings
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True)
 class Database:
-    """The labelled images of a run."""
+    """One database of a run.
 
+    Args:
+        title: In reports and files.
+        number: Position among the databases of the run, from 0.
+        root: Folder of the images.
+        ratings: What the label file says, by name.
+        records: The labels, by name.
+        recipe: How these were made.
+        scale: The rating scale.
+        weight: Factor of its images in the loss.
+        turned: Whether the network's bins go from the highest score to the lowest: from worst to best, with several
+            databases, where lower is better.
+        split_file: For protocol.method `file`.
+    """
+
+    title: str
+    number: int
     root: Path
-    records: dict[str, Record]  # by image
+    ratings: dict[str, Rating]
+    records: dict[str, Record]
     recipe: LabelRecipe
     scale: RatingScale
+    weight: float = 1.0
+    turned: bool = False
+    split_file: str | None = None
 
     @property
     def hash(self) -> str:
-        """The same for the same images and labels, whatever their order."""
-        lines = [str(astuple(record)) for _, record in sorted(self.records.items())]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+        """The same for the same images and labels, whatever their order and wherever the images lie."""
+        lines = [str(astuple(record)[1:]) for _, record in sorted(self.records.items())]
+        return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
 
-    def describe(self) -> str:
-        """One line for the terminal."""
-        recipe = self.recipe
-        replaced = f", {recipe.fallbacks} of them the nearest feasible" if recipe.fallbacks else ""
-        a = f" with a = {recipe.sos_a:.4g}" if recipe.sos_a is not None else ""
-        return f"{recipe.images} images, DOS from {recipe.dos}{replaced}, SOS from {recipe.sos}{a}"
+    def split(self, config: Config, number: int) -> Split:
+        """Split `number`, from 1."""
+        return make_split(list(self.records.values()), config.protocol, number, self.split_file, self.title)
 
     def dataset(self, names: Sequence[str], transform: Compose) -> IQADataset:
-        return IQADataset(self.root, [self.records[name] for name in names], transform)
+        """These images, with labels in the order of the network's bins."""
+        return IQADataset(self.root, [self.records[name] for name in names], transform, self.number, self.turned)
 
     def targets(self, names: Sequence[str]) -> dict[str, Array]:
-        """Labels `mos` (N,), `sos` (N,), `dos` (N, K) of these images, float64."""
+        """Labels `mos` (N,), `sos` (N,), `dos` (N, K) of these images, float64, lowest score first."""
         return {key: np.array([getattr(self.records[name], key) for name in names]) for key in ("mos", "sos", "dos")}
 
     def quantities(self, dos: Array) -> dict[str, Array]:
-        """`mos` (N,), `sos` (N,), `dos` (N, K) of distributions (N, K)."""
+        """`mos` (N,), `sos` (N,), `dos` (N, K), lowest score first, of the network's distributions (N, K)."""
+        dos = dos[:, ::-1] if self.turned else dos
         return {"mos": self.scale.mean(dos), "sos": self.scale.std(dos), "dos": dos}
 
     def metrics(self, names: Sequence[str], dos: Array) -> dict[str, float]:
-        """Every metric of the predicted DOS (N, K) of these images."""
+        """Every metric of the network's distributions (N, K) of these images."""
         return split_metrics(self.quantities(dos), self.targets(names))
 
+    def ceiling(self, names: Sequence[str]) -> dict[str, float] | None:
+        """The noise ceiling of these images' labels; None where no votes are on file."""
+        votes = votes_of([self.ratings[name] for name in names], self.scale)
+        return None if votes is None else noise_ceiling(votes, self.scale, self.recipe)
 
-def load_database(config: Config) -> Database:
-    """The database that a config names, with every label checked and every image there."""
-    options = config.dataset.model_dump(exclude={"name", "root"})
-    scale = RatingScale(**config.scale.model_dump())
-    records, recipe = load_records(config.dataset.name, config.dataset.root, scale=scale, **options)
-    return Database(Path(config.dataset.root), {record.image: record for record in records}, recipe, scale)
+
+def with_scales(config: Config) -> Config:
+    """The config with title and rating scale of every database written out, so that it says it all."""
+    if not config.several:
+        return config
+    members = [
+        member.model_copy(
+            update={"title": member.title or member.name, "scale": member.scale or _scale_settings(member.name)}
+        )
+        for member in config.dataset
+    ]
+    return config.model_copy(update={"dataset": tuple(members)})
+
+
+def load_databases(config: Config) -> tuple[Database, ...]:
+    """The databases that a config names, with every label checked and every image there.
+
+    Raises:
+        UserError: Also where their scales have different numbers of bins.
+    """
+    databases = tuple(_load(member, number, config) for number, member in enumerate(with_scales(config).members))
+    bins = {database.title: database.scale.num_bins for database in databases} | {
+        "scale": len(config.scale.bin_centers)
+    }
+    if len(set(bins.values())) > 1:
+        raise UserError(f"the databases must have the same number of bins, to be matched by order; they have {bins}")
+    return databases
+
+
+def _load(member: MemberSettings, number: int, config: Config) -> Database:
+    options = member.model_dump(exclude={"name", "root", "title", "scale", "weight", "split_file"})
+    scale = RatingScale(**member.scale.model_dump())
+    ratings, records, recipe = load_labels(member.name, member.root, scale=scale, **options)
+    return Database(
+        title=member.title or member.name,
+        number=number,
+        root=Path(member.root),
+        ratings={rating.name: rating for rating in ratings},
+        records={record.name: record for record in records},
+        recipe=recipe,
+        scale=scale,
+        weight=member.weight,
+        turned=config.several and not scale.higher_is_better,
+        split_file=member.split_file,
+    )
+
+
+def _scale_settings(name: str) -> ScaleSettings:
+    scale = database_scale(name)
+    return ScaleSettings(**{field: getattr(scale, field) for field in ScaleSettings.model_fields})

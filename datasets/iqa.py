@@ -1,4 +1,4 @@
-"""The one Dataset, and loaders whose order and augmentation depend on nothing but the seed and the position."""
+"""The Dataset, one or several joined, and loaders whose order and augmentation depend on seed and position alone."""
 
 import signal
 from collections.abc import Iterator, Sequence
@@ -21,23 +21,42 @@ Key = tuple[int, int]  # index of a record, seed of its augmentation
 
 
 class IQADataset(Dataset):
-    """Items `{image (3, H, W), mos (), sos (), dos (K,), name}`, all float32, labels in units of the scale."""
+    """Items `{image (3, H, W), mos (), sos (), dos (K,), database (), name}`: float32, labels in units of the scale.
 
-    def __init__(self, root: str | Path, records: Sequence[Record], transform: Compose):
+    `name` is the path of the image below the root.
+
+    Args:
+        root: Folder of the images.
+        records: Which images.
+        transform: From PIL to (3, H, W).
+        database: Number of the database, for `database` of the items, int64.
+        turned: Whether `dos` goes from the highest score to the lowest: from worst to best where lower is better.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        records: Sequence[Record],
+        transform: Compose,
+        database: int = 0,
+        turned: bool = False,
+    ):
         self.root = Path(root)
-        self.names = [record.image for record in records]
+        self.images = [record.image for record in records]
         self.mos = torch.tensor([record.mos for record in records], dtype=torch.float32)  # (N,)
         self.sos = torch.tensor([record.sos for record in records], dtype=torch.float32)  # (N,)
-        self.dos = torch.tensor(np.array([record.dos for record in records]), dtype=torch.float32)  # (N, K)
+        dos = torch.tensor(np.array([record.dos for record in records]), dtype=torch.float32)  # (N, K)
+        self.dos = dos.flip(1) if turned else dos
+        self.database = torch.tensor(database)
         self.transform = transform
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.images)
 
     def __getitem__(self, key: Key) -> dict[str, Tensor | str] | UserError:
         index, seed = key
         try:
-            image = load_image(self.root / self.names[index])
+            image = load_image(self.root / self.images[index])
         except UserError as error:  # returned, since a loader's worker would turn what is raised into a traceback
             return error
         return {
@@ -45,8 +64,25 @@ class IQADataset(Dataset):
             "mos": self.mos[index],
             "sos": self.sos[index],
             "dos": self.dos[index],  # (K,)
-            "name": self.names[index],
+            "database": self.database,
+            "name": self.images[index],
         }
+
+
+class JoinedDataset(Dataset):
+    """Several datasets one after the other."""
+
+    def __init__(self, parts: Sequence[IQADataset]):
+        self.parts = parts
+        self.ends = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, key: Key) -> dict[str, Tensor | str] | UserError:
+        index, seed = key
+        part = int(np.searchsorted(self.ends, index, side="right"))
+        return self.parts[part][index - int(self.ends[part]) + len(self.parts[part]), seed]
 
 
 class SeededSampler(Sampler[Key]):
@@ -78,7 +114,12 @@ class SeededSampler(Sampler[Key]):
 
 
 def make_loader(
-    dataset: IQADataset, batch_size: int, workers: int, seed: int = 0, train: bool = False, pin_memory: bool = False
+    dataset: IQADataset | JoinedDataset,
+    batch_size: int,
+    workers: int,
+    seed: int = 0,
+    train: bool = False,
+    pin_memory: bool = False,
 ) -> DataLoader:
     """Batches of `dataset`. In training shuffled, the last incomplete batch dropped, as the release does."""
     return DataLoader(
@@ -96,7 +137,7 @@ def make_loader(
 
 
 def batches(loader: DataLoader) -> Iterator[dict[str, Any]]:
-    """The batches of a pass: `image` (B, 3, H, W), `mos` (B,), `sos` (B,), `dos` (B, K), `name` list of B.
+    """The batches of a pass: `image` (B, 3, H, W), `mos`, `sos`, `database` (B,), `dos` (B, K), `name` list of B paths.
 
     Raises:
         UserError: An image that cannot be read.

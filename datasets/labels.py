@@ -9,38 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasets.max_entropy import dos_max_entropy
+from datasets.ratings import Rating, Record
 from datasets.scale import RatingScale
 from utils.errors import UserError
 
 SMALLEST_PROBABILITY = 1e-5  # of a Gaussian label; below it the release writes zero
 SMALLEST_SOS = 1e-9
+FALLBACKS = {
+    "gaussian": "one-hot, since their SOS is 0",
+    "max_entropy": "with the nearest MOS and SOS that a distribution on the bins can have",
+}
 
 Array = np.ndarray
-
-
-@dataclass(frozen=True)
-class Rating:
-    """What a label file says of one image; `counts` are votes or fractions, lowest score first."""
-
-    image: str
-    mos: float
-    sos: float | None = None
-    counts: tuple[float, ...] | None = None
-    reference: str | None = None
-    split: str | None = None
-    source: str = ""  # file and line, for errors
-
-
-@dataclass(frozen=True)
-class Record:
-    """One labelled image: path relative to the root, MOS and SOS in units of the scale, DOS summing to 1."""
-
-    image: str
-    mos: float
-    sos: float
-    dos: tuple[float, ...]
-    reference: str | None = None
-    split: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +31,17 @@ class LabelRecipe:
     sos: str
     sos_a: float | None
     images: int
-    fallbacks: int  # rows whose MOS and SOS no distribution on the bins has; the nearest feasible pair was taken
+    fallbacks: int  # rows that the recipe as such does not cover, see FALLBACKS
+    odd: int = 0  # rows that contradict themselves, used all the same
+    left_out: int = 0  # rows whose image is missing
+
+    def describe(self) -> str:
+        """One line for the terminal."""
+        fallback = f" ({self.fallbacks} of them {FALLBACKS[self.dos]})" if self.fallbacks else ""
+        a = f" with a = {self.sos_a:.4g}" if self.sos_a is not None else ""
+        odd = f", {self.odd} odd rows" if self.odd else ""
+        left_out = f", {self.left_out} more left out: image missing" if self.left_out else ""
+        return f"{self.images} images, DOS from {self.dos}{fallback}, SOS from {self.sos}{a}{odd}{left_out}"
 
 
 def dos_from_counts(counts: Array) -> Array:
@@ -68,7 +58,7 @@ def dos_from_counts(counts: Array) -> Array:
 
 
 def dos_gaussian(mos: Array, sos: Array, scale: RatingScale) -> Array:
-    """Gaussian sampled at the bin centres: p_k ~ N(c_k; MOS, SOS), entries below 1e-5 set to zero, renormalised.
+    """Gaussian sampled at the bin centres, entries below 1e-5 set to zero, renormalised.
 
     Args:
         mos: (N,), in units of the scale.
@@ -80,6 +70,15 @@ def dos_gaussian(mos: Array, sos: Array, scale: RatingScale) -> Array:
 
     Differs: from the release's label files in the renormalisation, which they lack.
     """
+    dos = gaussian_at_centers(mos, sos, scale)
+    return dos / dos.sum(1, keepdims=True)
+
+
+def gaussian_at_centers(mos: Array, sos: Array, scale: RatingScale) -> Array:
+    """p_k ~ N(c_k; MOS, SOS), entries below 1e-5 set to zero: what the release's label files hold.
+
+    Arguments and result as for `dos_gaussian`, but that rows sum to 1 less what was set to zero.
+    """
     mos, sos = (np.asarray(x, dtype=np.float64)[:, None] for x in (mos, sos))  # (N, 1)
     centers = np.array(scale.bin_centers)  # (K,)
     logits = -((centers - mos) ** 2) / (2 * np.maximum(sos, SMALLEST_SOS) ** 2)  # (N, K)
@@ -88,7 +87,7 @@ def dos_gaussian(mos: Array, sos: Array, scale: RatingScale) -> Array:
     dos[dos < SMALLEST_PROBABILITY] = 0
     certain = sos[:, 0] == 0
     dos[certain] = np.eye(scale.num_bins)[scale.bin_of(mos[certain, 0])]
-    return dos / dos.sum(1, keepdims=True)
+    return dos
 
 
 def hypothesis_label(mos: Array, a: float, scale: RatingScale) -> Array:
@@ -124,7 +123,8 @@ def make_records(
     Args:
         ratings: What the label file says; not empty.
         scale: Rating scale of the database.
-        dos: `counts`, `gaussian`, `max_entropy`, or `auto`: counts where the file has them for every image.
+        dos: `counts`, `gaussian`, `max_entropy`, or `auto`: counts where the file has them for every image. Single
+            grades become counts only where `counts` is asked for: the release takes them as MOS and SOS.
         sos_source: `file`, `hypothesis`, or `auto`: the file's where it has one for every image.
         sos_a: For `hypothesis`: the parameter, or `fit` to fit it on the file's own SOS.
 
@@ -134,20 +134,26 @@ def make_records(
     mos = np.array([rating.mos for rating in ratings])  # (N,)
     sos, sos_recipe, a = _choose_sos(ratings, mos, scale, sos_source, sos_a)  # (N,)
     recipe = ("counts" if _all_have(ratings, "counts") else "gaussian") if dos == "auto" else dos
-    fallbacks = np.zeros(len(ratings), dtype=bool)
-    if recipe == "counts":
-        distributions = dos_from_counts(_counts(ratings, scale))
-    elif recipe == "gaussian":
-        distributions = dos_gaussian(mos, sos, scale)
-    elif recipe == "max_entropy":
-        distributions, fallbacks = dos_max_entropy(mos, sos, scale)
-    else:
-        raise UserError(f"dataset.dos: unknown recipe {dos!r}; allowed: auto, counts, gaussian, max_entropy")
+    counts = _counts(ratings, scale) if recipe == "counts" else None  # (N, K)
+    distributions, fallbacks = distributions_of(recipe, mos, sos, counts, scale)  # (N, K), (N,)
     records = [
-        Record(rating.image, float(m), float(s), tuple(p.tolist()), rating.reference, rating.split)
-        for rating, m, s, p in zip(ratings, mos, sos, distributions, strict=True)
+        Record(rating.image, m, s, tuple(p), rating.reference, rating.split, rating.name)
+        for rating, m, s, p in zip(ratings, mos.tolist(), sos.tolist(), distributions.tolist(), strict=True)
     ]
     return records, LabelRecipe(recipe, sos_recipe, a, len(records), int(fallbacks.sum()))
+
+
+def distributions_of(
+    recipe: str, mos: Array, sos: Array, counts: Array | None, scale: RatingScale
+) -> tuple[Array, Array]:
+    """DOS labels (N, K) by a recipe from MOS (N,), SOS (N,) or counts (N, K), and which rows are fallbacks, (N,)."""
+    if recipe == "counts":
+        return dos_from_counts(counts), np.zeros(len(mos), dtype=bool)
+    if recipe == "gaussian":
+        return dos_gaussian(mos, sos, scale), sos == 0
+    if recipe == "max_entropy":
+        return dos_max_entropy(mos, sos, scale)
+    raise UserError(f"dataset.dos: unknown recipe {recipe!r}; allowed: auto, counts, gaussian, max_entropy")
 
 
 def _all_have(ratings: Sequence[Rating], field: str) -> bool:
@@ -176,12 +182,16 @@ def _choose_sos(
 
 
 def _counts(ratings: Sequence[Rating], scale: RatingScale) -> Array:
+    """Votes in the bins (N, K); single grades are sorted into them."""
+    rows = []
     for rating in ratings:
-        if rating.counts is None:
+        if rating.counts is None and rating.grades is None:
             raise UserError(f"{rating.source}: no votes for {rating.image}; use `dos: gaussian` or `dos: max_entropy`")
-        if len(rating.counts) != scale.num_bins:
+        if rating.counts is not None and len(rating.counts) != scale.num_bins:
             raise UserError(
                 f"{rating.source}: {len(rating.counts)} votes columns for {rating.image}, but the scale has "
                 f"{scale.num_bins} bins; make scale.bin_centers as long as the votes, or use `dos: gaussian`"
             )
-    return np.array([rating.counts for rating in ratings])
+        in_bins = rating.counts or np.bincount(scale.bin_of(np.array(rating.grades)), minlength=scale.num_bins)
+        rows.append(in_bins)
+    return np.array(rows, dtype=np.float64)

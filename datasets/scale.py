@@ -1,14 +1,12 @@
 """The rating scale: the one place that knows what a bin stands for."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.numerics import safe_sqrt
+from utils.numerics import constant, safe_sqrt
 
 Array = np.ndarray
 
@@ -50,14 +48,18 @@ class RatingScale:
         """K."""
         return len(self.bin_centers)
 
+    @property
+    def centers_from_worst(self) -> tuple[float, ...]:
+        """Bin centres from the worst to the best opinion: falling where lower is better."""
+        return self.bin_centers if self.higher_is_better else self.bin_centers[::-1]
+
     def mean(self, dos: Tensor | Array) -> Tensor | Array:
         """MOS (B,) of distributions (B, K): sum_k c_k p_k."""
-        return (dos * self._centers_like(dos)).sum(-1)
+        return mean_on(dos, self._centers_like(dos))
 
     def std(self, dos: Tensor | Array) -> Tensor | Array:
         """SOS (B,) of distributions (B, K): sqrt(sum_k (c_k - mean)^2 p_k); its gradient is 0 where it is 0."""
-        variance = ((self._centers_like(dos) - self.mean(dos)[..., None]) ** 2 * dos).sum(-1)
-        return safe_sqrt(variance) if isinstance(dos, Tensor) else np.sqrt(np.maximum(variance, 0))
+        return std_on(dos, self._centers_like(dos))
 
     def bin_of(self, scores: Array) -> Array:
         """Index of the bin that contains each score; bins meet half-way between centres, the lower owns the edge."""
@@ -70,11 +72,16 @@ class RatingScale:
 
     def _centers_like(self, dos: Tensor | Array) -> Tensor | Array:
         if isinstance(dos, Tensor):
-            return _centers_tensor(self.bin_centers, dos.dtype, dos.device)
+            return constant(self.bin_centers, dos.dtype, dos.device)
         return np.array(self.bin_centers)
 
 
-@lru_cache
-def _centers_tensor(centers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # cached here, used in training later
-        return torch.tensor(centers, dtype=dtype, device=device)
+def mean_on(dos: Tensor | Array, centers: Tensor | Array) -> Tensor | Array:
+    """MOS (B,) of distributions (B, K) on bin centres (K,), or (B, K) where each image has its own scale."""
+    return (dos * centers).sum(-1)
+
+
+def std_on(dos: Tensor | Array, centers: Tensor | Array) -> Tensor | Array:
+    """SOS (B,), arguments as for `mean_on`."""
+    variance = ((centers - mean_on(dos, centers)[..., None]) ** 2 * dos).sum(-1)
+    return safe_sqrt(variance) if isinstance(dos, Tensor) else np.sqrt(np.maximum(variance, 0))

@@ -12,13 +12,19 @@ import torch
 
 from inference import load_predictor
 from main import main
+from tests.databases import write_database
 from tests.running import ROOT, folder_of, train
 from utils.checkpoint import read_checkpoint
+from utils.config import load_config
 from utils.errors import MissingFileError, UserError
 from utils.metrics import distribution_metrics, score_metrics
 
 CONFIGS = sorted((ROOT / "configs").glob("**/*.yaml"))
 P = [f"p{k}" for k in range(1, 6)]
+SMALL = [
+    *("transform.resize=40", "transform.crop=32", "train.epochs=1", "train.batch_size=8", "train.workers=0"),
+    *("model.pretrained=none", "protocol.splits=1", "train.device=cpu"),
+]
 
 
 def test_a_run_leaves_what_is_promised(run):
@@ -180,8 +186,10 @@ def test_command_line_mistakes_end_with_status_2(arguments, tmp_path):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_makes_a_step_and_an_evaluation(path, koniq_root, tmp_path):
-    small = ["transform.resize=40", "transform.crop=32", "train.epochs=1", "train.batch_size=8", "train.workers=0"]
-    where = [f"run.root={tmp_path / 'runs'}", f"dataset.root={koniq_root}", "dataset.name=koniq10k"]
-    rest = ["model.pretrained=none", "protocol.splits=1", "protocol.unit=image", "train.device=cpu"]
-    assert main(["--config", str(path), *small, *where, *rest]) == 0
+def test_every_config_makes_a_step_and_an_evaluation(path, tmp_path):
+    config = load_config(path)
+    where = [f"run.root={tmp_path / 'runs'}"]
+    for number, member in enumerate(config.members):
+        key = f"dataset.{number}.root" if config.several else "dataset.root"
+        where.append(f"{key}={write_database(member.name, tmp_path / member.name).root}")
+    assert main(["--config", str(path), *SMALL, *where]) == 0

@@ -1,14 +1,15 @@
 """YAML files to a frozen Config: `extends`, dotted overrides, and messages that name the key."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from utils.errors import MissingFileError, UserError, did_you_mean, one_line
-from utils.settings import Config
+from utils.settings import DATASET_TAGS, Config
 
 EXTENDS = "extends"
 
@@ -69,17 +70,19 @@ def dump_config(config: Config) -> str:
 
 
 def flatten(values: dict, prefix: str = "") -> dict:
-    """Nested dicts to one dict with dotted keys."""
+    """Nested dicts, and lists of them, to one dict with dotted keys."""
     flat = {}
     for key, value in values.items():
-        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+        nested = dict(enumerate(value)) if _is_list_of_mappings(value) else value
+        flat.update(flatten(nested, f"{prefix}{key}.") if isinstance(nested, dict) else {f"{prefix}{key}": value})
     return flat
 
 
 def changed_keys(before: Config, after: Config, ignored: tuple[str, ...] = ()) -> list[str]:
-    """`key: VALUE then, VALUE now` for every key that differs."""
+    """`key: VALUE then, VALUE now` for every key that differs; `ignored` keys are without the numbers of a list."""
     old, new = (flatten(config.model_dump(mode="json")) for config in (before, after))
-    return [f"{key}: {old[key]} then, {new[key]} now" for key in old if key not in ignored and old[key] != new[key]]
+    differing = [key for key in {**old, **new} if old.get(key) != new.get(key) and _plain(key) not in ignored]
+    return [f"{key}: {old.get(key)} then, {new.get(key)} now" for key in differing]
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict:
@@ -128,11 +131,30 @@ def _parse_override(text: str) -> dict:
 
 
 def _merge(base: dict, changes: dict) -> dict:
+    """Changes over a base; a mapping with the numbers of a list changes members of that list."""
     merged = dict(base)
     for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(base.get(key), dict)
-        merged[key] = _merge(base[key], value) if both else value
+        below = base.get(key)
+        if isinstance(value, dict) and _is_list_of_mappings(below):
+            numbers = [str(number) for number in range(len(below))]
+            if not value.keys() <= set(numbers):
+                raise UserError(
+                    f"{key}: is a list of {len(below)}; change a member by its number, such as {key}.0.root=FOLDER, or "
+                    "replace the list"
+                )
+            merged[key] = list(_merge(dict(zip(numbers, below, strict=True)), value).values())
+        else:
+            both = isinstance(value, dict) and isinstance(below, dict)
+            merged[key] = _merge(below, value) if both else value
     return merged
+
+
+def _is_list_of_mappings(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(item, dict) for item in value)
+
+
+def _plain(key: str) -> str:
+    return ".".join(part for part in key.split(".") if not part.isdigit())
 
 
 def _explain(error: ValidationError) -> str:
@@ -140,31 +162,50 @@ def _explain(error: ValidationError) -> str:
     clauses: dict[str, list[str]] = {}
     values = {}
     for detail in error.errors():
-        path = [str(part) for part in detail["loc"]]
+        path = [str(part) for part in detail["loc"] if part not in DATASET_TAGS]
         if detail["type"] == "extra_forbidden":
             known = list(_model_at(path[:-1]).model_fields)
             hint = did_you_mean(path[-1], known)
             clauses[f"unknown key {'.'.join(path)!r}{hint}"] = [f"known here: {', '.join(known)}"]
             continue
-        key = ".".join(_path_of_key(path)) or "the whole"
+        key = ".".join(_path_of_key(path))
         clauses.setdefault(key, []).append(detail["msg"].removeprefix("Value error, "))
         if detail["type"] != "value_error":
             values[key] = f", got {detail['input']!r}"
-    return "; ".join(f"{key}: {' or '.join(messages)}{values.get(key, '')}" for key, messages in clauses.items())
+    return "; ".join(
+        f"{key}{': ' if key else ''}{' or '.join(messages)}{values.get(key, '')}" for key, messages in clauses.items()
+    )
 
 
 def _path_of_key(path: list[str]) -> list[str]:
     """The part of an error's path that is keys; behind it pydantic names alternatives and positions."""
     model: Any = Config
     for index, part in enumerate(path):
-        model = model.model_fields[part].annotation
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        if part.isdigit():  # a member of a list of models
+            continue
+        model = _model_in(model.model_fields[part].annotation, several=path[index + 1 : index + 2])
+        if model is None:
             return path[: index + 1]
     return path
 
 
 def _model_at(path: list[str]) -> type[BaseModel]:
     model: Any = Config
-    for part in path:
-        model = model.model_fields[part].annotation
+    for index, part in enumerate(path):
+        if not part.isdigit():
+            model = _model_in(model.model_fields[part].annotation, several=path[index + 1 : index + 2])
     return model
+
+
+def _model_in(annotation: Any, several: list[str]) -> type[BaseModel] | None:
+    """The model that an annotation asks for, alone or in a tuple where the path goes on with a number."""
+    models = list(_models_in(annotation))
+    in_list = bool(several) and several[0].isdigit()
+    return (models[-1] if in_list else models[0]) if models else None
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

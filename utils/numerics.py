@@ -1,5 +1,7 @@
 """Small numeric helpers on tensors."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -8,3 +10,10 @@ def safe_sqrt(x: Tensor) -> Tensor:
     """Square root whose gradient is 0, not infinite, where x is 0; a negative x (rounding) counts as 0. Any shape."""
     zero = x <= 0  # not true of NaN, which goes through
     return torch.where(zero, 0.0, torch.where(zero, 1.0, x).sqrt())
+
+
+@lru_cache
+def constant(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A tensor of numbers, or of tuples of them, made once for each kind and device."""
+    with torch.inference_mode(False):  # cached here, used in training later
+        return torch.tensor(values, dtype=dtype, device=device)

@@ -11,6 +11,8 @@ from utils.metrics import distribution_metrics, score_metrics
 Array = np.ndarray
 
 SUMMARY = ("srcc", "plcc", "krcc", "rmse", "jsd", "emd")
+IN_UNITS = ("rmse", "rmse_raw")  # of the scale: no mean over databases with different ones
+CEILING = ("mos_srcc", "mos_plcc", "sos_srcc", "sos_plcc", "emd")
 
 
 def split_metrics(pred: dict[str, Array], target: dict[str, Array]) -> dict[str, float]:
@@ -40,6 +42,27 @@ def predictions_table(names: list[str], pred: dict[str, Array], target: dict[str
     return pd.DataFrame(table)
 
 
+def joined_metrics(metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """Metrics of a part of several databases, by title, in one dict: the means over databases, and `databases`.
+
+    What is in units of a scale has no mean. The metrics of one database are passed through as they are.
+    """
+    if len(metrics) == 1:
+        return next(iter(metrics.values()))
+    names = [name for name in next(iter(metrics.values())) if name not in IN_UNITS]
+    means = {name: float(np.mean([of_one[name] for of_one in metrics.values()])) for name in names}
+    return {**means, "databases": metrics}
+
+
+def joined_predictions(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Predictions of several databases, by title, in one table with `database` in front; of one, as they are."""
+    if len(tables) == 1:
+        return next(iter(tables.values()))
+    parts = [table.assign(database=title) for title, table in tables.items()]
+    table = pd.concat(parts, ignore_index=True)
+    return table[["database", *table.columns.drop("database")]]
+
+
 def epoch_line(record: dict[str, Any], epochs: int) -> str:
     """One line for the terminal."""
     train, test = record["train"], record["test"]
@@ -53,16 +76,32 @@ def epoch_line(record: dict[str, Any], epochs: int) -> str:
 
 def metrics_line(metrics: dict[str, Any]) -> str:
     """The main metrics of a part; a correlation that is not defined shows as nan."""
-    shown = ((name.upper(), metrics[name]) for name in SUMMARY)
+    shown = ((name.upper(), metrics[name]) for name in SUMMARY if name in metrics)
     return "  ".join(f"{name} {math.nan if value is None else value:.4f}" for name, value in shown)
 
 
 def results_lines(metrics: dict[str, Any]) -> str:
-    """The last epoch of a finished split, and the selected one where it is another, with a word on how honest it is."""
-    lines = [f"last epoch      {metrics_line(metrics)}"]
+    """The last epoch of a finished split, and the selected one where it is another, with a word on how honest it is.
+
+    Beside them the noise ceiling, where it is known: what a perfect predictor would reach with these labels.
+    """
+    lines = [f"last epoch      {metrics_line(metrics)}", *_database_lines(metrics)]
     if metrics["selection"] != "last":
         lines.append(f"selected epoch  {metrics_line(metrics['selected'])}  ({_selected(metrics)})")
-    return "\n".join(f"  {line}" for line in lines)
+        lines += _database_lines(metrics["selected"])
+    ceilings = metrics["noise_ceiling"] or {}
+    by_title = ceilings if "databases" in metrics else {"": ceilings}
+    lines += [f"noise ceiling   {ceiling_line(ceiling)} {title}" for title, ceiling in by_title.items() if ceiling]
+    return "\n".join(f"  {line.rstrip()}" for line in lines)
+
+
+def ceiling_line(ceiling: dict[str, float]) -> str:
+    """The noise ceiling by bootstrap, in brackets by split half."""
+    shown = (
+        f"{name.replace('_', ' ').upper()} {ceiling[name]:.3f} ({ceiling[f'split_half_{name}']:.3f})"
+        for name in CEILING
+    )
+    return "  ".join(shown)
 
 
 def summary_of_splits(splits: list[dict[str, Any]]) -> str:
@@ -74,9 +113,15 @@ def summary_of_splits(splits: list[dict[str, Any]]) -> str:
     for title, row in rows:
         lines.append(f"  {title}")
         for name in SUMMARY:
+            if name not in row[0]:
+                continue
             values = np.array([np.nan if split[name] is None else split[name] for split in row], dtype=np.float64)
             lines.append(f"    {name.upper():5} {values.mean():.4f} ({values.std(ddof=1):.4f})")
     return "\n".join(lines)
+
+
+def _database_lines(metrics: dict[str, Any]) -> list[str]:
+    return [f"  {title:13} {metrics_line(of_one)}" for title, of_one in metrics.get("databases", {}).items()]
 
 
 def _selected(metrics: dict[str, Any]) -> str:

@@ -21,7 +21,10 @@ from utils.settings import Config
 LAST, BEST, CONFIG, SPLIT = "last.pt", "best.pt", "config.yaml", "split.json"
 LOG, METRICS, PREDICTIONS = "log.jsonl", "metrics.json", "predictions.csv"
 # keys that may differ when a run is resumed: they change where and how fast it runs, not what comes out
-FREE_KEYS = ("run.root", "dataset.root", "train.device", "train.workers", "train.save_steps", "protocol.splits")
+FREE_KEYS = (
+    *("run.root", "dataset.root", "dataset.split_file", "protocol.splits"),
+    *("train.device", "train.workers", "train.save_steps"),
+)
 
 
 @dataclass(frozen=True)

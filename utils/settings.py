@@ -1,9 +1,9 @@
 """The settings: every key of a YAML file, its type, its default (the release's) and what is allowed."""
 
 import os
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -27,7 +27,7 @@ class RunSettings(Settings):
 
 
 class ScaleSettings(Settings):
-    """The rating scale, stated once; it travels in the checkpoint."""
+    """The rating scale, stated once; it travels in the checkpoint. With several databases: that of inference."""
 
     low: float = 1
     high: float = 5
@@ -40,10 +40,44 @@ class DatasetSettings(Settings):
 
     name: str = "koniq10k"
     root: PathText = "data/koniq10k"
-    labels: str | None = None  # label file of `csv`, relative to root; None: the only .csv there
+    labels: PathText | None = None  # which label file, relative to root; None: the official one; of `csv`, the only one
     dos: Literal["auto", "counts", "gaussian", "max_entropy"] = "auto"  # auto: counts where there are any
-    sos_source: Literal["auto", "file", "hypothesis"] = "auto"  # auto: the file's where it has one
-    sos_a: SosA = 0.1477  # of SOS^2 = a (MOS - low)(high - MOS), for databases without an SOS; `fit`: on all its rows
+    sos_source: Literal["release", "file", "hypothesis", "auto"] = "release"  # auto: the file's where it has one
+    sos_a: SosA | None = None  # of SOS^2 = a (MOS - low)(high - MOS); `fit`: on all rows; None: configs/<name>.yaml's
+    strict: bool = False  # refuse rows that are odd but usable, too
+    allow_missing: bool = False  # leave out rows whose image is missing
+    split_file: PathText | None = None  # for protocol.method `file`: which image is in which part
+
+    @model_validator(mode="before")
+    @classmethod
+    def _root_by_name(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "name" in values and "root" not in values:
+            return {**values, "root": f"data/{values['name']}"}
+        return values
+
+
+class MemberSettings(DatasetSettings):
+    """One database of several that are trained on together.
+
+    The bins of the network go from worst to best; a scale on which lower is better is turned. MOS and SOS are compared
+    on the scale of each image's own database.
+    """
+
+    title: str | None = None  # in reports and split files; None: its name
+    scale: ScaleSettings | None = None  # None: that of configs/<name>.yaml
+    weight: Positive = 1  # factor of its images in the loss
+
+
+def _one_or_several(value: Any) -> str:
+    return "several" if isinstance(value, (list, tuple)) else "one"
+
+
+# the tags stand in the paths of pydantic's errors; utils.config takes them out
+DATASET_TAGS = ("one", "several")
+Datasets = Annotated[
+    Annotated[DatasetSettings, Tag("one")] | Annotated[tuple[MemberSettings, ...], Tag("several")],
+    Discriminator(_one_or_several),
+]
 
 
 class TransformSettings(Settings):
@@ -78,13 +112,18 @@ class ModelSettings(Settings):
 
 
 class LossSettings(Settings):
-    """Weights and variants of the joint loss."""
+    """Weights and variants of the joint loss.
+
+    `units`: `native` measures MOS and SOS in units of the rating scale, as the release does; `acr` as if the scale were
+    as wide as 1..5, so that the weights balance alike on every scale.
+    """
 
     dos: NonNegative = 100
     mos: NonNegative = 5
     sos: NonNegative = 0.5
     sos_target: Literal["hypothesis", "label"] = "hypothesis"
-    sos_a: SosA = 0.09
+    sos_a: SosA | tuple[SosA, ...] = 0.09  # of several databases, one for all or one for each
+    units: Literal["native", "acr"] = "native"
 
     @model_validator(mode="after")
     def _something_to_learn(self):
@@ -126,7 +165,7 @@ class ProtocolSettings(Settings):
     count images, or references where `unit` says so (`auto`: where the database has them).
     """
 
-    method: Literal["random", "official"] = "random"
+    method: Literal["random", "official", "file"] = "random"
     unit: Literal["auto", "image", "reference"] = "auto"
     splits: Annotated[int, Field(ge=1, le=99)] = 10
     split_seed: Annotated[int, Field(ge=0)] = 0
@@ -145,8 +184,8 @@ class ProtocolSettings(Settings):
             raise ValueError("selection `validation` needs a validation part: set validation_fraction, such as 0.1")
         if self.method == "official" and self.splits != 1:
             raise ValueError(f"method `official` has one split: set splits to 1 (got {self.splits})")
-        if self.method == "official" and self.validation_fraction > 0:
-            raise ValueError("method `official` has its own validation part: set validation_fraction to 0")
+        if self.method != "random" and self.validation_fraction > 0:
+            raise ValueError(f"method `{self.method}` has its own validation part: set validation_fraction to 0")
         return self
 
 
@@ -155,7 +194,7 @@ class Config(Settings):
 
     run: RunSettings = RunSettings()
     seed: Annotated[int, Field(ge=0)] = 0
-    dataset: DatasetSettings = DatasetSettings()
+    dataset: Datasets = DatasetSettings()
     scale: ScaleSettings = ScaleSettings()
     transform: TransformSettings = TransformSettings()
     model: ModelSettings = ModelSettings()
@@ -164,3 +203,37 @@ class Config(Settings):
     schedule: ScheduleSettings = ScheduleSettings()
     train: TrainSettings = TrainSettings()
     protocol: ProtocolSettings = ProtocolSettings()
+
+    @property
+    def several(self) -> bool:
+        """Whether `dataset` is a list."""
+        return isinstance(self.dataset, tuple)
+
+    @property
+    def members(self) -> tuple[MemberSettings, ...]:
+        """The databases, one or several, in one form."""
+        if self.several:
+            return self.dataset
+        return (MemberSettings(**self.dataset.model_dump(), scale=self.scale),)
+
+    @model_validator(mode="after")
+    def _databases_fit_together(self):
+        titles = [member.title or member.name for member in self.members]
+        if not titles:
+            raise ValueError("dataset: the list is empty; name one database at least")
+        twice = sorted({title for title in titles if titles.count(title) > 1})
+        if twice:
+            raise ValueError(f"dataset: {', '.join(twice)} is there twice; tell them apart by `title`")
+        if self.several and not self.scale.higher_is_better:
+            raise ValueError(
+                "scale: with several databases the bins go from worst to best, and this scale is the one of "
+                "inference: set higher_is_better to true"
+            )
+        without_file = [title for title, member in zip(titles, self.members, strict=True) if member.split_file is None]
+        if self.protocol.method == "file" and without_file:
+            raise ValueError(f"protocol.method `file` needs dataset.split_file (of {', '.join(without_file)})")
+        if self.protocol.method != "file" and len(without_file) < len(titles):
+            raise ValueError("dataset.split_file is read where protocol.method is `file`; set that, or leave it away")
+        if isinstance(self.loss.sos_a, tuple) and len(self.loss.sos_a) != len(titles):
+            raise ValueError(f"loss.sos_a: {len(self.loss.sos_a)} values for {len(titles)} databases; one each")
+        return self

@@ -1,20 +1,44 @@
-"""One module per label format; `read_records` turns any of them into Records."""
+"""One module per database; `read_records` turns any of them into Records."""
 
-import math
-import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from datasets.labels import LabelRecipe, Rating, Record, make_records
-from datasets.readers import csv, demo, koniq10k
+from datasets.labels import LabelRecipe, make_records
+from datasets.problems import MISSING, find_problems, require_usable
+from datasets.ratings import Rating, Record
+from datasets.readers import csv, demo
+from datasets.readers.bid import BID
+from datasets.readers.cid2013 import CID2013
+from datasets.readers.clive import CLIVE
+from datasets.readers.csiq import CSIQ
+from datasets.readers.flive import FLIVE
+from datasets.readers.kadid10k import KADID10K
+from datasets.readers.koniq10k import KONIQ10K
+from datasets.readers.livemd import LIVEMD
+from datasets.readers.spaq import SPAQ
+from datasets.readers.vclfer import VCLFER
 from datasets.scale import RatingScale
 from utils.config import load_config
-from utils.errors import MissingFileError, UserError, did_you_mean
+from utils.errors import UserError, did_you_mean
+from utils.settings import Config
 
-READERS = {
-    "koniq10k": koniq10k.read,
+READERS: dict[str, Callable[[Path, str | None], list[Rating]]] = {
+    "koniq10k": KONIQ10K.read,
+    "spaq": SPAQ.read,
+    "bid": BID.read,
+    "clive": CLIVE.read,
+    "flive": FLIVE.read,
+    "kadid10k": KADID10K.read,
+    "csiq": CSIQ.read,
+    "livemd": LIVEMD.read,
+    "cid2013": CID2013.read,
+    "vclfer": VCLFER.read,
     "demo": demo.read,
     "csv": csv.read,
 }
+HYPOTHESIS_IN_RELEASE = ("spaq", "vclfer", "flive")  # the release's labels have no measured SOS of these
+DEFAULT_SOS_A = 0.1477
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
@@ -23,74 +47,76 @@ def read_records(name: str, root: str | Path, check_images: bool = True, **optio
 
     Args:
         name: One of READERS.
-        root: The folder that the official archive unpacks to.
+        root: The folder that the official archive unpacks to; with `check_images=False`, its annotation files suffice.
         check_images: Whether every image file must be there.
-        options: Label options: `dos`, `sos_source`, `sos_a`, `scale` (a RatingScale; the one of `configs/<name>.yaml`
-            by default), `labels` (for `csv`).
+        options: `dos` (`auto`, `counts`, `gaussian`, `max_entropy`), `sos_source` (`release`, `file`, `hypothesis`,
+            `auto`), `sos_a` (a number or `fit`), `labels` (one label file of several), `strict`, `allow_missing`:
+            as in the `dataset` section of a config; `scale`: a RatingScale. Where `sos_a` and `scale` are left out,
+            they are those of `configs/<name>.yaml`.
 
     Raises:
         UserError: Unknown name, labels that do not parse or are outside the scale, duplicates.
         MissingFileError: No label file, or missing images, all of them named.
     """
-    return load_records(name, root, check_images, **options)[0]
+    return load_labels(name, root, check_images, **options)[1]
 
 
-def load_records(
+def load_labels(
     name: str,
     root: str | Path,
     check_images: bool = True,
     scale: RatingScale | None = None,
     labels: str | None = None,
+    sos_source: str = "release",
+    sos_a: float | str | None = None,
+    strict: bool = False,
+    allow_missing: bool = False,
     **recipe,
-) -> tuple[list[Record], LabelRecipe]:
-    """`read_records`, and how the labels were made."""
+) -> tuple[list[Rating], list[Record], LabelRecipe]:
+    """`read_records`, with what the label files say of the same images, and how the labels were made."""
+    ratings = read_ratings(name, root, labels)
+    scale = scale or database_scale(name)
+    problems = [problem for problem in find_problems(ratings, scale) if check_images or problem.kind != MISSING]
+    require_usable(problems, len(ratings), root, strict, allow_missing)
+    there = [rating for rating in ratings if not (check_images and rating.missing)]
+    if sos_source == "release":
+        sos_source = "hypothesis" if name in HYPOTHESIS_IN_RELEASE else "auto"
+    records, made = make_records(there, scale, sos_source=sos_source, sos_a=sos_a or database_sos_a(name), **recipe)
+    odd = len({problem.rating.source for problem in problems if problem.usable})
+    return there, records, replace(made, odd=odd, left_out=len(ratings) - len(there))
+
+
+def read_ratings(name: str, root: str | Path, labels: str | None = None) -> list[Rating]:
+    """What the label files say, before any of it is judged.
+
+    Raises:
+        UserError: Unknown name, or labels that do not parse.
+        MissingFileError: No label file.
+    """
     if name not in READERS:
         raise UserError(
             f"dataset.name: unknown database {name!r}{did_you_mean(name, list(READERS))}; known: {', '.join(READERS)}"
         )
-    root = Path(root)
-    if labels is not None and name != "csv":
-        raise UserError(f"dataset.labels: only `csv` takes a label file, {name} has its own")
-    ratings = READERS[name](root, labels) if name == "csv" else READERS[name](root)
-    scale = scale or database_scale(name)
-    _check_ratings(ratings, scale)
-    if check_images:
-        _check_images(ratings, root)
-    return make_records(ratings, scale, **recipe)
+    return READERS[name](Path(root), labels)
 
 
 def database_scale(name: str) -> RatingScale:
     """The rating scale that `configs/<name>.yaml` states."""
-    path = CONFIGS / f"{name}.yaml"
-    if not path.is_file():
-        raise UserError(f"the rating scale of {name!r} is not known; pass `scale=RatingScale(low, high, bin_centers)`")
-    return RatingScale(**load_config(path).scale.model_dump())
-
-
-def _check_ratings(ratings: list[Rating], scale: RatingScale) -> None:
-    seen: dict[str, str] = {}
-    largest_sos = (scale.high - scale.low) / math.sqrt(2)  # two voters at opposite ends, ddof 1
-    for rating in ratings:
-        if not scale.low <= rating.mos <= scale.high:
-            raise UserError(
-                f"{rating.source}: MOS {rating.mos:g} of {rating.image} is outside the scale {scale.describe()}"
-            )
-        if rating.sos is not None and not 0 <= rating.sos <= largest_sos:
-            raise UserError(
-                f"{rating.source}: SOS {rating.sos:g} of {rating.image} cannot be; on this scale it is 0 to "
-                f"{largest_sos:g}"
-            )
-        image = os.path.normpath(rating.image)
-        if image in seen:
-            raise UserError(f"{rating.source}: {rating.image} was labelled before, at {seen[image]}")
-        seen[image] = rating.source
-
-
-def _check_images(ratings: list[Rating], root: Path) -> None:
-    missing = [rating.image for rating in ratings if not (root / rating.image).is_file()]
-    if len(missing) == len(ratings):
-        raise MissingFileError(
-            f"none of the {len(ratings)} images is under {root}; the first would be {root / missing[0]}"
+    config = _config_of(name)
+    if config is None:
+        raise UserError(
+            f"the rating scale of {name!r} is not known; give `scale` in the config, or scale=RatingScale(low, high, "
+            "bin_centers) in Python"
         )
-    if missing:
-        raise MissingFileError(f"{len(missing)} of {len(ratings)} images are missing in {root}: {', '.join(missing)}")
+    return RatingScale(**config.scale.model_dump())
+
+
+def database_sos_a(name: str) -> float | str:
+    """Parameter a of the SOS hypothesis for labels of a database without an SOS."""
+    config = _config_of(name)
+    return (config and config.dataset.sos_a) or DEFAULT_SOS_A
+
+
+def _config_of(name: str) -> Config | None:
+    path = CONFIGS / f"{name}.yaml"
+    return load_config(path) if path.is_file() else None

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from datasets.labels import Rating
-from datasets.readers.tables import find_file, numbers, read_table, require_columns
+from datasets.ratings import Rating
+from datasets.readers.assembly import to_ratings
+from datasets.readers.folder import Folder, under
+from datasets.readers.tables import numbers, pick, read_table
 from utils.errors import MissingFileError, UserError
 
 REQUIRED = ["image", "mos"]
@@ -21,43 +23,42 @@ def read(root: Path, labels: str | None = None) -> list[Rating]:
 
     Args:
         root: Folder of the images.
-        labels: The file, relative to root; None for the only .csv in root.
+        labels: The file, absolute or relative to root; None for the only .csv in root.
 
     Raises:
         UserError: No such file, unknown columns, or a row that does not parse.
     """
+    folder = Folder(root, "the database")
     path = _label_file(root, labels)
     table = read_table(path)
     table.columns = table.columns.str.lower()
-    require_columns(table, REQUIRED, path)
+    ratings = pick(table, path, {"name": ("image",), "mos": ("mos",)})
     votes = sorted((c for c in table.columns if re.fullmatch(r"[cp]\d+", c)), key=lambda c: (c[0], int(c[1:])))
     if votes and votes != [f"{votes[0][0]}{k}" for k in range(1, len(votes) + 1)]:
         raise UserError(f"{path}: votes must be the columns c1..cK or p1..pK without a gap, got {', '.join(votes)}")
     unused = sorted(set(table.columns) - {*REQUIRED, *OPTIONAL, *votes})
     if unused:
         warnings.warn(f"{path}: columns that are not used: {', '.join(unused)}", stacklevel=2)
-    has = {column: column in table.columns for column in OPTIONAL}
-    values = numbers(table, ["mos", *(["sos"] if has["sos"] else []), *votes], path)
-    counts = values[votes].to_numpy()
-    if has["split"] and not table["split"].isin(PARTS).all():
-        line = table.index[~table["split"].isin(PARTS)][0]
-        raise UserError(f"{path}, line {line}: split is {table.loc[line, 'split']!r}; allowed: {', '.join(PARTS)}")
-    _check_votes(values[votes], path)
-    for column in ("image", *(["reference"] if has["reference"] else [])):
-        for line in table.index[table[column] == ""]:
-            raise UserError(f"{path}, line {line}: {column} is empty")
-    return [
-        Rating(
-            image=table.loc[line, "image"],
-            mos=float(values.loc[line, "mos"]),
-            sos=float(values.loc[line, "sos"]) if has["sos"] else None,
-            counts=tuple(counts[row].tolist()) if votes else None,
-            reference=table.loc[line, "reference"] if has["reference"] else None,
-            split=table.loc[line, "split"] if has["split"] else None,
-            source=f"{path}, line {line}",
-        )
-        for row, line in enumerate(table.index)
-    ]
+    _check_texts(table, path)
+    there = [name for name in OPTIONAL if name in table.columns]
+    ratings[there] = table[there]
+    scores = ["mos", *(["sos"] if "sos" in there else [])]
+    ratings[scores] = numbers(ratings, scores, path)
+    values = numbers(table, votes, path)
+    _check_votes(values, path)
+    if votes:
+        ratings["counts"] = [tuple(row) for row in values.to_numpy().tolist()]
+    return to_ratings(ratings, path, folder, layouts=(under(""),), near=None)
+
+
+def _check_texts(table: pd.DataFrame, path: Path) -> None:
+    """Parts must be known ones, references not empty."""
+    if "split" in table.columns:
+        for line, part in table["split"][~table["split"].isin(PARTS)].items():
+            raise UserError(f"{path}, line {line}: split is {part!r}; allowed: {', '.join(PARTS)}")
+    if "reference" in table.columns:
+        for line in table.index[table["reference"] == ""]:
+            raise UserError(f"{path}, line {line}: reference is empty")
 
 
 def _check_votes(votes: pd.DataFrame, path: Path) -> None:
@@ -72,7 +73,9 @@ def _check_votes(votes: pd.DataFrame, path: Path) -> None:
 
 def _label_file(root: Path, labels: str | None) -> Path:
     if labels is not None:
-        return find_file(root, (labels,), "CSV database")
+        if not (root / labels).is_file():
+            raise MissingFileError(f"dataset.labels: {root / labels} does not exist; it is relative to dataset.root")
+        return root / labels
     found = sorted(root.glob("*.csv"))
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"

@@ -3,68 +3,41 @@
 Source: Hosu, Lin, Sziranyi, Saupe, KonIQ-10k, IEEE TIP 2020.
 """
 
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from datasets.labels import Rating
-from datasets.readers.tables import find_file, numbers, read_table, require_columns
+from datasets.readers.assembly import Format
+from datasets.readers.folder import Folder, under
+from datasets.readers.tables import Columns, numbers, pick, read_table
 from utils.errors import UserError
 
 SCORES = "koniq10k_scores_and_distributions.csv"  # c1..c5 are votes, MOS is 1..5
 SETS = "koniq10k_distributions_sets.csv"  # c1..c5 are fractions, MOS is a z-score (3.9..88.4), and there is `set`
 RELEASE = "koniq10k_scores_and_distributions.txt"  # of RichIQA: tabs, no header, votes
-IMAGE_FOLDERS = (
-    "1024x768",
-    "koniq10k_1024x768/1024x768",
-    "koniq10k_1024x768",
-    "512x384",
-    "koniq10k_512x384/512x384",
-    "koniq10k_512x384",
-    "images",
-    "",
-)
-FOLDER_SAMPLE = 20  # images looked for in each folder
 VOTES = ["c1", "c2", "c3", "c4", "c5"]
+COLUMNS: Columns = {name: (name,) for name in ("image_name", *VOTES, "c_total", "SD")}
 RELEASE_COLUMNS = ["image_name", *VOTES, "c_total", "MOS", "SD", "MOS_zscore"]
+PARTS = {"training": "train", "validation": "validation", "test": "test"}
 FRACTION_TOLERANCE = 1e-6  # the sum of the fractions of a row
 TOTAL_TOLERANCE = 0.5  # votes against their stated total
 
 
-def read(root: Path, image_folders: tuple[str, ...] = IMAGE_FOLDERS) -> list[Rating]:
-    """What the label file says; MOS on 1..5 in every form.
-
-    The votes file is preferred. The sets file beside it, or alone, gives the official training, validation, test parts.
-
-    Raises:
-        UserError: No label file, or a row that does not parse.
-    """
-    path = find_file(root, (SCORES, SETS, RELEASE), "KonIQ-10k")
-    table = read_table(path, RELEASE_COLUMNS, "\t") if path.name == RELEASE else read_table(path)
-    require_columns(table, ["image_name", *VOTES, "c_total", "SD"], path)
+def _votes(path: Path, folder: Folder) -> pd.DataFrame:
+    """Votes of every image, and MOS on 1..5 from them, in each of the forms."""
+    whole = read_table(path, RELEASE_COLUMNS, "\t") if path.name == RELEASE else read_table(path)
+    table = pick(whole, path, COLUMNS)
     values = numbers(table, [*VOTES, "c_total", "SD"], path)
     _check_votes(values, path)
     counts = values[VOTES].to_numpy()
-    mos = counts @ np.arange(1, 6) / counts.sum(1)
-    folder = _image_folder(root, image_folders, table["image_name"].head(FOLDER_SAMPLE).tolist())
-    parts = _official_parts(root, table)
-    return [
-        Rating(
-            image=(folder / name).as_posix(),
-            mos=float(mean),
-            sos=float(sd),
-            counts=tuple(votes.tolist()),
-            split=parts.get(name),
-            source=f"{path}, line {line}",
-        )
-        for line, name, mean, sd, votes in zip(table.index, table["image_name"], mos, values["SD"], counts, strict=True)
-    ]
-
-
-def _image_folder(root: Path, folders: tuple[str, ...], names: list[str]) -> PurePath:
-    """The folder, relative to root, that holds most of a sample of the images; the first where none holds any."""
-    return PurePath(max(folders, key=lambda folder: sum((root / folder / name).is_file() for name in names)))
+    if (counts.sum(1) < 1 + FRACTION_TOLERANCE).all():
+        counts = np.rint(counts * values[["c_total"]].to_numpy())
+    ratings = pd.DataFrame({"name": table["image_name"], "mos": counts @ np.arange(1, 6) / counts.sum(1)})
+    ratings["sos"] = values["SD"]
+    ratings["counts"] = [tuple(row) for row in counts.tolist()]
+    parts = _official_parts(whole, path, folder)
+    return ratings.assign(split=[parts.get(name) for name in table["image_name"]])
 
 
 def _check_votes(values: pd.DataFrame, path: Path) -> None:
@@ -80,13 +53,29 @@ def _check_votes(values: pd.DataFrame, path: Path) -> None:
         )
 
 
-def _official_parts(root: Path, table: pd.DataFrame) -> dict[str, str]:
+def _official_parts(table: pd.DataFrame, path: Path, folder: Folder) -> dict[str, str]:
     if "set" not in table.columns:
-        path = root / SETS
-        if not path.is_file():
+        path = folder.find(SETS)
+        if path is None:
             return {}
         table = read_table(path)
-        require_columns(table, ["image_name", "set"], path)
-    return {
-        name: part.replace("training", "train") for name, part in zip(table["image_name"], table["set"], strict=True)
-    }
+    sets = pick(table, path, {"image_name": ("image_name",), "set": ("set",)})
+    for line, part in sets["set"][~sets["set"].isin(PARTS)].items():
+        raise UserError(f"{path}, line {line}: set is {part!r}; allowed: {', '.join(PARTS)}")
+    return dict(zip(sets["image_name"], sets["set"].map(PARTS), strict=True))
+
+
+KONIQ10K = Format(
+    title="KonIQ-10k",
+    forms={SCORES: _votes, SETS: _votes, RELEASE: _votes},
+    layouts=(
+        under("1024x768"),
+        under("koniq10k_1024x768/1024x768"),
+        under("koniq10k_1024x768"),
+        under("512x384"),
+        under("koniq10k_512x384/512x384"),
+        under("koniq10k_512x384"),
+        under("images"),
+        under(""),
+    ),
+)

@@ -1,23 +1,37 @@
-"""Label tables as pandas reads them, with errors that name the file and the line."""
+"""Label tables as pandas and SciPy read them, with errors that name the file and the row.
 
+A table is a DataFrame whose index is the number of the line or row in the file; the index's name says which.
+"""
+
+import warnings
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy.io import loadmat
 
-from utils.errors import MissingFileError, UserError, did_you_mean, one_line
+from utils.errors import UserError, did_you_mean, one_line
+
+SHOWN = 3  # bad rows named in one message
+DEEPEST_HEADER = 50  # rows of a sheet in which its titles are looked for
+
+Columns = dict[str, tuple[str, ...]]  # our name of a column to the names that files give it
 
 
-def read_table(path: Path, names: list[str] | None = None, separator: str = ",") -> pd.DataFrame:
-    """A text table, every cell a stripped string; the index is the line number in the file.
+def read_table(path: Path, names: list[str] | None = None, separator: str = ",", quote: str = '"') -> pd.DataFrame:
+    """A text table, every cell a stripped string.
 
     Args:
         path: The file, UTF-8 with or without a byte-order mark.
         names: Column names of a file without a header line; None where the first line is the header.
         separator: Between the cells.
+        quote: Around cells.
 
     Raises:
         UserError: Not a table, or no rows.
     """
+    _require_utf8(path)
     try:
         table = pd.read_csv(
             path,
@@ -29,11 +43,12 @@ def read_table(path: Path, names: list[str] | None = None, separator: str = ",")
             skip_blank_lines=False,
             index_col=False,
             encoding="utf-8-sig",
+            quotechar=quote,
         )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, OSError) as error:
         raise UserError(f"{path}: cannot be read as a table: {one_line(error)}") from error
     table.columns = [str(name).strip() for name in table.columns]
-    table.index += 1 if names else 2
+    table.index = pd.RangeIndex(1 if names else 2, len(table) + (1 if names else 2), name="line")
     table = table.fillna("").apply(lambda column: column.str.strip())
     table = table[(table != "").any(axis=1)]
     if table.empty:
@@ -41,38 +56,152 @@ def read_table(path: Path, names: list[str] | None = None, separator: str = ",")
     return table
 
 
-def require_columns(table: pd.DataFrame, columns: list[str], path: Path) -> None:
-    """Raises a UserError that names the missing columns and the nearest there are."""
-    known = list(table.columns)
-    missing = [f"{name!r}{did_you_mean(name, known)}" for name in columns if name not in known]
-    if missing:
-        hint = "; cells must be separated by commas" if len(known) == 1 else ""
-        raise UserError(f"{path}: no column {', '.join(missing)}; the columns are {', '.join(known)}{hint}")
+def read_sheet(path: Path, columns: Columns, sheet: str | None = None) -> pd.DataFrame:
+    """The table of an .xls or .xlsx workbook under the row that holds the column titles, wherever that row is.
 
+    Formulas are never computed: a cell is the value that was stored with it, and empty where none was.
 
-def numbers(table: pd.DataFrame, columns: list[str], path: Path) -> pd.DataFrame:
-    """The columns as float64.
+    Args:
+        path: The workbook.
+        columns: Titles to look for, as for `pick`; the first sheet and row with all of them are taken.
+        sheet: Look on this sheet alone.
 
     Raises:
-        UserError: A cell that is empty, no number or not finite: file, line, column and text.
+        UserError: Not a workbook, no such sheet or titles, or no rows under them.
     """
-    values = table[columns].apply(pd.to_numeric, errors="coerce").astype(float)
-    bad = ~(values.abs() < float("inf"))
-    for line, row in bad[bad.any(axis=1)].iterrows():
-        column = row.index[row][0]
-        raise UserError(f"{path}, line {line}: {column} is {table.loc[line, column]!r}, which is not a number")
+    sheets = _read_workbook(path, sheet)
+    for cells in sheets.values():
+        for row in range(min(len(cells), DEEPEST_HEADER)):
+            titles = cells.iloc[row].map(_title)
+            if all(set(titles) & {_title(name) for name in names} for names in columns.values()):
+                table = cells.iloc[row + 1 :].set_axis(titles, axis=1)
+                table = table.loc[:, (table.columns != "") & ~table.columns.duplicated()].dropna(how="all")
+                if table.empty:
+                    raise UserError(f"{path}: holds no label rows under row {row + 1}")
+                return table
+    wanted = ", ".join(" or ".join(repr(name) for name in names) for names in columns.values())
+    raise UserError(f"{path}: no row with the titles {wanted}; sheets looked through: {', '.join(sheets) or 'none'}")
+
+
+def pick(table: pd.DataFrame, path: Path, columns: Columns) -> pd.DataFrame:
+    """The wanted columns under our names; a title is recognised whatever its case and spaces.
+
+    Raises:
+        UserError: Names the missing columns and the nearest there are.
+    """
+    known = {_title(column): column for column in table.columns}
+    found, missing = {}, []
+    for ours, names in columns.items():
+        match = next((known[_title(name)] for name in names if _title(name) in known), None)
+        if match is None:
+            missing.append(f"{names[0]!r}{did_you_mean(names[0], [str(column) for column in table.columns])}")
+        else:
+            found[ours] = table[match]
+    if missing:
+        titles = [str(column) for column in table.columns]
+        hint = "; cells must be separated by commas" if len(titles) == 1 else ""
+        raise UserError(f"{path}: no column {', '.join(missing)}; the columns are {', '.join(titles)}{hint}")
+    return pd.DataFrame(found)
+
+
+def numbers(table: pd.DataFrame, columns: list[str], path: Path, blank: bool = False) -> pd.DataFrame:
+    """The columns as float64; with `blank`, empty cells are NaN.
+
+    Raises:
+        UserError: A cell that is no number or not finite: file, row, column and content.
+    """
+    cells = table[columns].map(lambda cell: cell if isinstance(cell, (str, int, float)) else None)  # no dates
+    values = cells.apply(pd.to_numeric, errors="coerce").astype(float)
+    empty = table[columns].isna() | (table[columns] == "")
+    bad = ~(values.abs() < float("inf")) & ~(empty if blank else False)
+    rows = bad.index[bad.any(axis=1)]
+    if len(rows):
+        first = [(row, bad.columns[bad.loc[row]][0]) for row in rows[:SHOWN]]
+        texts = [f"{table.index.name} {row}: {column} is {_shown(table.loc[row, column])}" for row, column in first]
+        more = f"; and in {len(rows) - SHOWN} more rows" if len(rows) > SHOWN else ""
+        raise UserError(f"{path}, {'; '.join(texts)}, which is not a number{more}")
     return values
 
 
-def find_file(root: Path, names: tuple[str, ...], what: str) -> Path:
-    """The first of the files that exists under root.
+def whole_numbers(table: pd.DataFrame, column: str, path: Path) -> pd.Series:
+    """A column of whole numbers from 0 as int.
 
     Raises:
-        MissingFileError: None does; the message says what was looked for.
+        UserError: A cell that is none: file, row and content.
     """
-    for name in names:
-        if (root / name).is_file():
-            return root / name
-    if not root.is_dir():
-        raise MissingFileError(f"dataset.root {root} is not a folder; give the folder that the {what} unpacks to")
-    raise MissingFileError(f"no label file of {what} in {root}; looked for {', '.join(names)}")
+    values = numbers(table, [column], path)[column]
+    bad = values[(values != values.round()) | (values < 0)]
+    for row, value in bad.items():
+        raise UserError(f"{path}, {table.index.name} {row}: {column} is {value:g}, which is not a whole number")
+    return values.astype(int)
+
+
+def texts(column: pd.Series) -> pd.Series:
+    """Cells as text: a number that is whole without its decimal point, since sheets store the name 1600 as 1600.0."""
+    return column.map(_text)
+
+
+def read_mat(path: Path, *variables: str) -> list[np.ndarray]:
+    """The variables of a MATLAB file.
+
+    Raises:
+        UserError: Not such a file, or a variable that is not in it.
+    """
+    try:
+        content = loadmat(path, variable_names=variables)
+    except Exception as error:  # SciPy raises whatever it stumbles on in damaged bytes
+        raise UserError(f"{path}: cannot be read as a MATLAB file: {one_line(error)}") from error
+    for name in variables:
+        if name not in content:
+            known = ", ".join(key for key in content if not key.startswith("__")) or "none of those looked for"
+            raise UserError(f"{path}: no variable {name!r}; it has {known}")
+    return [content[name] for name in variables]
+
+
+def strings_of(cells: np.ndarray) -> list[str]:
+    """A MATLAB cell array of strings, nested as SciPy gives it, as a list."""
+    return [str(np.asarray(cell).item()) if np.size(cell) else "" for cell in np.asarray(cells).ravel()]
+
+
+def _read_workbook(path: Path, sheet: str | None) -> dict[str, pd.DataFrame]:
+    engine = "xlrd" if path.suffix.lower() == ".xls" else "openpyxl"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # openpyxl's on styles that it drops, pandas' on the future of xlrd
+            sheets = pd.read_excel(path, sheet_name=sheet, header=None, dtype=object, engine=engine)
+    except ImportError as error:
+        raise UserError(f"{path}: {engine} is needed to read it: pip install {engine}") from error
+    except Exception as error:  # pandas, zipfile, the XML and the xls parser raise what they stumble on
+        raise UserError(f"{path}: cannot be read as a workbook: {one_line(error)}") from error
+    sheets = {sheet: sheets} if sheet else sheets
+    for cells in sheets.values():
+        cells.index = pd.RangeIndex(1, len(cells) + 1, name="row")
+    return sheets
+
+
+def _require_utf8(path: Path) -> None:
+    """Refuses other encodings with the line where they show, which pandas does not tell."""
+    try:
+        content = path.read_bytes()
+        content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{path}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or one_line(error)}") from error
+
+
+def _text(cell: Any) -> str:
+    if isinstance(cell, float):
+        return "" if np.isnan(cell) else f"{cell:.0f}" if cell.is_integer() else str(cell)
+    return "" if cell is None else str(cell).strip()
+
+
+def _title(cell: Any) -> str:
+    return " ".join(_text(cell).replace("_", " ").split()).casefold()
+
+
+def _shown(cell: Any) -> str:
+    return repr(_text(cell)) if isinstance(cell, (str, float)) or cell is None else repr(str(cell))

@@ -8,7 +8,7 @@ from PIL import Image
 
 from datasets import demo, read_records
 from datasets.demo import scene_of, simulate_votes, votes_table, write_demo
-from datasets.readers import koniq10k
+from datasets.readers.demo import DEMO
 from utils.errors import UserError
 
 
@@ -32,7 +32,7 @@ def test_same_seed_same_files(root, tmp_path):
 
 
 def test_it_is_read_as_koniq10k(root):
-    ratings = koniq10k.read(root, image_folders=("images",))
+    ratings = DEMO.read(root)
     assert len(ratings) == 3 * 21
     assert all((root / rating.image).is_file() for rating in ratings)
     records = read_records("demo", root)

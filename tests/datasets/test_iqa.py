@@ -86,7 +86,7 @@ def test_training_loader_drops_the_incomplete_batch(dataset):
 
 def test_evaluation_keeps_the_order(dataset):
     names = [name for batch, _ in passes(make_loader(dataset, 4, workers=0), 0) for name in batch]
-    assert names == dataset.names
+    assert names == dataset.images
 
 
 def test_order_and_augmentation_depend_on_seed_epoch_and_position_alone(dataset):

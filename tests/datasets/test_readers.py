@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from datasets import read_records
-from datasets.readers import load_records
+from datasets.readers import load_labels
 from datasets.scale import RatingScale
 from tests.conftest import KONIQ_SCORES
 from utils.errors import MissingFileError, UserError
@@ -143,7 +143,7 @@ def read_csv(root: Path, **options):
 
 
 def test_csv_of_mos_alone(tmp_path):
-    records, recipe = load_records("csv", write_csv(tmp_path), check_images=False, scale=PERCENT, sos_a=0.2)
+    _, records, recipe = load_labels("csv", write_csv(tmp_path), check_images=False, scale=PERCENT, sos_a=0.2)
     assert [record.image for record in records] == ["a.png", "b/c.png", "d.png"]
     assert [record.mos for record in records] == [20.5, 50, 80]
     assert records[1].sos == pytest.approx((0.2 * 50 * 50) ** 0.5)
@@ -173,7 +173,7 @@ def test_csv_with_everything(tmp_path):
         ({"mos": [20, "nan", 80]}, "line 3: mos is 'nan'"),
         ({"sos": [1, -1, 1]}, "line 3: SOS -1"),
         ({"sos": [1, 71, 1]}, "line 3: SOS 71 .* 0 to 70.7"),
-        ({"image": ["a.png", "b/../a.png", "c.png"]}, "line 3: b/../a.png was labelled before"),
+        ({"image": ["a.png", "./a.png", "c.png"]}, "line 3: a.png was labelled before"),
         ({"split": ["train", "training", "test"]}, "line 3: split is 'training'"),
         ({"c1": [1, 1, 1], "c3": [1, 1, 1]}, "without a gap"),
         ({"c1": [1, 1, 1], "p2": [1, 1, 1]}, "without a gap"),

@@ -1,0 +1,95 @@
+"""What may be wrong with the labels of a database, row by row."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from datasets.ratings import Rating
+from datasets.scale import RatingScale
+from utils.errors import MissingFileError, UserError
+
+MISSING = "missing image"
+ROUNDING = 1e-9  # relative, of a bound
+SMALLEST_PANEL = 2  # assumed where the number of voters is not known
+LISTED = "python tools/check_dataset.py lists all"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a row; `usable` rows are merely odd, and only `strict` refuses them."""
+
+    kind: str
+    text: str
+    rating: Rating
+    usable: bool
+
+    def __str__(self) -> str:
+        return f"{self.rating.source}: {self.text}"
+
+
+def find_problems(ratings: Sequence[Rating], scale: RatingScale) -> list[Problem]:
+    """Every problem of every row, in the order of the rows."""
+    first: dict[str, Rating] = {}
+    found = []
+    for rating in ratings:
+        if rating.missing:
+            found.append(Problem(MISSING, f"there is no image {rating.image}", rating, False))
+        earlier = first.setdefault(rating.image, rating)
+        if earlier is not rating:
+            text = f"{rating.image} was labelled before, at {earlier.source}"
+            found.append(Problem("duplicate", text, rating, False))
+        if not scale.low <= rating.mos <= scale.high:
+            text = f"MOS {rating.mos:g} of {rating.image} is outside the scale {scale.describe()}"
+            found.append(Problem("MOS outside the scale", text, rating, rating.open_ended))
+        elif rating.sos is not None:
+            found += _problems_of_sos(rating, scale)
+        found += _contradiction_of_votes(rating, scale)
+        if rating.note:
+            found.append(Problem("contradiction", f"{rating.image}: {rating.note}", rating, True))
+    return found
+
+
+def largest_sos(mos: float, voters: int | None, scale: RatingScale) -> float:
+    """The standard deviation (ddof 1) when all votes lie at the two ends of the scale; two voters if not known."""
+    panel = max(voters or SMALLEST_PANEL, SMALLEST_PANEL)
+    return math.sqrt(max((mos - scale.low) * (scale.high - mos), 0) * panel / (panel - 1))
+
+
+def require_usable(problems: Sequence[Problem], images: int, root: object, strict: bool, allow_missing: bool) -> None:
+    """Stops at problems that are not allowed: odd rows under `strict` alone, missing images unless `allow_missing`.
+
+    Raises:
+        MissingFileError: Images are missing, all of them named.
+        UserError: Another problem, with file, row and value.
+    """
+    missing = [problem.rating.image for problem in problems if problem.kind == MISSING]
+    rest = [problem for problem in problems if problem.kind != MISSING and (strict or not problem.usable)]
+    if rest:
+        more = f"; {len(rest) - 1} more problems, {LISTED}" if len(rest) > 1 else ""
+        raise UserError(f"{rest[0]}{more}")
+    if len(missing) == images:
+        raise MissingFileError(f"none of the {images} images is under {root}; the first would be {root}/{missing[0]}")
+    if missing and (strict or not allow_missing):
+        raise MissingFileError(f"{len(missing)} of {images} images are missing in {root}: {', '.join(missing)}")
+
+
+def _contradiction_of_votes(rating: Rating, scale: RatingScale) -> list[Problem]:
+    """A stated MOS further than half a bin from the mean of the votes that are stated beside it."""
+    if rating.counts is None or len(rating.counts) != scale.num_bins:
+        return []
+    mean = sum(c * n for c, n in zip(scale.bin_centers, rating.counts, strict=True)) / sum(rating.counts)
+    if abs(mean - rating.mos) <= (scale.bin_centers[-1] - scale.bin_centers[0]) / (scale.num_bins - 1) / 2:
+        return []
+    return [Problem("contradiction", f"MOS {rating.mos:g} is stated, but the votes average {mean:g}", rating, True)]
+
+
+def _problems_of_sos(rating: Rating, scale: RatingScale) -> list[Problem]:
+    widest = (scale.high - scale.low) / math.sqrt(2)  # two voters at opposite ends
+    if not 0 <= rating.sos <= widest * (1 + ROUNDING):
+        text = f"SOS {rating.sos:g} of {rating.image} cannot be; on this scale it is 0 to {widest:g}"
+        return [Problem("SOS that cannot be", text, rating, False)]
+    most = largest_sos(rating.mos, rating.voters, scale)
+    if rating.sos <= most * (1 + ROUNDING):
+        return []
+    text = f"SOS {rating.sos:g} of {rating.image} is more than opinions with MOS {rating.mos:g} can have: {most:g}"
+    return [Problem("SOS that cannot be", text, rating, True)]

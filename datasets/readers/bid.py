@@ -1,0 +1,64 @@
+"""BID: photographs with realistic blur, rated by continuous grades 0..5.
+
+Source: Ciancio, da Costa, da Silva, Said, Samadani, Obrador, No-Reference Blur Assessment of Digital Pictures Based on
+Multifeature Classifiers, IEEE TIP 2011.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from datasets.readers.assembly import Format
+from datasets.readers.folder import Folder, under
+from datasets.readers.tables import Columns, numbers, pick, read_sheet, whole_numbers
+from utils.errors import UserError
+
+GRADES = "DatabaseGrades.xls"
+SHEET = "Plan1"  # the other sheets are empty
+LARGEST_PANEL = 20
+COLUMNS: Columns = {
+    "number": ("Image Number",),
+    "average": ("Average Subjective Grade",),
+    "count": ("Number of Grades",),
+    **{f"grade{k}": (f"Grade #{k}",) for k in range(1, LARGEST_PANEL + 1)},
+}
+GRADE_COLUMNS = [name for name in COLUMNS if name.startswith("grade")]
+AVERAGE_TOLERANCE = 1e-3
+
+
+def _grades(path: Path, _folder: Folder) -> pd.DataFrame:
+    """MOS as the file states it, SOS (ddof 1) and the single grades; where the file contradicts itself, a note."""
+    needed = {name: COLUMNS[name] for name in ("number", "average", "count", "grade1")}
+    table = read_sheet(path, needed, SHEET)
+    table = pick(table, path, {k: v for k, v in COLUMNS.items() if k in needed or v[0].casefold() in table.columns})
+    grade_columns = [name for name in GRADE_COLUMNS if name in table.columns]
+    number = whole_numbers(table, "number", path)
+    stated = numbers(table, ["average", "count"], path)
+    grades = numbers(table, grade_columns, path, blank=True)
+    panel = grades.notna().sum(axis=1)
+    for row in panel.index[panel < 2]:
+        raise UserError(f"{path}, row {row}: {panel[row]} grades of image {number[row]}; a spread needs two at least")
+    mean = grades.mean(axis=1)
+    odd = ((mean - stated["average"]).abs() > AVERAGE_TOLERANCE) | (panel != stated["count"])
+    notes = pd.Series("", index=table.index)
+    for row in table.index[odd]:
+        average, count = stated.loc[row]
+        notes[row] = f"average {average:.4g} of {count:g} grades stated, but {panel[row]} average {mean[row]:.4g}"
+    values = grades.to_numpy()
+    return pd.DataFrame(
+        {
+            "name": number.map(lambda n: f"DatabaseImage{n:04d}.JPG"),
+            "mos": stated["average"],
+            "sos": grades.std(axis=1, ddof=1),
+            "grades": [tuple(row[~np.isnan(row)].tolist()) for row in values],
+            "note": notes,
+        }
+    )
+
+
+BID = Format(
+    title="BID",
+    forms={GRADES: _grades},
+    layouts=(under("ImageDatabase"), under("ImageDatabase/ImageDatabase"), under("images"), under("")),
+)

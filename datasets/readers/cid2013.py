@@ -1,0 +1,62 @@
+"""CID2013: photographs of six sets by real cameras, rated 0..100.
+
+Source: Virtanen, Nuutinen, Vaahteranoksa, Oittinen, Hakkinen, CID2013: A Database for Evaluating No-Reference Image
+Quality Assessment Algorithms, IEEE TIP 2015.
+"""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from datasets.readers.assembly import Format, file_name, list_form, release_form
+from datasets.readers.folder import Folder, under
+from datasets.readers.tables import Columns, numbers, pick, read_sheet, texts
+
+SCORES = "CID2013 data - version 12112014.xlsx"
+SHEET = "CID2013 MOS"
+COLUMNS: Columns = {"name": ("Source_ID",), "mos": ("Image set specific  MOS",)}  # of two MOS, the one the release uses
+RELEASE = "CID2013hist_5.txt"
+NAME = re.compile(r"IS_(I|II|III|IV|V|VI)_C(\d+)_D\d+")
+SETS = {"I": 1, "II": 2, "III": 3, "IV": 4, "V": 5, "VI": 6}
+
+
+def _scores(path: Path, folder: Folder) -> pd.DataFrame:
+    """MOS within its image set; SOS from the release's label file where that is there."""
+    table = pick(read_sheet(path, COLUMNS, SHEET), path, COLUMNS)
+    ratings = pd.DataFrame({"name": texts(table["name"]).map(_name), "mos": numbers(table, ["mos"], path)["mos"]})
+    release = folder.find(RELEASE)
+    if release is not None:
+        sos = release_form(_name)(release, folder).drop_duplicates("name").set_index("name")["sos"]
+        if ratings["name"].isin(sos.index).all():
+            ratings["sos"] = ratings["name"].map(sos)
+    return ratings
+
+
+def _name(path: str) -> str:
+    """`IS_I_C01_D01`, with or without folders and ending -> `IS_I_C01_D01.jpg`."""
+    name = file_name(path)
+    return name if name.lower().endswith(".jpg") else f"{name}.jpg"
+
+
+def _in_folder_of_scene(name: str) -> str:
+    """`IS_II_C03_D01.jpg` -> `IS2/co3/IS_II_C03_D01.jpg`."""
+    match = NAME.match(name)
+    return f"IS{SETS[match[1]]}/co{int(match[2])}/{name}" if match else name
+
+
+def _image_set(name: str) -> str:
+    """`IS_II_C03_D01.jpg` -> `IS_II`, for splits that keep each image set on one side."""
+    return "_".join(name.split("_")[:2])
+
+
+CID2013 = Format(
+    title="CID2013",
+    forms={
+        SCORES: _scores,
+        RELEASE: release_form(_name),
+        "CID2013.txt": list_form(_name, open_ended=True),  # the other MOS, realigned over the sets: -9.5..87.9
+    },
+    layouts=(_in_folder_of_scene, lambda name: f"CID2013/{_in_folder_of_scene(name)}", under("")),
+    reference_of=_image_set,
+)

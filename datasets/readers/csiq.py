@@ -1,0 +1,88 @@
+"""CSIQ: 30 scenes in 866 distorted versions; DMOS 0..1, lower is better.
+
+Source: Larson, Chandler, Most apparent distortion, Journal of Electronic Imaging 2010.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from datasets.readers.assembly import Format, release_form
+from datasets.readers.folder import Folder, under
+from datasets.readers.tables import Columns, numbers, pick, read_sheet, read_table, texts, whole_numbers
+from utils.errors import UserError
+
+SHEET = "all_by_image"
+SHEET_COLUMNS = ["image", "dst_idx", "dst_type", "dst_lev", "dmos_std", "dmos"]
+COLUMNS: Columns = {name: (name,) for name in SHEET_COLUMNS}
+FOLDER_OF = {  # distortion as it stands in file names to the folder of its images
+    "AWGN": "awgn",
+    "BLUR": "blur",
+    "contrast": "contrast",
+    "fnoise": "fnoise",
+    "JPEG": "jpeg",
+    "jpeg2000": "jpeg2000",
+}
+DISTORTIONS = {"noise": "AWGN", "blur": "BLUR", "contrast": "contrast", "fnoise": "fnoise", "jpeg": "JPEG"} | {
+    "jpeg 2000": "jpeg2000",
+    "jpeg2000": "jpeg2000",
+}
+
+
+def _sheet(path: Path, _folder: Folder) -> pd.DataFrame:
+    return _scores(pick(read_sheet(path, COLUMNS, SHEET), path, COLUMNS), path)
+
+
+def _text(path: Path, _folder: Folder) -> pd.DataFrame:
+    """The same in three decimals, from which the release made its labels."""
+    return _scores(read_table(path, SHEET_COLUMNS, separator="\t"), path)
+
+
+def _list(path: Path, _folder: Folder) -> pd.DataFrame:
+    """File names and DMOS as third parties hand around."""
+    table = read_table(path, ["name", "mos"], separator=" ")
+    return table.assign(mos=numbers(table, ["mos"], path)["mos"])
+
+
+def _scores(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    values = numbers(table, ["dmos", "dmos_std"], path)
+    level = whole_numbers(table, "dst_lev", path)
+    kinds = texts(table["dst_type"]).str.lower().map(DISTORTIONS)
+    for row in table.index[kinds.isna()]:
+        raise UserError(
+            f"{path}, {table.index.name} {row}: dst_type is {table.loc[row, 'dst_type']!r}; allowed: "
+            f"{', '.join(DISTORTIONS)}"
+        )
+    names = [f"{image}.{kind}.{n}.png" for image, kind, n in zip(texts(table["image"]), kinds, level, strict=True)]
+    return pd.DataFrame({"name": names, "mos": values["dmos"], "sos": values["dmos_std"]})
+
+
+def _in_folder_of_distortion(name: str) -> str:
+    """`1600.AWGN.1.png` -> `awgn/1600.AWGN.1.png`."""
+    kind = name.split(".")[1] if "." in name else ""
+    return f"{FOLDER_OF.get(kind, kind)}/{name}"
+
+
+def _reference(name: str) -> str:
+    """`1600.AWGN.1.png` -> `1600`."""
+    return name.partition(".")[0]
+
+
+CSIQ = Format(
+    title="CSIQ",
+    forms={
+        "csiq.beta.txt": _text,
+        "csiq.DMOS.xlsx": _sheet,
+        "csiq.beta.xlsx": _sheet,
+        "CSIQhist_5.txt": release_form(),
+        "csiq_label.txt": _list,
+    },
+    layouts=(
+        lambda name: f"dst_imgs/{_in_folder_of_distortion(name)}",
+        under("dst_imgs_all"),
+        _in_folder_of_distortion,
+        under("dst_imgs"),
+        under(""),
+    ),
+    reference_of=_reference,
+)

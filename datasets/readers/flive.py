@@ -1,0 +1,55 @@
+"""FLIVE (LIVE-FB, PaQ-2-PiQ), whole images: photographs rated 0..100, neither SOS nor votes.
+
+Source: Ying, Niu, Gupta, Mahajan, Ghadiyaram, Bovik, From Patches to Pictures (PaQ-2-PiQ), CVPR 2020.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from datasets.readers.assembly import Format
+from datasets.readers.folder import Folder, under
+from datasets.readers.tables import numbers, pick, read_table
+from utils.errors import UserError
+
+IMAGES = "labels_image.csv"
+TEST = "labels640.csv"  # the official test part: images with a side above 640 pixels
+TRAIN = "labels=640_padded.csv"  # the others, `is_valid` for the validation part
+TRUE, FALSE = ("true", "1", "1.0"), ("false", "0", "0.0")
+
+
+def _images(path: Path, folder: Folder) -> pd.DataFrame:
+    """MOS of every image, and its official part where the files that state it are there."""
+    table, parts = _labels(path, "name", "mos"), _official_parts(folder)
+    return table.assign(split=[parts.get(name) for name in table["name"]])
+
+
+def _test(path: Path, _folder: Folder) -> pd.DataFrame:
+    """The official test part alone."""
+    return _labels(path, "name_image", "mos_image").assign(split="test")
+
+
+def _labels(path: Path, name: str, mos: str) -> pd.DataFrame:
+    table = pick(read_table(path), path, {"name": (name,), "mos": (mos,)})
+    return table.assign(mos=numbers(table, ["mos"], path)["mos"])
+
+
+def _official_parts(folder: Folder) -> dict[str, str]:
+    parts = {}
+    test, rest = folder.find(TEST), folder.find(TRAIN)
+    if rest is not None:
+        table = pick(read_table(rest), rest, {"name": ("name_image",), "is_valid": ("is_valid",)})
+        valid = table["is_valid"].str.lower()
+        for line in table.index[~valid.isin((*TRUE, *FALSE))]:
+            raise UserError(f"{rest}, line {line}: is_valid is {table.loc[line, 'is_valid']!r}; allowed: True, False")
+        parts |= dict(zip(table["name"], valid.isin(TRUE).map({True: "validation", False: "train"}), strict=True))
+    if test is not None:
+        parts |= dict.fromkeys(pick(read_table(test), test, {"name": ("name_image",)})["name"], "test")
+    return parts
+
+
+FLIVE = Format(
+    title="FLIVE",
+    forms={IMAGES: _images, TEST: _test},
+    layouts=(under("database"), under(""), under("FLIVE_Database/database"), under("images")),
+)

@@ -1,0 +1,32 @@
+"""KADID-10k: 81 scenes in 125 distorted versions, rated 1..5; higher is better, although the column is called dmos.
+
+Source: Lin, Hosu, Saupe, KADID-10k: A Large-scale Artificially Distorted IQA Database, QoMEX 2019.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from datasets.readers.assembly import Format, release_form
+from datasets.readers.folder import Folder, under
+from datasets.readers.tables import Columns, numbers, pick, read_table
+
+COLUMNS: Columns = {"name": ("dist_img",), "mos": ("dmos",), "sos": ("var",)}  # `var` holds the standard deviation
+
+
+def _scores(path: Path, _folder: Folder) -> pd.DataFrame:
+    table = pick(read_table(path), path, COLUMNS)
+    return numbers(table, ["mos", "sos"], path).assign(name=table["name"])
+
+
+def _reference(name: str) -> str:
+    """`I01_02_03.png` -> `I01`."""
+    return name.partition("_")[0]
+
+
+KADID10K = Format(
+    title="KADID-10k",
+    forms={"dmos.csv": _scores, "kadid10khist_5.txt": release_form()},
+    layouts=(under("images"), under("kadid10k/images"), under("")),
+    reference_of=_reference,
+)

@@ -1,0 +1,43 @@
+"""VCL@FER: 23 scenes in 552 distorted versions, rated 0..100, no SOS.
+
+Source: Zaric, Tatalovic, Brajkovic, Hlevnjak, Loncaric, Dumic, Grgic, VCL@FER Image Quality Assessment Database,
+AUTOMATIKA 2012.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from datasets.readers.assembly import Format, file_name, list_form, release_form
+from datasets.readers.folder import Folder, under
+from datasets.readers.tables import Columns, numbers, pick, read_sheet, texts
+
+# the layout of results.xls is not documented: any sheet and row with a title from each of these lists will do
+COLUMNS: Columns = {
+    "name": ("Image", "Image name", "Image_name", "Filename", "File name", "Name", "dist_img", "dis_img_path"),
+    "mos": ("MOS", "Mean opinion score", "Score", "MOS value"),
+}
+
+
+def _scores(path: Path, _folder: Folder) -> pd.DataFrame:
+    table = pick(read_sheet(path, COLUMNS), path, COLUMNS)
+    return pd.DataFrame({"name": texts(table["name"]).map(_name), "mos": numbers(table, ["mos"], path)["mos"]})
+
+
+def _name(path: str) -> str:
+    """`VCLFER/vcl_fer/IMG_01_JPG_1.jpg` -> `IMG_01_JPG_1.jpg`; an ending is added where the file has none."""
+    name = file_name(path)
+    return name if "." in name else f"{name}.{'jpg' if '_JPG_' in name else 'bmp'}"
+
+
+def _reference(name: str) -> str:
+    """`IMG_01_AWGN_1.bmp` -> `IMG_01`."""
+    return "_".join(name.split("_")[:2])
+
+
+VCLFER = Format(
+    title="VCL@FER",
+    forms={"results.xls": _scores, "VCLFERhist.txt": release_form(_name), "VCLFER.txt": list_form(_name)},
+    layouts=(under("vcl_fer"), under("VCLFER/vcl_fer"), under("")),
+    reference_of=_reference,
+)
