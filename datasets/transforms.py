@@ -1,5 +1,7 @@
 """Images from disk to the network's input, in training, test and inference alike."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +42,15 @@ def load_image(path: str | Path) -> Image.Image:
         MissingFileError: No such file.
         UserError: Not an image that Pillow can read.
     """
+    with errors_of(path), Image.open(path) as image:
+        return to_rgb(image)
+
+
+@contextmanager
+def errors_of(path: str | Path) -> Iterator[None]:
+    """What Pillow raises on a file, as errors that name it; raises as `load_image`."""
     try:
-        with Image.open(path) as image:
-            return to_rgb(image)
+        yield
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except FileNotFoundError as error:

@@ -23,17 +23,20 @@ from utils.config import load_config
 from utils.errors import UserError, did_you_mean
 from utils.settings import Config
 
+FORMATS = {
+    "koniq10k": KONIQ10K,
+    "spaq": SPAQ,
+    "bid": BID,
+    "clive": CLIVE,
+    "flive": FLIVE,
+    "kadid10k": KADID10K,
+    "csiq": CSIQ,
+    "livemd": LIVEMD,
+    "cid2013": CID2013,
+    "vclfer": VCLFER,
+}
 READERS: dict[str, Callable[[Path, str | None], list[Rating]]] = {
-    "koniq10k": KONIQ10K.read,
-    "spaq": SPAQ.read,
-    "bid": BID.read,
-    "clive": CLIVE.read,
-    "flive": FLIVE.read,
-    "kadid10k": KADID10K.read,
-    "csiq": CSIQ.read,
-    "livemd": LIVEMD.read,
-    "cid2013": CID2013.read,
-    "vclfer": VCLFER.read,
+    **{name: database.read for name, database in FORMATS.items()},
     "demo": demo.read,
     "csv": csv.read,
 }
@@ -79,11 +82,23 @@ def load_labels(
     problems = [problem for problem in find_problems(ratings, scale) if check_images or problem.kind != MISSING]
     require_usable(problems, len(ratings), root, strict, allow_missing)
     there = [rating for rating in ratings if not (check_images and rating.missing)]
-    if sos_source == "release":
-        sos_source = "hypothesis" if name in HYPOTHESIS_IN_RELEASE else "auto"
-    records, made = make_records(there, scale, sos_source=sos_source, sos_a=sos_a or database_sos_a(name), **recipe)
+    records, made = label(name, there, scale, sos_source, sos_a, **recipe)
     odd = len({problem.rating.source for problem in problems if problem.usable})
     return there, records, replace(made, odd=odd, left_out=len(ratings) - len(there))
+
+
+def label(
+    name: str,
+    ratings: list[Rating],
+    scale: RatingScale,
+    sos_source: str = "release",
+    sos_a: float | str | None = None,
+    **recipe,
+) -> tuple[list[Record], LabelRecipe]:
+    """Labels made of the ratings of a database, as `make_records` but with what the release did for it as default."""
+    if sos_source == "release":
+        sos_source = "hypothesis" if name in HYPOTHESIS_IN_RELEASE else "auto"
+    return make_records(ratings, scale, sos_source=sos_source, sos_a=sos_a or database_sos_a(name), **recipe)
 
 
 def read_ratings(name: str, root: str | Path, labels: str | None = None) -> list[Rating]:

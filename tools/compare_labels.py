@@ -1,0 +1,211 @@
+"""Compares labels made of official annotation files with the label files of the RichIQA release; prints Markdown.
+
+`python tools/compare_labels.py --annotations FOLDER --release FOLDER [--write docs/DATABASES.md]`. The first folder has
+one folder for each database, called as in configs/, with whatever annotation files there are; the second has the text
+files of the release. With --write, the tables take the place of those between the marks in that file.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+
+from datasets.ceiling import noise_ceiling, votes_of
+from datasets.inspection import sos_hypothesis
+from datasets.labels import dos_gaussian, gaussian_at_centers
+from datasets.max_entropy import dos_max_entropy
+from datasets.problems import MISSING, find_problems
+from datasets.ratings import Rating
+from datasets.readers import FORMATS, database_scale, label
+from datasets.readers.assembly import BINS, RELEASE_COLUMNS
+from datasets.readers.folder import Folder
+from datasets.readers.tables import numbers, read_table
+from utils.errors import UserError
+from utils.files import write_text
+from utils.report import CEILING
+from utils.runtime import run_script
+
+Array = np.ndarray
+Row = list[str]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--annotations", metavar="FOLDER", type=Path, required=True)
+    parser.add_argument("--release", metavar="FOLDER", type=Path, required=True)
+    parser.add_argument(
+        "--write", metavar="FILE", type=Path, help="a Markdown file with marks, such as docs/DATABASES.md"
+    )
+    args = parser.parse_args(arguments)
+    for folder in (args.annotations, args.release):
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not a folder")
+    tables = {name: markdown(header, make(args.annotations, args.release)) for name, (header, make) in TABLES.items()}
+    if args.write:
+        write_text(args.write, with_tables(args.write.read_text(encoding="utf-8"), tables))
+    else:
+        print("\n\n".join(tables.values()))
+    return 0
+
+
+def files_of(name: str, root: Path) -> Iterator[tuple[str, list[Rating]]]:
+    """Every label file of a database in a folder, with what it says."""
+    if not root.is_dir():
+        return
+    folder = Folder(root, FORMATS[name].title)
+    paths = dict.fromkeys(folder.find(form) for form in FORMATS[name].forms)
+    for path in paths:
+        if path is not None:
+            yield path.name, FORMATS[name].read(root, str(path.relative_to(root)))
+
+
+def rows_of_files(annotations: Path, _release: Path) -> Iterator[Row]:
+    for name in FORMATS:
+        for file, ratings in files_of(name, annotations / name):
+            scale = database_scale(name)
+            mos = np.array([rating.mos for rating in ratings])
+            problems = [problem for problem in find_problems(ratings, scale) if problem.kind != MISSING]
+            parts = {part: sum(rating.split == part for rating in ratings) for part in ("train", "validation", "test")}
+            yield [
+                FORMATS[name].title,
+                f"`{file}`",
+                f"{len(ratings)}",
+                f"{mos.min():.4g} .. {mos.max():.4g}",
+                "votes" if ratings[0].voters else "SOS" if ratings[0].sos is not None else "MOS alone",
+                " / ".join(str(count) for count in parts.values()) if any(parts.values()) else "",
+                str(len(problems)),
+            ]
+
+
+def rows_of_agreement(annotations: Path, release: Path) -> Iterator[Row]:
+    for name in FORMATS:
+        for _, theirs in files_of(name, release):
+            for file, ours in files_of(name, annotations / name):
+                yield [FORMATS[name].title, f"`{file}`", *agreement(name, ours, theirs)]
+
+
+def agreement(name: str, ours: list[Rating], theirs: list[Rating]) -> Row:
+    """Common images, and the largest differences of MOS, SOS and DOS; no SOS and DOS where our file has none."""
+    scale = database_scale(name)
+    known = {rating.name: row for row, rating in enumerate(theirs)}
+    records = [record for record in label(name, ours, scale)[0] if record.name in known]
+    rows = [known[record.name] for record in records]
+    mos, sos = (np.array([getattr(record, key) for record in records]) for key in ("mos", "sos"))
+    their_mos, their_sos = (np.array([getattr(theirs[row], key) for row in rows]) for key in ("mos", "sos"))
+    counts = [f"{len(records)}", f"{np.abs(mos - their_mos).max():.1e}"]
+    measured = ours[0].sos is not None
+    if not measured and np.abs(sos - their_sos).max() > 1e-3 * (scale.high - scale.low):
+        return [*counts, "no SOS in the file", ""]
+    if theirs[0].counts is not None:
+        fractions = np.array([np.array(theirs[row].counts) / sum(theirs[row].counts) for row in rows])
+        off = np.abs(np.array([record.dos for record in records]) - fractions).max()
+    else:
+        off = np.abs(gaussian_at_centers(mos, sos, scale) - release_dos(theirs)[rows]).max()
+    return [*counts, f"{np.abs(sos - their_sos).max():.1e}", f"{off:.1e}"]
+
+
+def release_dos(theirs: list[Rating]) -> Array:
+    """The DOS (N, K) as it stands in a label file of the release."""
+    path = Path(theirs[0].source.rpartition(", ")[0])
+    table = read_table(path, RELEASE_COLUMNS, separator="\t", quote="'")
+    return numbers(table, BINS, path).to_numpy()
+
+
+def rows_of_recipes(annotations: Path, release: Path) -> Iterator[Row]:
+    for name, ratings in best_files(annotations, release):
+        scale = database_scale(name)
+        records = label(name, ratings, scale)[0]
+        mos, sos = (np.array([getattr(record, key) for record in records]) for key in ("mos", "sos"))
+        gaussian = dos_gaussian(mos, sos, scale)
+        off = np.abs(scale.mean(gaussian) - mos)
+        flattest, replaced = dos_max_entropy(mos, sos, scale)
+        kept = ~replaced
+        closed = [
+            np.abs(moment(flattest) - wanted)[kept].max() for moment, wanted in ((scale.mean, mos), (scale.std, sos))
+        ]
+        left = np.abs(scale.mean(flattest) - mos)
+        yield [
+            FORMATS[name].title,
+            f"{len(records)}",
+            f"{off.mean():.3g}, {off.max():.3g}",
+            f"{np.abs(scale.std(gaussian) - sos).mean():.3g}",
+            f"{replaced.sum()}",
+            *(f"{error:.0e}" for error in closed),
+            f"{left.mean():.3g}, {left.max():.3g}",
+        ]
+
+
+def rows_of_hypothesis(annotations: Path, release: Path) -> Iterator[Row]:
+    for name in FORMATS:
+        roots = ((annotations / name, {}), (release, {}))
+        measured = [r for root, _ in roots for _, r in files_of(name, root) if r[0].sos is not None]
+        if name in ("vclfer", "flive") or not measured:
+            continue
+        ratings = measured[0]
+        mos, sos = (np.array([getattr(rating, key) for rating in ratings]) for key in ("mos", "sos"))
+        a, r2 = sos_hypothesis(mos, sos, database_scale(name))
+        yield [FORMATS[name].title, f"{len(ratings)}", f"{a:.4f}", f"{round(r2, 2) + 0:.2f}"]
+
+
+def rows_of_ceilings(annotations: Path, release: Path) -> Iterator[Row]:
+    for name, ratings in best_files(annotations, release):
+        scale = database_scale(name)
+        votes = votes_of(ratings, scale)
+        if votes is not None:
+            ceiling = noise_ceiling(votes, scale, label(name, ratings, scale)[1])
+            values = [f"{ceiling[key]:.3f} ({ceiling[f'split_half_{key}']:.3f})" for key in CEILING]
+            yield [FORMATS[name].title, f"{len(ratings)}", *values]
+
+
+def best_files(annotations: Path, release: Path) -> Iterator[tuple[str, list[Rating]]]:
+    """For each database the file that says most: one with SOS where there is one, else the first."""
+    for name in FORMATS:
+        found = [ratings for root in (annotations / name, release) for _, ratings in files_of(name, root)]
+        if found:
+            yield name, next((ratings for ratings in found if ratings[0].sos is not None), found[0])
+
+
+def markdown(header: Row, rows: Iterator[Row]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def with_tables(text: str, tables: dict[str, str]) -> str:
+    """The text with each table between its marks `<!-- NAME -->` and `<!-- end -->`."""
+    for name, table in tables.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise UserError(f"there is no mark <!-- {name} --> ... <!-- end --> to write the table to")
+        text = pattern.sub(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text)
+    return text
+
+
+TABLES: dict[str, tuple[Row, Callable[[Path, Path], Iterator[Row]]]] = {
+    "files": (
+        ["database", "label file", "rows", "MOS", "it has", "train / validation / test", "odd rows"],
+        rows_of_files,
+    ),
+    "agreement": (
+        ["database", "label file", "common images", "MOS", "SOS", "DOS before renormalisation"],
+        rows_of_agreement,
+    ),
+    "recipes": (
+        [
+            *("database", "images", "gaussian: mean of the DOS off the MOS, average and largest"),
+            *("gaussian: SOS of the DOS off the SOS", "max_entropy: infeasible rows", "MOS off in the others"),
+            *("SOS off in the others", "max_entropy, all rows: mean off the MOS"),
+        ],
+        rows_of_recipes,
+    ),
+    "hypothesis": (["database", "images", "a", "R2"], rows_of_hypothesis),
+    "ceiling": (["database", "images", *(key.replace("_", " ").upper() for key in CEILING)], rows_of_ceilings),
+}
+
+
+if __name__ == "__main__":
+    run_script(main)
