@@ -54,7 +54,7 @@ def inspect_image(root: Path, image: str, decode: bool) -> ImageFile:
     try:
         with errors_of(path), Image.open(path) as picture:
             kind, (width, height) = picture.format or "", picture.size
-            turned = picture.getexif().get(ORIENTATION, 1) != 1
+            turned = "exif" in picture.info and picture.getexif().get(ORIENTATION, 1) != 1  # else PNG reads all of it
             if decode:
                 to_rgb(picture)
         digest = hashlib.sha256(path.read_bytes()).hexdigest() if decode else ""

@@ -39,7 +39,7 @@ class LabelRecipe:
         """One line for the terminal."""
         fallback = f" ({self.fallbacks} of them {FALLBACKS[self.dos]})" if self.fallbacks else ""
         a = f" with a = {self.sos_a:.4g}" if self.sos_a is not None else ""
-        odd = f", {self.odd} odd rows" if self.odd else ""
+        odd = f", odd rows: {self.odd}" if self.odd else ""
         left_out = f", {self.left_out} more left out: image missing" if self.left_out else ""
         return f"{self.images} images, DOS from {self.dos}{fallback}, SOS from {self.sos}{a}{odd}{left_out}"
 

@@ -100,7 +100,7 @@ def read_split(records: Sequence[Record], path: Path, number: int = 1, title: st
         raise UserError(f"{path}: {len(part_of) - len(names)} images are given under two names")
     missing = [record.name for record in records if record.name not in names]
     if missing:
-        raise UserError(f"{path}: {_some(missing)} of the database not in the file; every image needs a part")
+        raise UserError(f"{path}: {_some(missing)} in the database, but not in the file; every image needs a part")
     split = Split(*(tuple(sorted(name for name in names if names[name] == part)) for part in PARTS))
     if stated_hash not in (None, split.hash):
         raise UserError(f"{path}: states the hash {stated_hash}, but its names have {split.hash}; it was changed")

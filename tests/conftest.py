@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach for the network; before anything imports the hub's package
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,8 +12,6 @@ import torch
 from PIL import Image
 
 from tests.running import folder_of, train
-
-os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach for the network
 
 IMAGES = 20
 KONIQ_SCORES = "koniq10k_scores_and_distributions.csv"

@@ -40,7 +40,9 @@ def picture(path: Path, quality: float, index: int) -> None:
     image.save(path, format="JPEG" if path.suffix.lower() == ".jpg" else None)
 
 
-def labelled(root: Path, images: list[str], low: float, high: float, decimals: int = 6) -> Made:
+def labelled(
+    root: Path, images: list[str], low: float, high: float, decimals: int = 6, lower_is_better: bool = False
+) -> Made:
     """Random labels well within a scale, and the pictures that go with them."""
     made = Made(root)
     rng = np.random.default_rng(len(images))
@@ -48,7 +50,7 @@ def labelled(root: Path, images: list[str], low: float, high: float, decimals: i
         share = rng.uniform(0.15, 0.85)
         made.mos[image] = round(low + (high - low) * share, decimals)
         made.sos[image] = round((high - low) * rng.uniform(0.08, 0.2), decimals)
-        picture(root / image, share, index)
+        picture(root / image, 1 - share if lower_is_better else share, index)
     return made
 
 
@@ -151,7 +153,13 @@ def write_csiq(root: Path) -> Made:
             enumerate(DISTORTIONS)]  # fmt: skip
     names = [f"{image}.{DISTORTIONS[kind]}.{level}.png" for image, kind, level in rows]
     kinds = [name.split(".")[1] for name in names]
-    made = labelled(root, [f"dst_imgs/{CSIQ_FOLDERS.get(k, k)}/{n}" for k, n in zip(kinds, names, strict=True)], 0, 1)
+    made = labelled(
+        root,
+        [f"dst_imgs/{CSIQ_FOLDERS.get(k, k)}/{n}" for k, n in zip(kinds, names, strict=True)],
+        0,
+        1,
+        lower_is_better=True,
+    )
     table = pd.DataFrame(rows, columns=["image", "dst_type", "dst_lev"])
     table["image"] = [1600 if image == "1600" else image for image in table["image"]]
     table.insert(1, "dst_idx", 1)
@@ -169,7 +177,7 @@ def write_livemd(root: Path) -> Made:
              for part, kind in ((1, "blur1_jpeg"), (2, "blur1_noise"))}  # fmt: skip
     folders = {1: "Part 1/blurjpeg", 2: "Part 2/blurnoise"}
     images = [f"To_Release/{folders[part]}/{name}" for part in (1, 2) for name in names[part]]
-    made = labelled(root, images, 0, 100)
+    made = labelled(root, images, 0, 100, lower_is_better=True)
     rng = np.random.default_rng(0)
     for part in (1, 2):
         differences = rng.uniform(20, 60, (19, len(names[part])))

@@ -13,6 +13,7 @@ MAY_IMPORT = {
     "models": {"models", "utils"},
     "inference.py": {"models", "datasets", "utils"},
     "main.py": {"models", "datasets", "losses", "utils"},
+    "tools": {"tools", "models", "datasets", "losses", "utils"},
 }
 OURS = {"main", "inference", "models", "datasets", "losses", "utils", "tools", "tests"}
 LONGEST_FILE, LONGEST_FUNCTION = 300, 50

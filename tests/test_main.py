@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
+from datasets.database import load_databases
 from inference import load_predictor
 from main import main
+from tests.conftest import KONIQ_SCORES
 from tests.databases import write_database
 from tests.running import ROOT, folder_of, train
 from utils.checkpoint import read_checkpoint
@@ -68,6 +70,30 @@ def test_inference_gives_the_score_that_evaluation_gave(name, average, quick, ko
         assert prediction.mos == pytest.approx(row.pred_mos, abs=1e-5)
         assert prediction.sos == pytest.approx(row.pred_sos, abs=1e-5)
         assert prediction.dos == pytest.approx([getattr(row, f"pred_{p}") for p in P], abs=1e-6)
+
+
+def test_the_noise_ceiling_stands_beside_the_metrics(quick, tmp_path, capsys):
+    train(quick, "train.epochs=1")
+    output = capsys.readouterr().out
+    metrics = json.loads((folder_of(tmp_path) / "metrics.json").read_text())
+    split = json.loads((folder_of(tmp_path) / "split.json").read_text())
+    (database,) = load_databases(load_config(folder_of(tmp_path) / "config.yaml"))
+    assert metrics["noise_ceiling"] == database.ceiling(split["test"])
+    assert f"EMD {metrics['noise_ceiling']['emd']:.3f} ({metrics['noise_ceiling']['split_half_emd']:.3f})" in output
+    train(quick, "train.epochs=1", "dataset.dos=gaussian", "dataset.sos_source=hypothesis", "--overwrite")
+    other = json.loads((folder_of(tmp_path) / "metrics.json").read_text())["noise_ceiling"]
+    assert other["mos_srcc"] == metrics["noise_ceiling"]["mos_srcc"]  # the same votes
+    assert other["emd"] != metrics["noise_ceiling"]["emd"]  # other labels of them
+
+
+def test_the_recipe_and_its_fallbacks_are_written_into_the_run(quick, tmp_path, koniq_root, koniq_table):
+    table = koniq_table.copy()
+    table.loc[3, "SD"] = 0
+    table.to_csv(koniq_root / KONIQ_SCORES, index=False)
+    for dos, fallbacks in (("gaussian", 1), ("max_entropy", 1), ("counts", 0)):
+        train(quick, "train.epochs=1", f"dataset.dos={dos}", "--overwrite")
+        labels = json.loads((folder_of(tmp_path) / "split.json").read_text())["labels"]
+        assert (labels["dos"], labels["fallbacks"], labels["images"]) == (dos, fallbacks, 20)
 
 
 def test_training_learns(quick, tmp_path):

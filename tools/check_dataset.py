@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.installation import require_installation
 
-require_installation()
+require_installation("matplotlib")
 
 from tqdm import tqdm
 

@@ -94,8 +94,15 @@ class Examination:
         rows = [("references", str(len(references)))] if references else []
         for number, split in enumerate(self.splits, start=1):
             sizes = f"{len(split.train)} train, {len(split.validation)} validation, {len(split.test)} test"
-            rows.append((f"split {number}", f"{sizes}, by {self.unit}, hash {split.hash}"))
+            shared = self._scenes_on_both_sides(split)
+            leak = f"; {shared} scenes are on both sides" if shared else ""
+            rows.append((f"split {number}", f"{sizes}, by {self.unit}, hash {split.hash}{leak}"))
         return rows
+
+    def _scenes_on_both_sides(self, split: Split) -> int:
+        reference = {record.name: record.reference for record in self.records}
+        train, test = ({reference[name] for name in part} - {None} for part in (split.train, split.test))
+        return len(train & test)
 
 
 def examine(config: Config, member: MemberSettings, decode: bool, progress: Progress) -> Examination:

@@ -9,11 +9,16 @@ MODULES = (
     *("torch", "torchvision", "timm", "einops", "numpy", "scipy", "pandas", "PIL", "yaml", "tqdm"),
     *("pydantic", "safetensors", "huggingface_hub", "filelock"),
 )
+WHERE_NEEDED = ("openpyxl", "xlrd", "matplotlib")  # by some label files, and by tools that draw
 
 
-def require_installation() -> None:
-    """Leaves the process with status 2 where packages are missing or torch and torchvision do not match."""
-    missing = [name for name in MODULES if find_spec(name) is None]
+def require_installation(*more: str) -> None:
+    """Leaves the process with status 2 where packages are missing or torch and torchvision do not match.
+
+    Args:
+        more: Of WHERE_NEEDED, what this script cannot do without.
+    """
+    missing = [name for name in (*MODULES, *more) if find_spec(name) is None]
     if missing:
         _leave(f"not installed for {sys.executable}: {', '.join(missing)}")
     import torch

@@ -105,11 +105,17 @@ def ceiling_line(ceiling: dict[str, float]) -> str:
 
 
 def summary_of_splits(splits: list[dict[str, Any]]) -> str:
-    """Mean and standard deviation over splits of the main metrics, of the last and of the selected epochs."""
+    """Mean and standard deviation over splits of the main metrics, of the last and of the selected epochs.
+
+    Of several databases, those of each follow the means over them.
+    """
     lines = [f"{len(splits)} splits, mean (standard deviation):"]
     rows = [("last epoch", splits)]
     if splits[0]["selection"] != "last":
         rows.append((f"selected by {splits[0]['selection']}", [split["selected"] for split in splits]))
+    for title, row in list(rows):
+        of_one = {name: [split["databases"][name] for split in row] for name in row[0].get("databases", {})}
+        rows += [(f"{title}, {name}", metrics) for name, metrics in of_one.items()]
     for title, row in rows:
         lines.append(f"  {title}")
         for name in SUMMARY:

@@ -219,8 +219,8 @@ class Config(Settings):
     @model_validator(mode="after")
     def _databases_fit_together(self):
         titles = [member.title or member.name for member in self.members]
-        if not titles:
-            raise ValueError("dataset: the list is empty; name one database at least")
+        if self.several and len(titles) < 2:
+            raise ValueError(f"dataset: a list of {len(titles)}; name two databases at least, or one without the list")
         twice = sorted({title for title in titles if titles.count(title) > 1})
         if twice:
             raise ValueError(f"dataset: {', '.join(twice)} is there twice; tell them apart by `title`")

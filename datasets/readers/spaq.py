@@ -10,7 +10,8 @@ import pandas as pd
 from datasets.readers.assembly import Format, file_name, release_form, with_source
 from datasets.readers.folder import Folder, under
 from datasets.readers.tables import Columns, numbers, pick, read_sheet, read_table, texts
-from utils.errors import UserError, one_line
+from utils.errors import UserError
+from utils.files import read_json
 
 SCORES = "MOS and Image attribute scores.xlsx"
 TRAIN_LIST, TEST_LIST = "SPAQ_train_split_1.xlsx", "SPAQ_test_split_1.xlsx"  # one split in circulation, same columns
@@ -37,10 +38,10 @@ def _lists(path: Path, folder: Folder) -> pd.DataFrame:
 def _std_file(path: Path, _folder: Folder) -> pd.DataFrame:
     """MOS and standard deviation, as CSV or as JSON list."""
     if path.suffix == ".json":
-        try:
-            table = pd.read_json(path, dtype=False, convert_dates=False)
-        except (ValueError, OSError) as error:
-            raise UserError(f"{path}: cannot be read as a list of labels: {one_line(error)}") from error
+        entries = read_json(path)
+        if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+            raise UserError(f"{path}: is not a list of labels, each a mapping with image, gt_score and std")
+        table = pd.DataFrame(entries)
         table.index = pd.RangeIndex(1, len(table) + 1, name="entry")
     else:
         table = read_table(path)

@@ -33,19 +33,21 @@ def read_table(path: Path, names: list[str] | None = None, separator: str = ",",
     """
     _require_utf8(path)
     try:
-        table = pd.read_csv(
-            path,
-            sep=separator,
-            names=names,
-            header=0 if names is None else None,
-            dtype=str,
-            keep_default_na=False,
-            skip_blank_lines=False,
-            index_col=False,
-            encoding="utf-8-sig",
-            quotechar=quote,
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, OSError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # of rows longer than the header, which pandas cuts
+            table = pd.read_csv(
+                path,
+                sep=separator,
+                names=names,
+                header=0 if names is None else None,
+                dtype=str,
+                keep_default_na=False,
+                skip_blank_lines=False,
+                index_col=False,
+                encoding="utf-8-sig",
+                quotechar=quote,
+            )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning, OSError) as error:
         raise UserError(f"{path}: cannot be read as a table: {one_line(error)}") from error
     table.columns = [str(name).strip() for name in table.columns]
     table.index = pd.RangeIndex(1 if names else 2, len(table) + (1 if names else 2), name="line")

@@ -1,10 +1,12 @@
 """Splits: seeded, disjoint, the same on any machine."""
 
+import json
+
 import pytest
 
-from datasets.labels import Record
-from datasets.splits import make_split
-from utils.errors import UserError
+from datasets.ratings import Record
+from datasets.splits import make_split, read_split
+from utils.errors import MissingFileError, UserError
 from utils.settings import ProtocolSettings
 
 
@@ -90,3 +92,74 @@ def test_official_parts():
 def test_impossible_splits(made, settings, message):
     with pytest.raises(UserError, match=message):
         make_split(made, ProtocolSettings(**settings), 1)
+
+
+def parts(count=10):
+    names = [record.name for record in records(count)]
+    return {"train": names[:6], "validation": names[6:7], "test": names[7:]}
+
+
+def written(tmp_path, content, name="split.json"):
+    (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    return tmp_path / name
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (parts(), "split.json"),
+        ([{"train": [], "test": []}, parts()], "split.json"),
+        ({name: part for part, names in parts().items() for name in names}, "split.json"),
+        ({"databases": {"mine": parts(), "other": {}}}, "split.json"),
+        ("image,split\n" + "".join(f"{n},{part}\n" for part, names in parts().items() for n in names), "split.csv"),
+    ],
+)
+def test_split_files(content, name, tmp_path):
+    number = 2 if isinstance(content, list) else 1
+    split = read_split(records(10), written(tmp_path, content, name), number, "mine")
+    assert {part: list(getattr(split, part)) for part in ("train", "validation", "test")} == parts()
+
+
+def test_a_saved_split_is_read_again_wherever_the_images_lie(tmp_path):
+    split = make_split(records(), ProtocolSettings(validation_fraction=0.1), 1)
+    path = written(tmp_path, {**split.as_dict(), "labels": {"dos": "counts"}})
+    moved = [Record(f"other/{r.image}", r.mos, r.sos, r.dos, name=r.name) for r in records()]
+    settings = ProtocolSettings(method="file", splits=1)
+    assert make_split(moved, settings, 1, path) == split
+    as_they_lie = {
+        part: [f"other/{name}" for name in names] for part, names in split.as_dict().items() if part != "hash"
+    }
+    assert read_split(moved, written(tmp_path, as_they_lie)) == split
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        (None, "none.json", "does not exist"),
+        ("{", "a.json", "is missing or damaged"),
+        ([], "a.json", "holds 0 splits, but split 1 is wanted"),
+        ("3", "a.json", "a split is a mapping, got int"),
+        (parts() | {"test": ["nobody.jpg"]}, "a.json", "nobody.jpg is not in the database"),
+        (parts() | {"test": parts()["test"][1:]}, "a.json", r"007\.jpg is in the database, but not in the file"),
+        (parts() | {"test": [*parts()["test"], "000.jpg"]}, "a.json", "000.jpg is given twice"),
+        (parts() | {"test": [7]}, "a.json", "7 is given twice, or not a name"),
+        (parts() | {"hash": "0123456789abcdef"}, "a.json", "states the hash 0123456789abcdef, but its names have"),
+        ({"000.jpg": "training"}, "a.json", "the part of 000.jpg is 'training'; allowed: train, validation, test"),
+        ({"databases": {"other": {}}}, "a.json", "holds splits of other, but not of mine"),
+        ("image,split\n000.jpg,train\n000.jpg,test\n", "a.csv", "line 3: 000.jpg was given before"),
+        ("image,part\n000.jpg,train\n", "a.csv", "no column 'split'"),
+    ],
+)
+def test_bad_split_files(content, name, message, tmp_path):
+    path = tmp_path / name if content is None else written(tmp_path, content, name)
+    with pytest.raises(UserError, match=message) as caught:
+        read_split(records(10), path, 1, "mine")
+    assert str(path) in str(caught.value)
+    assert isinstance(caught.value, MissingFileError) == (content is None)
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.csv"])
+def test_one_split_where_two_are_wanted(name, tmp_path):
+    text = "image,split\n000.jpg,train\n" if name == "a.csv" else parts()
+    with pytest.raises(UserError, match=r"but split 2 is wanted; set protocol.splits to 1"):
+        read_split(records(10), written(tmp_path, text, name), 2)

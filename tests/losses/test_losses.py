@@ -115,3 +115,59 @@ def test_a_weight_of_zero_takes_its_term_out(left):
 def test_bad_options(options, message):
     with pytest.raises(UserError, match=message):
         JointLoss(ACR, **options)
+
+
+KONIQ = RatingScale(1, 5, (1, 2, 3, 4, 5))
+CSIQ = RatingScale(0, 1, (0.1, 0.3, 0.5, 0.7, 0.9), higher_is_better=False)
+
+
+def batch(scale, count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    dos = torch.rand(count, 5, generator=generator, dtype=torch.float64).softmax(1)
+    target = torch.rand(count, 5, generator=generator, dtype=torch.float64).softmax(1)
+    return dos, {"dos": target, "mos": scale.mean(target), "sos": scale.std(target)}
+
+
+@pytest.mark.parametrize("target", ["hypothesis", "label"])
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.5, 3.0)])
+def test_several_databases_are_the_weighted_mean_of_their_own_losses(weights, target):
+    """A mixed batch against each part alone, CSIQ's bins from best to worst as its own scale has them."""
+    (dos_a, target_a), (dos_b, target_b) = batch(KONIQ, 3, 0), batch(CSIQ, 5, 1)
+    alone_a = JointLoss(KONIQ, sos_a=0.09, sos_target=target)(dos_a, target_a)
+    alone_b = JointLoss(CSIQ, sos_a=0.07, sos_target=target)(dos_b, target_b)
+    mixed = {
+        "dos": torch.cat([target_a["dos"], target_b["dos"].flip(1)]),  # turned: from worst to best
+        **{key: torch.cat([target_a[key], target_b[key]]) for key in ("mos", "sos")},
+        "database": torch.tensor([0] * 3 + [1] * 5),
+    }
+    loss = JointLoss([KONIQ, CSIQ], sos_a=[0.09, 0.07], sos_target=target, database_weights=weights)
+    terms = loss(torch.cat([dos_a, dos_b.flip(1)]), mixed)
+    for name in ("total", "dos", "mos", "sos"):
+        expected = (3 * weights[0] * alone_a[name] + 5 * weights[1] * alone_b[name]) / 8
+        torch.testing.assert_close(terms[name], expected, rtol=1e-9, atol=1e-12)
+
+
+def test_units_of_acr_make_scales_alike():
+    """The same opinions on 1..5 and on 0..100: other numbers natively, the same with units: acr."""
+    percent = RatingScale(0, 100, (0, 25, 50, 75, 100))
+    (dos, on_acr), (_, on_percent) = batch(KONIQ, 4, 0), batch(percent, 4, 0)
+    native = JointLoss(KONIQ)(dos, on_acr)
+    torch.testing.assert_close(JointLoss(percent, units="acr")(dos, on_percent)["total"], native["total"])
+    torch.testing.assert_close(JointLoss(KONIQ, units="acr")(dos, on_acr)["total"], native["total"])
+    raw = JointLoss(percent)(dos, on_percent)
+    torch.testing.assert_close(raw["mos"], 25 * native["mos"])
+    torch.testing.assert_close(raw["sos"], 625 * native["sos"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"units": "percent"}, "loss.units: 'percent' is unknown; allowed: native, acr"),
+        ({"sos_a": [0.1]}, "one sos_a and one weight for each of the 2 databases"),
+        ({"database_weights": [1.0]}, "one sos_a and one weight for each of the 2 databases"),
+        ({"database_weights": [1.0, 0.0]}, "weights must not be negative"),
+    ],
+)
+def test_mistakes_with_several_databases(arguments, message):
+    with pytest.raises(UserError, match=message):
+        JointLoss([KONIQ, CSIQ], **arguments)

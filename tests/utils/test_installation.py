@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.installation import MODULES
+from utils.installation import MODULES, WHERE_NEEDED
 
 ROOT = Path(__file__).parents[2]
 MISSING = """
@@ -49,4 +49,4 @@ def test_every_requirement_is_looked_for():
     names = {"pillow": "PIL", "pyyaml": "yaml"}
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     packages = [line.split(">=")[0] for line in lines if line and not line.startswith("#")]
-    assert sorted(names.get(package, package) for package in packages) == sorted(MODULES)
+    assert sorted(names.get(package, package) for package in packages) == sorted(MODULES + WHERE_NEEDED)

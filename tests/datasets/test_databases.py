@@ -1,0 +1,286 @@
+"""Every database in its official layout and in the others it is found in."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.io import loadmat, savemat
+
+from datasets import read_records
+from datasets.readers import FORMATS, load_labels
+from datasets.splits import make_split
+from tests.databases import OFFICIAL, Made, write_database, write_spaq
+from utils.errors import MissingFileError, UserError
+from utils.settings import ProtocolSettings
+
+HYPOTHESIS = {"spaq": 0.1304, "flive": 0.1477, "cid2013": 0.1649, "vclfer": 0.1304}  # which have no SOS, and their a
+
+
+@pytest.fixture
+def made(request, tmp_path) -> Made:
+    return write_database(request.param, tmp_path / request.param)
+
+
+def each(*names: str):
+    return pytest.mark.parametrize("made", names or OFFICIAL, indirect=True, ids=lambda name: name)
+
+
+def name_of(made: Made) -> str:
+    return next(part for part in reversed(made.root.parts) if part in OFFICIAL)
+
+
+@each()
+def test_official_layout(made):
+    name = name_of(made)
+    ratings, records, recipe = load_labels(name, made.root)
+    assert [record.image for record in records] == [record.name for record in records] == list(made.mos)
+    np.testing.assert_allclose([record.mos for record in records], list(made.mos.values()), atol=1e-9)
+    assert [record.split for record in records] == [made.split.get(image) for image in made.mos]
+    assert len({record.reference for record in records} - {None}) == made.references
+    np.testing.assert_allclose([sum(record.dos) for record in records], 1, atol=1e-12)
+    if name in HYPOTHESIS:
+        assert (recipe.sos, recipe.sos_a) == ("hypothesis", HYPOTHESIS[name])
+    else:
+        np.testing.assert_allclose([record.sos for record in records], list(made.sos.values()), atol=1e-9)
+    assert all(str(made.root) in rating.source and not rating.missing for rating in ratings)
+
+
+@each()
+def test_annotations_alone_without_images(made):
+    with_images = read_records(name_of(made), made.root)
+    for image in made.mos:
+        (made.root / image).unlink()
+    alone = read_records(name_of(made), made.root, check_images=False)
+    assert alone == with_images
+    with pytest.raises(MissingFileError, match=f"none of the {len(made.mos)} images is under"):
+        read_records(name_of(made), made.root)
+
+
+@each()
+def test_archive_in_a_folder_of_its_own_and_names_in_other_case(made):
+    name = name_of(made)
+    expected = read_records(name, made.root)
+    first = made.root / expected[0].image
+    first.rename(first.with_name(first.name.swapcase()))
+    nested = made.root.parent / "elsewhere"
+    nested.mkdir()
+    shutil.move(made.root, nested / "archive")
+    records = read_records(name, nested)
+    assert [record.name for record in records] == [record.name for record in expected]
+    assert all((nested / record.image).is_file() for record in records)
+    assert records[0].image.endswith(first.name.swapcase())
+
+
+@each()
+def test_nothing_found_says_what_was_looked_for_and_where(made, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(MissingFileError, match="in a folder of it; looked for") as caught:
+        read_records(name_of(made), empty)
+    assert str(empty) in str(caught.value)
+    assert all(form in str(caught.value) for form in FORMATS[name_of(made)].forms)
+
+
+@each()
+@pytest.mark.parametrize("seed", range(3))
+def test_splits(made, seed, tmp_path):
+    name = name_of(made)
+    records = read_records(name, made.root)
+    reference = {record.name: record.reference for record in records}
+    protocol = ProtocolSettings(split_seed=seed, validation_fraction=0.2)
+    splits = [make_split(records, protocol, number) for number in range(1, 6)]
+    for split in splits:
+        assert sorted(split.train + split.validation + split.test) == sorted(reference)
+        if made.references:
+            sides = [{reference[name] for name in part} for part in (split.train, split.validation, split.test)]
+            assert sum(len(side) for side in sides) == made.references
+    elsewhere = tmp_path / "other" / "disk" / "Data Base"
+    shutil.copytree(made.root, elsewhere)
+    again = read_records(name, elsewhere)[::-1]  # another folder, another order
+    assert [make_split(again, protocol, number) for number in range(1, 6)] == splits
+    assert len({split.hash for split in splits}) > 1
+
+
+@each("koniq10k", "flive")
+def test_official_split(made):
+    split = make_split(read_records(name_of(made), made.root), ProtocolSettings(method="official", splits=1), 1)
+    assert {name: part for part in ("train", "validation", "test") for name in getattr(split, part)} == made.split
+
+
+@each("flive")
+def test_official_split_needs_its_files(made):
+    (made.root / "labels=640_padded.csv").unlink()
+    records = read_records("flive", made.root)
+    with pytest.raises(UserError, match="do not say which part"):
+        make_split(records, ProtocolSettings(method="official", splits=1), 1)
+    assert [record.split for record in records][-2:] == ["test", "test"]
+
+
+def flatten(made: Made, folder: str) -> None:
+    for image in made.mos:
+        (made.root / folder).mkdir(parents=True, exist_ok=True)
+        (made.root / image).rename(made.root / folder / Path(image).name)
+
+
+@each("csiq")
+def test_csiq_flattened(made):
+    before = read_records("csiq", made.root)
+    flatten(made, "dst_imgs_all")
+    records = read_records("csiq", made.root)
+    assert records[0].image == "dst_imgs_all/1600.AWGN.1.png"
+    assert [record.name for record in records] == [record.name for record in before]
+    splits = [make_split(of, ProtocolSettings(), 1) for of in (records, before)]
+    assert splits[0] == splits[1]
+
+
+@each("livemd")
+def test_livemd_with_underscores(made):
+    for part in (1, 2):
+        (made.root / "To_Release" / f"Part {part}").rename(made.root / "To_Release" / f"Part_{part}")
+    (made.root / "LIVE_MD.txt").write_text(
+        "dis_img_path,dis_type,ref_img_path,score\n"
+        "LIVE_MD/To_Release/Part_1/blurjpeg/cows_blur1_jpeg1.bmp,x,LIVE_MD/To_Release/Ref_Images/cows.bmp,21.5\n"
+        "LIVE_MD/To_Release/Part_2/blurnoise/cows_blur1_noise1.bmp,x,LIVE_MD/To_Release/Ref_Images/cows.bmp,22.5\n"
+    )
+    records = read_records("livemd", made.root)
+    assert [record.image for record in records] == [
+        "To_Release/Part_1/blurjpeg/cows_blur1_jpeg1.bmp",
+        "To_Release/Part_2/blurnoise/cows_blur1_noise1.bmp",
+    ]
+    assert records[0].name == "To_Release/Part 1/blurjpeg/cows_blur1_jpeg1.bmp"
+    assert {record.reference for record in records} == {"cows"}
+
+
+@each("clive")
+def test_clive_leaves_training_images_out_and_warns_without_its_sos(made):
+    assert not any(record.image.split("/")[-1].startswith("t") for record in read_records("clive", made.root))
+    (made.root / "Data" / "AllStdDev_release.mat").unlink()
+    with pytest.warns(UserWarning, match="AllStdDev_release.mat is not in"):
+        _, _, recipe = load_labels("clive", made.root)
+    assert (recipe.sos, recipe.sos_a) == ("hypothesis", 0.1841)
+
+
+@each("bid")
+def test_bid_grades_as_counts(made):
+    records = read_records("bid", made.root, dos="counts")
+    gaussian = read_records("bid", made.root)
+    shares = np.array([record.dos for record in records]) * 12012  # of 11 to 14 grades: a multiple of all of them
+    np.testing.assert_allclose(shares, shares.round(), atol=1e-6)
+    centers = np.array([0.5, 1.5, 2.5, 3.5, 4.5])
+    np.testing.assert_allclose([record.dos @ centers for record in records], list(made.mos.values()), atol=0.5)
+    assert [record.dos for record in records] != [record.dos for record in gaussian]
+
+
+def test_spaq_with_the_later_standard_deviations(tmp_path):
+    made = write_spaq(tmp_path / "spaq", std=True)
+    assert load_labels("spaq", made.root)[2].sos == "hypothesis"  # the release's, although there is a file
+    for source in ("file", "auto"):
+        records = read_records("spaq", made.root, sos_source=source)
+        np.testing.assert_allclose([record.sos for record in records], list(made.sos.values()), atol=1e-9)
+    _, _, fitted = load_labels("spaq", made.root, sos_source="hypothesis", sos_a="fit")
+    assert 0 < fitted.sos_a < 0.5
+    table = pd.read_csv(made.root / "spaq_mos_std.csv")
+    table[1:].to_csv(made.root / "spaq_mos_std.csv", index=False)
+    with pytest.raises(UserError, match=rf"no standard deviation of {table['image'][0]} and 0 others"):
+        read_records("spaq", made.root)
+
+
+def test_spaq_without_them(tmp_path):
+    made = write_spaq(tmp_path / "spaq")
+    with pytest.raises(UserError, match=r"no SOS for TestImage/00001\.jpg, but sos_source is file"):
+        read_records("spaq", made.root, sos_source="file")
+
+
+def test_spaq_lists(tmp_path):
+    made = write_spaq(tmp_path / "spaq")
+    shutil.rmtree(made.root / "Annotations")
+    names, mos = [Path(image).name for image in made.mos], list(made.mos.values())
+    table = pd.DataFrame({"image_name": names, "MOS": mos})
+    table[:9].to_excel(made.root / "SPAQ_train_split_1.xlsx", index=False)
+    table[9:].to_excel(made.root / "SPAQ_test_split_1.xlsx", index=False)
+    records = read_records("spaq", made.root)
+    assert [record.mos for record in records] == mos
+    assert [record.split for record in records] == ["train"] * 9 + ["test"] * 3
+    listed = [{"image": f"spaq/{name}", "gt_score": score, "std": 7.5} for name, score in zip(names, mos, strict=True)]
+    pd.Series(listed).to_json(made.root / "spaq_testing_set.json", orient="values")
+    records = read_records("spaq", made.root, labels="spaq_testing_set.json", sos_source="file")
+    assert [record.mos for record in records] == mos
+    assert {record.sos for record in records} == {7.5}
+
+
+def test_cid2013_takes_the_sos_of_the_release(tmp_path):
+    made = write_database("cid2013", tmp_path / "cid2013")
+    lines = [f"'{Path(image).stem}'\t0\t0\t1\t0\t0\t{mos}\t12.5" for image, mos in made.mos.items()]
+    (made.root / "CID2013hist_5.txt").write_text("\n".join(lines))
+    records = read_records("cid2013", made.root)
+    assert {record.sos for record in records} == {12.5}
+
+
+def test_cid2013_realigned_scores_may_leave_the_scale(tmp_path):
+    (tmp_path / "CID2013.txt").write_text("dis_img_path,dis_type,score\nCID2013/IS1/co1/IS_I_C01_D01.jpg,a,-9.5\n")
+    (record,) = read_records("cid2013", tmp_path, check_images=False)
+    assert (record.mos, record.name) == (-9.5, "IS1/co1/IS_I_C01_D01.jpg")
+    assert load_labels("cid2013", tmp_path, check_images=False)[2].odd == 1
+    with pytest.raises(UserError, match=r"MOS -9\.5 .* is outside the scale"):
+        read_records("cid2013", tmp_path, check_images=False, strict=True)
+
+
+RELEASE_FORMS = [
+    ("clive", "CLIVEhist_5.txt", "100.bmp", "Images/100.bmp", None),
+    ("kadid10k", "kadid10khist_5.txt", "I01_01_02.png", "images/I01_01_02.png", "I01"),
+    ("csiq", "CSIQhist_5.txt", "1600.jpeg2000.3.png", "dst_imgs/jpeg2000/1600.jpeg2000.3.png", "1600"),
+    ("livemd", "LIVEMDhist_5.txt", "part2/blurnoise/a_n1.bmp", "To_Release/Part 2/blurnoise/a_n1.bmp", "a"),
+    ("cid2013", "CID2013hist_5.txt", "IS_II_C03_D01", "IS2/co3/IS_II_C03_D01.jpg", "IS_II"),
+    ("spaq", "SPAQhist.txt", "00002.jpg", "TestImage/00002.jpg", None),
+    ("vclfer", "VCLFERhist.txt", "VCLFER/vcl_fer/IMG_02_J2K_1.bmp", "vcl_fer/IMG_02_J2K_1.bmp", "IMG_02"),
+]
+
+
+@pytest.mark.parametrize(("name", "file", "written", "image", "reference"), RELEASE_FORMS, ids=lambda value: value)
+def test_label_files_of_the_release(name, file, written, image, reference, tmp_path):
+    (tmp_path / file).write_bytes(f"'{written}'\t0\t0.25\t0.5\t0.25\t0\t0.75\t0.125\r\n".encode())
+    if name == "kadid10k":
+        (tmp_path / file).write_bytes(f"'{written}'\t0\t0.25\t0.5\t0.25\t0\t1.75\t0.125\r\n".encode())
+    (record,) = read_records(name, tmp_path, check_images=False, sos_source="file")
+    assert (record.image, record.reference, record.sos) == (image, reference, 0.125)
+    assert record.mos == (1.75 if name == "kadid10k" else 0.75)
+
+
+def test_csiq_text_and_list(tmp_path):
+    (tmp_path / "csiq.beta.txt").write_bytes(b"1600\t1\tnoise\t1\t0.061\t0.062\r\nlady\t4\tjpeg2000\t5\t0.1\t0.9\r\n")
+    records = read_records("csiq", tmp_path, check_images=False)
+    assert [record.name for record in records] == [
+        "dst_imgs/awgn/1600.AWGN.1.png",
+        "dst_imgs/jpeg2000/lady.jpeg2000.5.png",
+    ]
+    assert [(record.mos, record.sos) for record in records] == [(0.062, 0.061), (0.9, 0.1)]
+    (tmp_path / "csiq_label.txt").write_text("1600.AWGN.1.png 0.061989\n")
+    (record,) = read_records("csiq", tmp_path, check_images=False, labels="csiq_label.txt")
+    assert record.mos == 0.061989
+    (tmp_path / "csiq.beta.txt").write_text("1600\t1\tsnow\t1\t0.061\t0.062\n")
+    with pytest.raises(UserError, match=r"csiq.beta.txt, line 1: dst_type is 'snow'; allowed: noise, blur"):
+        read_records("csiq", tmp_path, check_images=False)
+
+
+def test_unknown_label_file(tmp_path):
+    made = write_database("kadid10k", tmp_path / "kadid10k")
+    with pytest.raises(MissingFileError, match=r"labels\.csv is not a label file of KADID-10k .* known: dmos\.csv"):
+        read_records("kadid10k", made.root, labels="labels.csv")
+
+
+def test_livemd_with_subjects_in_rows_or_columns_and_broken(tmp_path):
+    made = write_database("livemd", tmp_path / "livemd")
+    path = made.root / "To_Release" / "Part 1" / "Scores.mat"
+    content = {key: value for key, value in loadmat(path).items() if not key.startswith("__")}
+    expected = read_records("livemd", made.root)
+    savemat(path, content | {"dist_diffscores": content["dist_diffscores"].T})
+    turned = read_records("livemd", made.root)
+    np.testing.assert_allclose([record.sos for record in turned], [record.sos for record in expected])
+    savemat(path, content | {"dist_diffscores": np.ones((3, 4))})
+    with pytest.raises(UserError, match=r"dist_diffscores is \(3, 4\), not scores of subjects for 10 images"):
+        read_records("livemd", made.root)
+    savemat(path, content | {"DMOSscores": np.ones((1, 4))})
+    with pytest.raises(UserError, match="4 scores, but 10 images"):
+        read_records("livemd", made.root)

@@ -1,0 +1,194 @@
+"""check_dataset as its user runs it: what it says, its picture, its exit status."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.databases import OFFICIAL, write_database
+from tests.running import ROOT
+from tools.check_dataset import main
+from utils.errors import UserError
+
+
+@pytest.fixture
+def check(tmp_path, monkeypatch, capsys):
+    """Runs the tool in tmp_path on a made-up database; returns status and what was printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        status = main([*arguments, "--picture", str(tmp_path / "picture.png")])
+        return status, capsys.readouterr().out
+
+    return run
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_every_database(name, check, tmp_path):
+    made = write_database(name, tmp_path / name)
+    status, output = check("--dataset", name, "--root", str(made.root), "--decode")
+    assert status == 0, output
+    assert f"{len(made.mos)} labelled, {len(made.mos)} found" in output
+    assert "can be trained on" in output
+    assert "split 10" in output
+    assert ("noise ceiling" in output) == (name in ("koniq10k", "bid"))
+    assert ("references" in output) == bool(made.references)
+    assert "scenes are on both sides" not in output or name == "cid2013"  # split by image, as the release does
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert picture.width > 1000
+        assert np.asarray(picture.convert("L")).std() > 20
+
+
+def test_figures_are_those_of_the_labels(check, tmp_path):
+    made = write_database("clive", tmp_path / "clive")
+    _, output = check("--dataset", "clive", "--root", str(made.root))
+    mos, sos = np.array(list(made.mos.values())), np.array(list(made.sos.values()))
+    a = np.linalg.lstsq((mos * (100 - mos))[:, None], sos**2, rcond=None)[0][0]
+    assert f"a = {a:.4f} fits the measured SOS" in output
+    assert f"{mos.min():.4g} to {mos.max():.4g}, mean {mos.mean():.4g}" in output
+    assert "JPEG 6, BMP 6; 48x36 to 48x36 pixels" in output
+
+
+def test_everything_that_is_wrong_is_listed(check, tmp_path):
+    made = write_database("csv", tmp_path / "csv")
+    names = list(made.mos)
+    (made.root / names[0]).unlink()
+    (made.root / names[1]).write_text("not a picture")
+    (made.root / names[3]).write_bytes((made.root / names[2]).read_bytes())
+    lines = [f"{name},{mos},5" for name, mos in made.mos.items()]
+    lines[4] = lines[4].rsplit(",", 1)[0] + ",99"
+    lines[5] = f"{names[5]},2,20"
+    lines += [f"{names[6]},50,5", f"{names[7]},101,5"]
+    (made.root / "labels.csv").write_text("\n".join(["image,mos,sos", *lines]) + "\n")
+    status, output = check("--config", str(ROOT / "configs" / "custom.yaml"), f"dataset.root={made.root}", "--decode")
+    assert status == 1
+    for text in (
+        "1 x missing image",
+        f"line 2: there is no image {names[0]}",
+        "1 x unreadable image",
+        f"{names[1]} is not an image that Pillow can read",
+        "1 x same file under two names (not in the way)",
+        f"{names[2]}, {names[3]}",
+        "2 x SOS that cannot be",
+        "2 x duplicate, cannot be used",
+        f"line 14: {names[6]} was labelled before, at",
+        "1 x MOS outside the scale, cannot be used",
+        "cannot be trained on as it is",
+    ):
+        assert text in output.replace("1 x SOS that cannot be, cannot be used", "2 x SOS that cannot be"), text
+
+
+def test_odd_rows_are_not_in_the_way_unless_strict(check, tmp_path):
+    made = write_database("csv", tmp_path / "csv")
+    name = next(iter(made.mos))
+    text = (made.root / "labels.csv").read_text().splitlines()
+    text[1] = f"{name},2,25"
+    (made.root / "labels.csv").write_text("\n".join(text))
+    arguments = ("--config", str(ROOT / "configs" / "custom.yaml"), f"dataset.root={made.root}")
+    status, output = check(*arguments)
+    assert (status, "1 x SOS that cannot be (not in the way)" in output) == (0, True)
+    assert check(*arguments, "dataset.strict=true")[0] == 1
+
+
+def test_missing_images_are_not_in_the_way_where_they_are_allowed(check, tmp_path):
+    made = write_database("kadid10k", tmp_path / "kadid10k")
+    (made.root / next(iter(made.mos))).unlink()
+    arguments = ("--dataset", "kadid10k", "--root", str(made.root))
+    assert check(*arguments)[0] == 1
+    assert check(*arguments, "dataset.allow_missing=true")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["dataset.dos=counts"], "1 x labels"),
+        (["protocol.method=official", "protocol.splits=1"], "do not say which part"),
+        (["protocol.train_fraction=0.99"], "leave the test part of split 1 empty"),
+        (["dataset.labels=kadid10khist_5.txt"], "is not a label file of KADID-10k"),
+    ],
+)
+def test_what_training_would_refuse_is_a_problem(arguments, text, check, tmp_path):
+    made = write_database("kadid10k", tmp_path / "kadid10k")
+    status, output = check("--dataset", "kadid10k", "--root", str(made.root), *arguments)
+    assert status == 1
+    assert text in output
+
+
+def test_no_folder_and_damaged_labels(check, tmp_path):
+    assert check("--dataset", "kadid10k", "--root", str(tmp_path / "nowhere"))[0] == 1
+    made = write_database("bid", tmp_path / "bid")
+    (made.root / "DatabaseGrades.xls").write_text("hello")
+    status, output = check("--dataset", "bid", "--root", str(made.root))
+    assert status == 1
+    assert "cannot be read as a workbook" in output
+
+
+def test_long_lists_are_cut_unless_all_is_wanted(check, tmp_path):
+    made = write_database("csiq", tmp_path / "csiq")
+    for image in list(made.mos)[:15]:
+        (made.root / image).unlink()
+    _, output = check("--dataset", "csiq", "--root", str(made.root))
+    assert "15 x missing image" in output
+    assert "and 5 more; --all lists them" in output
+    _, output = check("--dataset", "csiq", "--root", str(made.root), "--all")
+    assert output.count("there is no image") == 15
+
+
+def test_saved_splits_can_be_trained_on(check, tmp_path):
+    made = write_database("csiq", tmp_path / "csiq")
+    status, output = check("--dataset", "csiq", "--root", str(made.root), "--save-splits", str(tmp_path / "s.json"))
+    assert status == 0
+    splits = json.loads((tmp_path / "s.json").read_text())
+    assert len(splits) == 10
+    by_file = (f"dataset.split_file={tmp_path / 's.json'}", "protocol.method=file")
+    _, again = check("--dataset", "csiq", "--root", str(made.root), *by_file)
+    assert all(f"by file, hash {split['hash']}" in again for split in splits)
+    assert "hash " + splits[0]["hash"] in output
+
+
+def test_several_databases(tmp_path):
+    roots = [
+        f"dataset.{n}.root={write_database(name, tmp_path / name).root}" for n, name in enumerate(("koniq10k", "spaq"))
+    ]
+    assert main(["--config", str(ROOT / "configs" / "koniq10k_spaq.yaml"), *roots, f"run.root={tmp_path}"]) == 0
+    assert {path.name for path in tmp_path.glob("check_*.png")} == {"check_koniq10k.png", "check_spaq.png"}
+    assert (
+        main(
+            [
+                "--config",
+                str(ROOT / "configs" / "koniq10k_spaq.yaml"),
+                roots[0],
+                "dataset.1.root=/x",
+                f"run.root={tmp_path}",
+            ]
+        )
+        == 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "kadid"], r"unknown database 'kadid' \(did you mean 'kadid10k'\?\)"),
+        (["--dataset", "csv", "--root", "x"], r"copy configs/custom\.yaml"),
+        (["--config", "nowhere.yaml"], r"config nowhere\.yaml does not exist"),
+        (["--dataset", "bid", "dataset.rot=x"], "did you mean 'root'"),
+    ],
+)
+def test_mistakes(arguments, message, check):
+    with pytest.raises(UserError, match=message):
+        check(*arguments)
+
+
+def test_as_a_script_from_anywhere(tmp_path):
+    made = write_database("bid", tmp_path / "bid")
+    command = [sys.executable, ROOT / "tools" / "check_dataset.py", "--dataset", "bid", "--root", made.root]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "checkpoint" / "check_bid.png").is_file()
+    done = subprocess.run([*command[:3], "bit"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
