@@ -31,7 +31,7 @@ def read_table(path: Path, names: list[str] | None = None, separator: str = ",",
     Raises:
         UserError: Not a table, or no rows.
     """
-    _require_utf8(path)
+    _require_text(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # of rows longer than the header, which pandas cuts
@@ -181,18 +181,20 @@ def _read_workbook(path: Path, sheet: str | None) -> dict[str, pd.DataFrame]:
     return sheets
 
 
-def _require_utf8(path: Path) -> None:
-    """Refuses other encodings with the line where they show, which pandas does not tell."""
+def _require_text(path: Path) -> None:
+    """Refuses what is not UTF-8, or has a NUL in it, with the line where it shows, which pandas does not tell."""
     try:
         content = path.read_bytes()
-        content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise UserError(
-            f"{path}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        ) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or one_line(error)}") from error
+    try:
+        content.decode("utf-8-sig")
+        position = content.find(b"\0")
+    except UnicodeDecodeError as error:
+        position = error.start
+    if position >= 0:
+        line = content[:position].count(b"\n") + 1
+        raise UserError(f"{path}, line {line}: byte 0x{content[position]:02x} is not UTF-8 text; save the file as such")
 
 
 def _text(cell: Any) -> str:

@@ -34,7 +34,7 @@ def read_csv(root: Path, content: bytes, **options):
         ("C:/windows/a.png", "leads out of the root"),
         (r"..\outside.png", "has a backslash"),
         (r"\\server\share.png", "has a backslash"),
-        ("a\x00.png", "has a control character"),
+        ("a\x07.png", "has a control character"),
         ('"a\nb.png"', "has a control character"),
     ],
 )
@@ -115,6 +115,8 @@ def test_quotes_and_commas_in_names(tmp_path):
         (b'image,mos\n"a.png,20\nb.png,30\n', "cannot be read as a table"),
         (b"image,mos\na.png,20,30\n", "cannot be read as a table|line 2"),
         (bytes(range(256)) * 4, "not UTF-8"),
+        ("image,mos\na.png,20\n".encode("utf-16"), "line 1: byte 0xff is not UTF-8"),
+        (b"image,mos\na.png,20\nb\x00.png,30\n", "line 3: byte 0x00 is not UTF-8 text"),
         (b"image,mos\na.png,20\nA.PNG,30\na.png,40\n", "line 4: a.png was labelled before, at .*line 2"),
     ],
 )
