@@ -140,33 +140,40 @@ def run_split(run: SplitRun, device: torch.device, resume: bool) -> None:
             print(f"split {run.number}: goes on after epoch {state.epoch}, step {state.step}")
         else:
             folder.begin(config, run.describe_origin())
+        predicted = {}
         while state.epoch < config.train.epochs:
             if not train_epoch(state, train_loader, loss, run):
                 return
-            finish_epoch(state, parts, run)
-        write_results(state, parts["test"], run)
+            predicted = finish_epoch(state, parts, run)
+        test = parts["test"]
+        write_results(state, test, predicted.get("test") or predict_parts(state.scored_model, test), run)
 
 
-def finish_epoch(state: TrainingState, parts: dict[str, list[EvaluatedPart]], run: SplitRun) -> None:
-    """Evaluates the epoch, files it, saves, and says a line on the terminal."""
+def finish_epoch(state: TrainingState, parts: dict[str, list[EvaluatedPart]], run: SplitRun) -> dict[str, list]:
+    """Evaluates the epoch, files it, saves, says a line on the terminal; returns the predicted DOS of each part."""
+    predicted = {name: predict_parts(state.scored_model, of_databases) for name, of_databases in parts.items()}
     metrics = {
         name: joined_metrics(
-            {p.database.title: p.database.metrics(p.names, predict(state.scored_model, p.loader)) for p in of_databases}
+            {
+                part.database.title: part.database.metrics(part.names, dos)
+                for part, dos in zip(of_databases, predicted[name], strict=True)
+            }
         )
         for name, of_databases in parts.items()
     }
     record = file_epoch(state, metrics, run.config.protocol.selection)
     run.folder.save_epoch(run.config, state)
     tqdm.write(epoch_line(record, run.config.train.epochs))
+    return predicted
 
 
-def write_results(state: TrainingState, parts: list[EvaluatedPart], run: SplitRun) -> None:
+def write_results(state: TrainingState, parts: list[EvaluatedPart], predicted: list[np.ndarray], run: SplitRun) -> None:
     """Predictions of every test image after the last epoch, metrics, and the noise ceiling of the labels."""
     tables, ceilings = {}, {}
-    for part in parts:
+    for part, dos in zip(parts, predicted, strict=True):
         images = [part.database.records[name].image for name in part.names]
-        predicted = part.database.quantities(predict(state.scored_model, part.loader))
-        tables[part.database.title] = predictions_table(images, predicted, part.database.targets(part.names))
+        quantities, targets = part.database.quantities(dos), part.database.targets(part.names)
+        tables[part.database.title] = predictions_table(images, quantities, targets)
         ceilings[part.database.title] = part.database.ceiling(part.names)
     run.folder.finish(joined_predictions(tables), final_metrics(state, run.config, ceilings))
 
@@ -224,6 +231,11 @@ def train_epoch(state: TrainingState, loader: DataLoader, loss: JointLoss, run: 
             if interrupted:
                 return False
     return True
+
+
+def predict_parts(model: torch.nn.Module, parts: list[EvaluatedPart]) -> list[np.ndarray]:
+    """Predicted DOS (N, K) of a part of each database."""
+    return [predict(model, part.loader) for part in parts]
 
 
 @torch.inference_mode()

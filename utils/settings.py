@@ -74,7 +74,7 @@ def _one_or_several(value: Any) -> str:
 
 # the tags stand in the paths of pydantic's errors; utils.config takes them out
 DATASET_TAGS = ("one", "several")
-Datasets = Annotated[
+DatasetSection = Annotated[
     Annotated[DatasetSettings, Tag("one")] | Annotated[tuple[MemberSettings, ...], Tag("several")],
     Discriminator(_one_or_several),
 ]
@@ -194,7 +194,7 @@ class Config(Settings):
 
     run: RunSettings = RunSettings()
     seed: Annotated[int, Field(ge=0)] = 0
-    dataset: Datasets = DatasetSettings()
+    dataset: DatasetSection = DatasetSettings()
     scale: ScaleSettings = ScaleSettings()
     transform: TransformSettings = TransformSettings()
     model: ModelSettings = ModelSettings()
