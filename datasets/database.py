@@ -12,7 +12,7 @@ from datasets.ceiling import noise_ceiling, votes_of
 from datasets.iqa import IQADataset
 from datasets.labels import LabelRecipe
 from datasets.ratings import Rating, Record
-from datasets.readers import database_scale, load_labels
+from datasets.readers import FORMATS, LABEL_OPTIONS, database_scale, load_labels
 from datasets.scale import RatingScale
 from datasets.splits import Split, make_split
 from utils.errors import UserError
@@ -30,13 +30,13 @@ class Database:
         title: In reports and files.
         number: Position among the databases of the run, from 0.
         root: Folder of the images.
-        ratings: What the label file says, by name.
+        ratings: What the label file says, by name; of missing images, too.
         records: The labels, by name.
         recipe: How these were made.
         scale: The rating scale.
         weight: Factor of its images in the loss.
-        turned: Whether the network's bins go from the highest score to the lowest: from worst to best, with several
-            databases, where lower is better.
+        reversed_bins: Whether the network's bins go from the highest score to the lowest: with several databases, where
+            lower is better, since they go from worst to best.
         split_file: For protocol.method `file`.
     """
 
@@ -48,7 +48,7 @@ class Database:
     recipe: LabelRecipe
     scale: RatingScale
     weight: float = 1.0
-    turned: bool = False
+    reversed_bins: bool = False
     split_file: str | None = None
 
     @property
@@ -59,11 +59,12 @@ class Database:
 
     def split(self, config: Config, number: int) -> Split:
         """Split `number`, from 1."""
-        return make_split(list(self.records.values()), config.protocol, number, self.split_file, self.title)
+        left_out = self.ratings.keys() - self.records.keys()
+        return make_split(list(self.records.values()), config.protocol, number, self.split_file, self.title, left_out)
 
     def dataset(self, names: Sequence[str], transform: Compose) -> IQADataset:
         """These images, with labels in the order of the network's bins."""
-        return IQADataset(self.root, [self.records[name] for name in names], transform, self.number, self.turned)
+        return IQADataset(self.root, [self.records[name] for name in names], transform, self.number, self.reversed_bins)
 
     def targets(self, names: Sequence[str]) -> dict[str, Array]:
         """Labels `mos` (N,), `sos` (N,), `dos` (N, K) of these images, float64, lowest score first."""
@@ -71,7 +72,7 @@ class Database:
 
     def quantities(self, dos: Array) -> dict[str, Array]:
         """`mos` (N,), `sos` (N,), `dos` (N, K), lowest score first, of the network's distributions (N, K)."""
-        dos = dos[:, ::-1] if self.turned else dos
+        dos = dos[:, ::-1] if self.reversed_bins else dos
         return {"mos": self.scale.mean(dos), "sos": self.scale.std(dos), "dos": dos}
 
     def metrics(self, names: Sequence[str], dos: Array) -> dict[str, float]:
@@ -89,9 +90,7 @@ def with_scales(config: Config) -> Config:
     if not config.several:
         return config
     members = [
-        member.model_copy(
-            update={"title": member.title or member.name, "scale": member.scale or _scale_settings(member.name)}
-        )
+        member.model_copy(update={"title": member.title or member.name, "scale": _whole_scale(member)})
         for member in config.dataset
     ]
     return config.model_copy(update={"dataset": tuple(members)})
@@ -101,19 +100,29 @@ def load_databases(config: Config) -> tuple[Database, ...]:
     """The databases that a config names, with every label checked and every image there.
 
     Raises:
-        UserError: Also where their scales have different numbers of bins.
+        UserError: Also where their scales have different numbers of bins; of several databases, which one it is.
     """
-    databases = tuple(_load(member, number, config) for number, member in enumerate(with_scales(config).members))
-    bins = {database.title: database.scale.num_bins for database in databases} | {
-        "scale": len(config.scale.bin_centers)
-    }
+    config = with_scales(config)
+    require_same_bins(config)
+    databases = []
+    for number, member in enumerate(config.members):
+        try:
+            databases.append(_load(member, number, config))
+        except UserError as error:
+            raise type(error)(f"{member.title}: {error}" if config.several else str(error)) from error
+    return tuple(databases)
+
+
+def require_same_bins(config: Config) -> None:
+    """Refuses databases whose bins cannot be matched by order."""
+    bins = {member.title: len(member.scale.bin_centers) for member in config.members}
+    bins["scale"] = len(config.scale.bin_centers)
     if len(set(bins.values())) > 1:
         raise UserError(f"the databases must have the same number of bins, to be matched by order; they have {bins}")
-    return databases
 
 
 def _load(member: MemberSettings, number: int, config: Config) -> Database:
-    options = member.model_dump(exclude={"name", "root", "title", "scale", "weight", "split_file"})
+    options = member.model_dump(include=set(LABEL_OPTIONS))
     scale = RatingScale(**member.scale.model_dump())
     ratings, records, recipe = load_labels(member.name, member.root, scale=scale, **options)
     return Database(
@@ -125,11 +134,15 @@ def _load(member: MemberSettings, number: int, config: Config) -> Database:
         recipe=recipe,
         scale=scale,
         weight=member.weight,
-        turned=config.several and not scale.higher_is_better,
+        reversed_bins=config.several and not scale.higher_is_better,
         split_file=member.split_file,
     )
 
 
-def _scale_settings(name: str) -> ScaleSettings:
-    scale = database_scale(name)
-    return ScaleSettings(**{field: getattr(scale, field) for field in ScaleSettings.model_fields})
+def _whole_scale(member: MemberSettings) -> ScaleSettings:
+    """The scale of a member: what it states, and for the rest that of its database, never another one's."""
+    stated = {} if member.scale is None else member.scale.model_dump(include=member.scale.model_fields_set)
+    if {"low", "high", "bin_centers"} <= stated.keys() and member.name not in FORMATS:
+        return member.scale
+    known = database_scale(member.name)
+    return ScaleSettings(**{field: getattr(known, field) for field in ScaleSettings.model_fields} | stated)

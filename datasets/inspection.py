@@ -1,6 +1,7 @@
 """A database under the magnifying glass: its image files, and figures that describe its labels."""
 
 import hashlib
+import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +13,10 @@ from PIL import Image
 
 from datasets.labels import fit_sos_a, hypothesis_label
 from datasets.scale import RatingScale
-from datasets.transforms import errors_of, to_rgb
+from datasets.transforms import errors_of, require_known_range, to_rgb
 from utils.errors import UserError
 
-THREADS = 16
+THREADS = 16  # enough to wait for a network drive in parallel
 ORIENTATION = 0x0112  # of EXIF; 1 is upright
 
 Array = np.ndarray
@@ -30,7 +31,7 @@ class ImageFile:
     kind: str = ""
     width: int = 0
     height: int = 0
-    turned: bool = False
+    rotated: bool = False
     digest: str = ""
     error: str = ""
 
@@ -52,15 +53,18 @@ def inspect_image(root: Path, image: str, decode: bool) -> ImageFile:
     """One of `inspect_images`."""
     path = root / image
     try:
-        with errors_of(path), Image.open(path) as picture:
-            kind, (width, height) = picture.format or "", picture.size
-            turned = "exif" in picture.info and picture.getexif().get(ORIENTATION, 1) != 1  # else PNG reads all of it
-            if decode:
-                to_rgb(picture)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest() if decode else ""
+        with errors_of(path):
+            content = path.read_bytes() if decode else b""
+            with Image.open(io.BytesIO(content) if decode else path) as picture:
+                kind, (width, height) = picture.format or "", picture.size
+                rotated = "exif" in picture.info and picture.getexif().get(ORIENTATION, 1) != 1  # else PNG reads it all
+                require_known_range(picture)
+                if decode:
+                    to_rgb(picture)
+        digest = hashlib.sha256(content).hexdigest() if decode else ""
     except UserError as error:
         return ImageFile(image, error=str(error))
-    return ImageFile(image, kind, width, height, turned, digest)
+    return ImageFile(image, kind, width, height, rotated, digest)
 
 
 def equal_files(files: Sequence[ImageFile]) -> list[list[str]]:
@@ -73,19 +77,29 @@ def equal_files(files: Sequence[ImageFile]) -> list[list[str]]:
 
 
 def describe_files(files: Sequence[ImageFile]) -> str:
-    """`JPEG 627, BMP 535; 342x500 to 500x832 pixels; 3 turned by EXIF (read as stored)`."""
+    """`JPEG 627, BMP 535; 342x500 to 500x832 pixels; 3 rotated by EXIF, read as stored`."""
     there = [file for file in files if not file.error]
     if not there:
         return "none readable"
     kinds = ", ".join(f"{kind} {count}" for kind, count in Counter(file.kind for file in there).most_common())
     smallest, largest = (pick(there, key=lambda file: file.width * file.height) for pick in (min, max))
     size = f"{smallest.width}x{smallest.height} to {largest.width}x{largest.height} pixels"
-    turned = sum(file.turned for file in there)
-    return f"{kinds}; {size}" + (f"; {turned} turned by EXIF, read as stored" if turned else "")
+    rotated = sum(file.rotated for file in there)
+    return f"{kinds}; {size}" + (f"; {rotated} rotated by EXIF, read as stored" if rotated else "")
+
+
+def two_decimals(value: float) -> str:
+    """`0.00`, never `-0.00`."""
+    return f"{round(value, 2) + 0:.2f}"
 
 
 def sos_hypothesis(mos: Array, sos: Array, scale: RatingScale) -> tuple[float, float]:
-    """Parameter a fitted to MOS (N,) and SOS (N,), and the share R^2 of the variance of SOS^2 that it explains."""
+    """Parameter a fitted to MOS (N,) and SOS (N,), and the share R^2 of the variance of SOS^2 that it explains.
+
+    Both are NaN where every MOS lies at an end of the scale, R^2 also where all SOS are equal.
+    """
+    if not ((mos > scale.low) & (mos < scale.high)).any():
+        return float("nan"), float("nan")
     a = fit_sos_a(mos, sos, scale)
     residual = sos**2 - hypothesis_label(mos, a, scale) ** 2
     total = ((sos**2 - (sos**2).mean()) ** 2).sum()

@@ -30,7 +30,7 @@ class IQADataset(Dataset):
         records: Which images.
         transform: From PIL to (3, H, W).
         database: Number of the database, for `database` of the items, int64.
-        turned: Whether `dos` goes from the highest score to the lowest: from worst to best where lower is better.
+        reversed_bins: Whether `dos` goes from the highest score to the lowest.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class IQADataset(Dataset):
         records: Sequence[Record],
         transform: Compose,
         database: int = 0,
-        turned: bool = False,
+        reversed_bins: bool = False,
     ):
         self.root = Path(root)
         self.images = [record.image for record in records]
         self.mos = torch.tensor([record.mos for record in records], dtype=torch.float32)  # (N,)
         self.sos = torch.tensor([record.sos for record in records], dtype=torch.float32)  # (N,)
         dos = torch.tensor(np.array([record.dos for record in records]), dtype=torch.float32)  # (N, K)
-        self.dos = dos.flip(1) if turned else dos
+        self.dos = dos.flip(1) if reversed_bins else dos
         self.database = torch.tensor(database)
         self.transform = transform
 
@@ -57,7 +57,9 @@ class IQADataset(Dataset):
         index, seed = key
         try:
             image = load_image(self.root / self.images[index])
-        except UserError as error:  # returned, since a loader's worker would turn what is raised into a traceback
+        except (
+            UserError
+        ) as error:  # rereversed_bins, since a loader's worker would turn what is raised into a traceback
             return error
         return {
             "image": seeded(self.transform, image, seed),  # (3, H, W)

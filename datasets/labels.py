@@ -124,7 +124,7 @@ def make_records(
         ratings: What the label file says; not empty.
         scale: Rating scale of the database.
         dos: `counts`, `gaussian`, `max_entropy`, or `auto`: counts where the file has them for every image. Single
-            grades become counts only where `counts` is asked for: the release takes them as MOS and SOS.
+            grades, such as BID's, become counts only where `counts` is asked for.
         sos_source: `file`, `hypothesis`, or `auto`: the file's where it has one for every image.
         sos_a: For `hypothesis`: the parameter, or `fit` to fit it on the file's own SOS.
 
@@ -137,7 +137,7 @@ def make_records(
     counts = _counts(ratings, scale) if recipe == "counts" else None  # (N, K)
     distributions, fallbacks = distributions_of(recipe, mos, sos, counts, scale)  # (N, K), (N,)
     records = [
-        Record(rating.image, m, s, tuple(p), rating.reference, rating.split, rating.name)
+        Record(rating.image, m, s, tuple(p), rating.reference, rating.split, rating.name, rating.image_set)
         for rating, m, s, p in zip(ratings, mos.tolist(), sos.tolist(), distributions.tolist(), strict=True)
     ]
     return records, LabelRecipe(recipe, sos_recipe, a, len(records), int(fallbacks.sum()))
@@ -163,20 +163,19 @@ def _all_have(ratings: Sequence[Rating], field: str) -> bool:
 def _choose_sos(
     ratings: Sequence[Rating], mos: Array, scale: RatingScale, source: str, a: float | str
 ) -> tuple[Array, str, float | None]:
-    in_file = _all_have(ratings, "sos")
     if source not in ("auto", "file", "hypothesis"):
         raise UserError(f"dataset.sos_source: unknown source {source!r}; allowed: auto, file, hypothesis")
-    if not in_file and (source == "file" or (source == "hypothesis" and a == "fit")):
-        first = next(rating for rating in ratings if rating.sos is None)
+    without = next((rating for rating in ratings if rating.sos is None), None)
+    in_part = without is not None and any(rating.sos is not None for rating in ratings)
+    if without is not None and (source == "file" or a == "fit" or (source == "auto" and in_part)):
+        others = ", though other images have one" if in_part else ""
         raise UserError(
-            f"{first.source}: no SOS for {first.image}, but sos_source is {source} with sos_a {a}; use "
+            f"{without.source}: no SOS for {without.image}{others}, but sos_source is {source} with sos_a {a}; use "
             "`sos_source: hypothesis` with a number for sos_a"
         )
-    if in_file and source != "hypothesis":
+    if without is None and source != "hypothesis":
         return np.array([rating.sos for rating in ratings]), "file", None
     if a == "fit":
-        if not in_file:
-            raise UserError("dataset.sos_a: `fit` needs an SOS for every image in the label file; give a number")
         a = fit_sos_a(mos, np.array([rating.sos for rating in ratings]), scale)
     return hypothesis_label(mos, a, scale), "hypothesis", a
 

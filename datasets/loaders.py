@@ -43,8 +43,9 @@ def build_loaders(
         part: [
             EvaluatedPart(db, names, make_loader(db.dataset(names, transform), size, **options))
             for db, names in ((db, getattr(split, part)) for db, split in pairs)
+            if names
         ]
         for part in EVALUATED
-        if all(getattr(split, part) for split in splits)
+        if any(getattr(split, part) for split in splits)
     }
     return make_loader(train, size, seed=seed, train=True, **options), parts

@@ -9,7 +9,8 @@ from datasets.scale import RatingScale
 
 MAX_STEPS = 200
 MOMENT_TOLERANCE = 1e-12  # of mean and mean square, on -1..1
-EDGE = 1e-9  # this close to the edge of what is feasible, the two-point distribution of the edge is the answer
+EDGE = 1e-9  # this close to the edge of what is feasible, all but this share of the mass is where it is at the edge
+ROUNDING = 1e-12  # by so much mean or variance may lie beyond the edge
 
 Array = np.ndarray
 
@@ -39,15 +40,21 @@ def dos_max_entropy(mos: Array, sos: Array, scale: RatingScale) -> tuple[Array, 
     least = (mean - nodes[left]) * (nodes[left + 1] - mean)  # variance on the two nearest bins
     most = (mean + 1) * (1 - mean)  # variance on the two outer bins
     variance = wanted_variance.clip(least, most)
-    replaced = (np.abs(mean - wanted_mean) > EDGE) | (np.abs(variance - wanted_variance) > EDGE)
+    replaced = (np.abs(mean - wanted_mean) > ROUNDING) | (np.abs(variance - wanted_variance) > ROUNDING)
 
-    dos = np.empty((len(mean), len(nodes)))
-    flat, peaked = variance >= most - EDGE, variance <= least + EDGE
-    dos[flat] = _two_points(mean[flat], nodes, np.zeros_like(left[flat]), np.full_like(left[flat], len(nodes) - 1))
-    dos[peaked] = _two_points(mean[peaked], nodes, left[peaked], left[peaked] + 1)
-    inside = ~(flat | peaked)
-    dos[inside] = _solve(mean[inside], variance[inside] + mean[inside] ** 2, nodes)
+    edge = (variance >= most - EDGE) | (variance <= least + EDGE)
+    dos = _between_edges(mean, variance, least, most, left, nodes)
+    dos[~edge] = _solve(mean[~edge], (variance + mean**2)[~edge], nodes)
     return dos, replaced
+
+
+def _between_edges(mean: Array, variance: Array, least: Array, most: Array, left: Array, nodes: Array) -> Array:
+    """The mixture of the narrowest and the widest distribution of a mean that has the variance; exact at both edges."""
+    narrowest = _two_points(mean, nodes, left, left + 1)
+    widest = _two_points(mean, nodes, np.zeros_like(left), np.full_like(left, len(nodes) - 1))
+    span = most - least
+    share = np.divide(variance - least, span, out=np.zeros_like(span), where=span > 0).clip(0, 1)[:, None]
+    return (1 - share) * narrowest + share * widest
 
 
 def _two_points(mean: Array, nodes: Array, low: Array, high: Array) -> Array:

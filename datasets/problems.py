@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from datasets.ratings import Rating
 from datasets.scale import RatingScale
-from utils.errors import MissingFileError, UserError
+from utils.errors import MissingFileError, UserError, some_of
 
 MISSING = "missing image"
 ROUNDING = 1e-9  # relative, of a bound
 SMALLEST_PANEL = 2  # assumed where the number of voters is not known
-LISTED = "python tools/check_dataset.py lists all"
+NAMED = 20  # missing images in one message
+LISTED = "python tools/check_dataset.py --all lists all"
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,11 @@ def find_problems(ratings: Sequence[Rating], scale: RatingScale) -> list[Problem
             text = f"{rating.image} was labelled before, at {earlier.source}"
             found.append(Problem("duplicate", text, rating, False))
         if not scale.low <= rating.mos <= scale.high:
-            text = f"MOS {rating.mos:g} of {rating.image} is outside the scale {scale.describe()}"
+            text = f"MOS {rating.mos:.10g} of {rating.image} is outside the scale {scale.describe()}"
             found.append(Problem("MOS outside the scale", text, rating, rating.open_ended))
         elif rating.sos is not None:
             found += _problems_of_sos(rating, scale)
-        found += _contradiction_of_votes(rating, scale)
+        found += _problems_of_votes(rating, scale)
         if rating.note:
             found.append(Problem("contradiction", f"{rating.image}: {rating.note}", rating, True))
     return found
@@ -59,7 +60,7 @@ def require_usable(problems: Sequence[Problem], images: int, root: object, stric
     """Stops at problems that are not allowed: odd rows under `strict` alone, missing images unless `allow_missing`.
 
     Raises:
-        MissingFileError: Images are missing, all of them named.
+        MissingFileError: Images are missing.
         UserError: Another problem, with file, row and value.
     """
     missing = [problem.rating.image for problem in problems if problem.kind == MISSING]
@@ -70,17 +71,29 @@ def require_usable(problems: Sequence[Problem], images: int, root: object, stric
     if len(missing) == images:
         raise MissingFileError(f"none of the {images} images is under {root}; the first would be {root}/{missing[0]}")
     if missing and (strict or not allow_missing):
-        raise MissingFileError(f"{len(missing)} of {images} images are missing in {root}: {', '.join(missing)}")
+        more = f"; {LISTED}" if len(missing) > NAMED else ""
+        raise MissingFileError(
+            f"{len(missing)} of {images} images are missing in {root}: {some_of(missing, NAMED)}{more}"
+        )
 
 
-def _contradiction_of_votes(rating: Rating, scale: RatingScale) -> list[Problem]:
-    """A stated MOS further than half a bin from the mean of the votes that are stated beside it."""
-    if rating.counts is None or len(rating.counts) != scale.num_bins:
-        return []
-    mean = sum(c * n for c, n in zip(scale.bin_centers, rating.counts, strict=True)) / sum(rating.counts)
-    if abs(mean - rating.mos) <= (scale.bin_centers[-1] - scale.bin_centers[0]) / (scale.num_bins - 1) / 2:
-        return []
-    return [Problem("contradiction", f"MOS {rating.mos:g} is stated, but the votes average {mean:g}", rating, True)]
+def _problems_of_votes(rating: Rating, scale: RatingScale) -> list[Problem]:
+    """Grades beyond the scale; a stated MOS or SOS further than half a bin from that of the votes beside it."""
+    found = []
+    if rating.grades is not None and not (scale.low <= min(rating.grades) and max(rating.grades) <= scale.high):
+        text = f"grades of {rating.image} go from {min(rating.grades):g} to {max(rating.grades):g}, beyond the scale"
+        found.append(Problem("grade outside the scale", text, rating, True))
+    if rating.note or rating.counts is None or len(rating.counts) != scale.num_bins:
+        return found  # a reader's own note says it better
+    total = sum(rating.counts)
+    mean = sum(c * n for c, n in zip(scale.bin_centers, rating.counts, strict=True)) / total
+    spread = math.sqrt(sum(n * (c - mean) ** 2 for c, n in zip(scale.bin_centers, rating.counts, strict=True)) / total)
+    half_a_bin = (scale.bin_centers[-1] - scale.bin_centers[0]) / (scale.num_bins - 1) / 2
+    for name, stated, voted in (("MOS", rating.mos, mean), ("SOS", rating.sos, spread)):
+        if stated is not None and abs(stated - voted) > half_a_bin:
+            text = f"{name} {stated:g} of {rating.image} is stated, but that of its votes is {voted:.4g}"
+            found.append(Problem("contradiction", text, rating, True))
+    return found
 
 
 def _problems_of_sos(rating: Rating, scale: RatingScale) -> list[Problem]:

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+PARTS = ("train", "validation", "test")
+LARGEST_PANEL = 10**7  # voters of one image
+
 
 @dataclass(frozen=True)
 class Rating:
@@ -14,9 +17,11 @@ class Rating:
         counts: Votes or fractions in each bin of the scale, lowest score first.
         grades: Single opinions, where they are not confined to the bins.
         reference: The scene, the same for all its versions.
+        image_set: What `protocol.unit: image_set` keeps on one side of a split, though it is no scene.
         split: `train`, `validation` or `test` of the official split.
         name: Path of the image in the official layout, the same on every machine; the image itself by default.
         source: File and row, for messages.
+        file: The file.
         note: What is odd about the row, though it can be used.
         open_ended: Whether scores may lie beyond the ends of the scale, as realigned ones do.
         missing: Whether no file was found.
@@ -34,18 +39,20 @@ class Rating:
     note: str = ""
     open_ended: bool = False
     missing: bool = False
+    image_set: str | None = None
+    file: str = ""
 
     def __post_init__(self):
         object.__setattr__(self, "name", self.name or self.image)
 
     @property
     def voters(self) -> int | None:
-        """How many people rated the image; None where that is not known: fractions do not tell."""
+        """How many people rated the image; None where that is not known: of fractions, and of absurd numbers."""
         if self.grades is not None:
             return len(self.grades)
-        if self.counts is None or any(count != int(count) for count in self.counts):
-            return None
-        return int(sum(self.counts)) if sum(self.counts) > 1 else None
+        total = 0 if self.counts is None else sum(self.counts)
+        whole = 1 < total <= LARGEST_PANEL and all(count == int(count) for count in self.counts)
+        return int(total) if whole else None
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,7 @@ class Record:
     reference: str | None = None
     split: str | None = None
     name: str = ""  # path in the official layout, the same on every machine; splits are made and saved by name
+    image_set: str | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "name", self.name or self.image)

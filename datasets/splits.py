@@ -4,21 +4,22 @@ A name is the path of an image in the official layout, so that a split does not 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from datasets.ratings import Record
+from datasets.ratings import PARTS, Record
 from datasets.readers.tables import pick, read_table
-from utils.errors import MissingFileError, UserError
-from utils.files import read_json
+from utils.errors import MissingFileError, UserError, did_you_mean, shortened, some_of
+from utils.files import read_json, reading
 from utils.settings import ProtocolSettings
 
-PARTS = ("train", "validation", "test")
+BESIDE = ("hash", "labels")  # what split.json has beside the parts
 SHOWN = 3  # names in one message
+SHOWN_LENGTH = 60  # of a value in one message
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,14 @@ def make_split(
     number: int,
     split_file: str | Path | None = None,
     title: str | None = None,
+    left_out: Collection[str] = (),
 ) -> Split:
     """Split `number` (from 1) of a database.
 
     `random` sorts the names, shuffles them with a generator of its own, seeded by (split_seed, number), and takes the
     first round(train_fraction * n) for training, the last of these for validation. Where the unit is the reference,
-    references take the place of names, so that no scene is on both sides. `official` takes the parts that the database
-    states, `file` those of a split file.
+    references take the place of names, so that no scene is on both sides; likewise image sets. `official` takes the
+    parts that the database states, `file` those of a split file.
 
     Args:
         records: The database.
@@ -59,25 +61,33 @@ def make_split(
         number: From 1.
         split_file: For `file`, see `read_split`.
         title: For `file`: which database's split it is, of a file with several.
+        left_out: For `file`: names of the database that this copy lacks.
 
     Raises:
         UserError: A part would be empty, the database states no official parts, or the file does not fit it.
     """
     if protocol.method == "file":
-        split = read_split(records, Path(split_file), number, title)
+        split = read_split(records, Path(split_file), number, title, left_out)
     else:
         split = _official(records) if protocol.method == "official" else _random(records, protocol, number)
     for part in ("train", "test", *(("validation",) if protocol.selection == "validation" else ())):
         if not getattr(split, part):
+            advice = {
+                "random": "change protocol.train_fraction or protocol.validation_fraction",
+                "official": "use protocol.method=random",
+                "file": "name images of it in the file",
+            }
             raise UserError(
-                f"protocol: {len(records)} images leave the {part} part of split {number} empty; change "
-                "protocol.train_fraction, protocol.validation_fraction or the database"
+                f"protocol: {len(records)} images leave the {part} part of split {number} empty; "
+                f"{advice[protocol.method]}"
             )
     return split
 
 
-def read_split(records: Sequence[Record], path: Path, number: int = 1, title: str | None = None) -> Split:
-    """The split that a file states, for every image of the database.
+def read_split(
+    records: Sequence[Record], path: Path, number: int = 1, title: str | None = None, left_out: Collection[str] = ()
+) -> Split:
+    """The split that a file states, for every image of the database but those left out.
 
     The file is one of: the `split.json` of a run; JSON with lists of names under `train`, `test` and, if wanted,
     `validation`; JSON that maps each name to its part; a list of any of these, one for each split; CSV with the columns
@@ -88,10 +98,12 @@ def read_split(records: Sequence[Record], path: Path, number: int = 1, title: st
         MissingFileError: No such file.
         UserError: Another form, an unknown or missing image, an image in two parts, or another hash.
     """
-    if not path.is_file():
-        raise MissingFileError(f"dataset.split_file: {path} does not exist")
-    part_of, stated_hash = _parts_in_file(path, number, title)
+    with reading(path):
+        if not path.is_file():
+            raise MissingFileError(f"dataset.split_file: {path} does not exist")
+        part_of, stated_hash = _parts_in_file(path, number, title)
     by_spelling = {record.image: record.name for record in records} | {record.name: record.name for record in records}
+    by_spelling |= {name: name for name in left_out}
     unknown = [name for name in part_of if name not in by_spelling]
     if unknown:
         raise UserError(f"{path}: {_some(unknown)} not in the database; it has {records[0].name} and so on")
@@ -101,10 +113,18 @@ def read_split(records: Sequence[Record], path: Path, number: int = 1, title: st
     missing = [record.name for record in records if record.name not in names]
     if missing:
         raise UserError(f"{path}: {_some(missing)} in the database, but not in the file; every image needs a part")
-    split = Split(*(tuple(sorted(name for name in names if names[name] == part)) for part in PARTS))
-    if stated_hash not in (None, split.hash):
-        raise UserError(f"{path}: states the hash {stated_hash}, but its names have {split.hash}; it was changed")
-    return split
+    whole = Split(*(tuple(sorted(name for name in names if names[name] == part)) for part in PARTS))
+    if stated_hash not in (None, whole.hash):
+        raise UserError(f"{path}: states the hash {stated_hash}, but its names have {whole.hash}; it was changed")
+    absent = set(left_out)
+    return Split(*(tuple(name for name in getattr(whole, part) if name not in absent) for part in PARTS))
+
+
+def unit_of(records: Sequence[Record], protocol: ProtocolSettings) -> str:
+    """What a random split keeps together; `auto` is the reference where every image has one, else the image."""
+    if protocol.unit != "auto":
+        return protocol.unit
+    return "image" if any(record.reference is None for record in records) else "reference"
 
 
 def _official(records: Sequence[Record]) -> Split:
@@ -118,13 +138,10 @@ def _official(records: Sequence[Record]) -> Split:
 
 
 def _random(records: Sequence[Record], protocol: ProtocolSettings, number: int) -> Split:
-    with_reference = [record for record in records if record.reference is not None]
-    unit = protocol.unit
-    if unit == "auto":
-        unit = "reference" if len(with_reference) == len(records) else "image"
-    if unit == "reference" and len(with_reference) < len(records):
-        raise UserError("protocol.unit: `reference`, but the database does not state references; use `image`")
-    key_of = {record.name: record.reference if unit == "reference" else record.name for record in records}
+    unit = unit_of(records, protocol)
+    key_of = {record.name: record.name if unit == "image" else getattr(record, unit) for record in records}
+    if None in key_of.values():
+        raise UserError(f"protocol.unit: `{unit}`, but the database does not state it of every image; use `image`")
     keys = sorted(set(key_of.values()))
     order = np.random.default_rng([protocol.split_seed, number]).permutation(len(keys))
     shuffled = [keys[index] for index in order]
@@ -161,10 +178,18 @@ def _parts_in_json(content: Any, path: Path, title: str | None) -> tuple[dict[st
             raise UserError(f"{path}: holds splits of {', '.join(content['databases'])}, but not of {title}")
         content = content["databases"][title]
     if not isinstance(content, dict):
-        raise UserError(f"{path}: a split is a mapping, got {type(content).__name__}; see the README for the forms")
-    if not isinstance(content.get("train"), list):
+        raise UserError(
+            f"{path}: a split is a mapping, got {type(content).__name__}; see docs/DATABASES.md for the forms"
+        )
+    if "train" not in content:
         return _require_parts(content, path), None
-    lists = {part: content.get(part, []) for part in PARTS}
+    for key in content:
+        if key not in (*PARTS, *BESIDE):
+            raise UserError(f"{path}: unknown key {key!r}{did_you_mean(key, PARTS)}; allowed: {', '.join(PARTS)}")
+    lists = {part: content.get(part) or [] for part in PARTS}
+    for part, value in lists.items():
+        if not isinstance(value, list):
+            raise UserError(f"{path}: {part} must be a list of names, got {shortened(repr(value), SHOWN_LENGTH)}")
     names = [name for part in PARTS for name in lists[part]]
     twice = sorted({str(name) for name in names if not isinstance(name, str)} or _repeated(names))
     if twice:
@@ -174,8 +199,9 @@ def _parts_in_json(content: Any, path: Path, title: str | None) -> tuple[dict[st
 
 def _require_parts(part_of: dict[str, Any], path: Path) -> dict[str, str]:
     for name, part in part_of.items():
-        if part not in PARTS:
-            raise UserError(f"{path}: the part of {name} is {part!r}; allowed: {', '.join(PARTS)}")
+        if not isinstance(part, str) or part not in PARTS:
+            what = shortened(repr(part), SHOWN_LENGTH)
+            raise UserError(f"{path}: the part of {name} is {what}; allowed: {', '.join(PARTS)}")
     return part_of
 
 
@@ -185,6 +211,5 @@ def _repeated(names: list[str]) -> set[str]:
 
 
 def _some(names: list[str]) -> str:
-    """`a, b, c and 7 others are`."""
-    more = f" and {len(names) - SHOWN} others" if len(names) > SHOWN else ""
-    return f"{', '.join(names[:SHOWN])}{more} {'is' if len(names) == 1 else 'are'}"
+    """`a, b, c and 7 more are`."""
+    return f"{some_of(names, SHOWN)} {'is' if len(names) == 1 else 'are'}"

@@ -78,9 +78,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
         if values.min() < 0 or values.max() >= 2**16:
             raise UserError(f"values {values.min()}..{values.max()} of an integer image are beyond 16 bits; scale them")
         return Image.fromarray(np.rint(values / 257).astype(np.uint8)).convert("RGB")  # 65535 / 255
+    require_known_range(image)
+    return image.convert("RGB")
+
+
+def require_known_range(image: Image.Image) -> None:
+    """Refuses a picture of floats, whose range is not known; its header says so."""
     if image.mode == "F":
         raise UserError("an image of floats has no known range; save it with 8 or 16 bits")
-    return image.convert("RGB")
 
 
 def seeded(transform: Compose, image: Image.Image, seed: int) -> torch.Tensor:

@@ -61,8 +61,12 @@ class JointLoss(nn.Module):
         if not all(0 < a <= 1 for a in self.sos_a):
             raise UserError(f"loss.sos_a: must be above 0 and at most 1, got {sos_a}")
         self.weights = {"dos": dos, "mos": mos, "sos": sos}
-        if min(self.weights.values()) < 0 or min(self.database_weights) <= 0:
-            raise UserError(f"loss: weights must not be negative, got {self.weights}, {self.database_weights}")
+        if min(self.weights.values()) < 0:
+            raise UserError(f"loss: weights must not be negative, got {self.weights}")
+        if min(self.database_weights) <= 0:
+            raise UserError(f"loss: weights of databases must be above 0, got {list(self.database_weights)}")
+        if len({scale.num_bins for scale in scales}) > 1:
+            raise UserError(f"loss: databases must have the same number of bins, got {[s.num_bins for s in scales]}")
         self.sos_target = sos_target
         self.several = several
         self.centers = tuple(scale.centers_from_worst if several else scale.bin_centers for scale in scales)
@@ -98,5 +102,5 @@ class JointLoss(nn.Module):
             "sos": sos_error(pred_sos, target_sos, weight * unit**2),
         }
         # a term that weighs nothing must not reach the gradient, not even as 0 * NaN
-        total = sum(weight * terms[name] for name, weight in self.weights.items() if weight)
+        total = sum(factor * terms[name] for name, factor in self.weights.items() if factor)
         return {"total": total, **terms}

@@ -205,7 +205,6 @@ def write_cid2013(root: Path) -> Made:
     with pd.ExcelWriter(root / "CID2013 data - version 12112014.xlsx") as book:
         pd.DataFrame({"Observer": [1], "Score": [50]}).to_excel(book, sheet_name="IS1", index=False)
         table.to_excel(book, sheet_name="CID2013 MOS", index=False)
-    made.references = 6
     return made
 
 

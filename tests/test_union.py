@@ -45,7 +45,7 @@ def folder(tmp_path) -> Path:
 def test_bins_go_from_worst_to_best(union):
     config = config_of(union)
     koniq, csiq, bid = load_databases(config)
-    assert [database.turned for database in (koniq, csiq, bid)] == [False, True, False]
+    assert [database.reversed_bins for database in (koniq, csiq, bid)] == [False, True, False]
     transform = build_test_transform(config.transform)
     joined = JoinedDataset([db.dataset(sorted(db.records), transform) for db in (koniq, csiq, bid)])
     assert len(joined) == 12 + 30 + 12
@@ -54,8 +54,8 @@ def test_bins_go_from_worst_to_best(union):
     labels = {"koniq10k": koniq.records, "csiq": csiq.records, "bid": bid.records}
     for item in items:
         record = labels[NAMES[item["database"]]][item["name"]]
-        turned = record.dos[::-1] if item["database"] == 1 else record.dos
-        np.testing.assert_allclose(item["dos"], turned, atol=1e-7)
+        worst_first = record.dos[::-1] if item["database"] == 1 else record.dos
+        np.testing.assert_allclose(item["dos"], worst_first, atol=1e-7)
         assert item["mos"].item() == pytest.approx(record.mos)
 
 
@@ -110,9 +110,9 @@ def test_turned_bins_are_learned_better_than_unturned_ones(union, tmp_path):
     """Coarse noise has a low MOS in two of the databases, a high DMOS in the third: one rule once bins are turned."""
     scale = "dataset.1.scale={low: 0, high: 1, bin_centers: [0.1, 0.3, 0.5, 0.7, 0.9], higher_is_better: %s}"
     losses = []
-    for turned in ("false", "true"):
+    for higher_is_better in ("false", "true"):
         options = ["train.epochs=12", "optim.lr=2e-3", "schedule.name=onecycle", "model.drop_path=0"]
-        main([*union, *options, scale % turned, "--overwrite"])
+        main([*union, *options, scale % higher_is_better, "--overwrite"])
         log = [json.loads(line) for line in (folder(tmp_path) / "log.jsonl").read_text().splitlines()]
         losses.append(np.mean([record["train"]["total"] for record in log[-4:]]))
     assert losses[0] < 0.9 * losses[1]
@@ -163,7 +163,10 @@ def test_a_saved_split_is_taken_again(union, tmp_path):
         (["scale.bin_centers=[1,3,5]"], "must have the same number of bins"),
         (["scale.higher_is_better=false"], "the bins go from worst to best"),
         (["loss.sos_a=[0.1,0.2]"], "2 values for 3 databases"),
-        (["dataset.root=/data"], r"dataset: is a list of 3; change a member by its number, such as dataset\.0\.root"),
+        (
+            ["dataset.root=/data"],
+            r"the command line: dataset is a list of 3; change a member by its number, such as dataset\.0\.root",
+        ),
         (["dataset.3.root=/data"], "is a list of 3"),
         (["dataset.1.wheight=2"], r"unknown key 'dataset.1.wheight' \(did you mean 'weight'\?\)"),
         (["dataset.1.weight=0"], "greater than 0, got 0"),

@@ -5,8 +5,9 @@ Exit status 0 when it can be trained on, 1 when not, 2 for a mistake on the comm
 """
 
 import argparse
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -17,36 +18,43 @@ require_installation("matplotlib")
 
 from tqdm import tqdm
 
-from datasets.database import with_scales
+from datasets.database import require_same_bins, with_scales
 from datasets.readers import CONFIGS, READERS
 from tools.examination import Examination, examine
 from tools.examination_picture import draw
 from utils.config import load_config
 from utils.errors import UserError, did_you_mean
-from utils.files import make_folder, to_json, write_text
+from utils.files import to_json, write_text
 from utils.runtime import run_script
+from utils.settings import Config
 
 SHOWN = 10  # problems of a kind, unless --all
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
-    config = with_scales(load_config(config_path(args), [*overrides_of(args)]))
-    trainable = True
+    config = with_scales(load_config(config_path(args), overrides_of(args)))
+    examinations = []
     for member in config.members:
-        examination = examine(
-            config, member, args.decode, lambda items, total: tqdm(items, "images", total, leave=False)
-        )
-        print(report(examination, None if args.all else SHOWN), flush=True)
-        if examination.records:
-            picture = Path(args.picture or Path(config.run.root) / f"check_{examination.title}.png")
-            make_folder(picture.parent)
-            draw(examination, picture)
-            print(f"picture: {picture}")
-        trainable &= examination.trainable
-        if args.save_splits and examination.splits:
-            write_text(args.save_splits, to_json([split.as_dict() for split in examination.splits], indent=1))
-            print(f"splits: {args.save_splits}, for protocol.method=file dataset.split_file={args.save_splits}")
+        examinations.append(examine(config, member, args.decode, progress))
+        print(report(examinations[-1], None if args.all else SHOWN), flush=True)
+        if examinations[-1].records and not args.no_picture:
+            path = picture_path(args.picture, config, examinations[-1].title)
+            draw(examinations[-1], path)
+            print(f"picture: {path}")
+    trainable = all(examination.trainable for examination in examinations)
+    try:
+        require_same_bins(config)
+    except UserError as error:
+        print(f"cannot be trained on together: {error}")
+        trainable = False
+    if trainable:
+        print(advice_on_batches(config, examinations), end="")
+    if args.save_splits and not trainable:
+        print(f"{args.save_splits} is not written: mend the database first, else its splits fit no complete copy")
+    elif args.save_splits:
+        write_text(args.save_splits, to_json(splits_of(config, examinations), indent=1))
+        print(f"splits: {args.save_splits}, for protocol.method=file dataset.split_file={args.save_splits}")
     return 0 if trainable else 1
 
 
@@ -60,7 +68,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--root", metavar="FOLDER", help="the folder that the archive was unpacked to")
     parser.add_argument("--decode", action="store_true", help="decode every image instead of its header alone")
     parser.add_argument("--all", action="store_true", help=f"list every problem, not the first {SHOWN} of a kind")
-    parser.add_argument("--picture", metavar="FILE", help="default: checkpoint/check_NAME.png")
+    picture = parser.add_mutually_exclusive_group()
+    picture.add_argument("--picture", metavar="FILE", help="PNG file, default: checkpoint/check_NAME.png")
+    picture.add_argument("--no-picture", action="store_true", help="draw none")
     parser.add_argument("--save-splits", metavar="FILE", help="write the splits as JSON, to be used on another machine")
     parser.add_argument("overrides", nargs="*", metavar="key.subkey=value", help="settings that replace the file's")
     return parser.parse_intermixed_args(arguments)
@@ -73,14 +83,43 @@ def config_path(args: argparse.Namespace) -> Path:
     if args.dataset == "csv":
         raise UserError("--dataset csv: its scale is not known; copy configs/custom.yaml, set it there, use --config")
     if args.dataset not in READERS:
-        hint = did_you_mean(args.dataset, list(READERS))
+        hint = did_you_mean(args.dataset, READERS)
         raise UserError(f"--dataset: unknown database {args.dataset!r}{hint}; known: {', '.join(READERS)}")
     return CONFIGS / f"{args.dataset}.yaml"
 
 
 def overrides_of(args: argparse.Namespace) -> list[str]:
-    """`--root` as the override that it is."""
-    return [*([f"dataset.root={args.root}"] if args.root else []), *args.overrides]
+    """`--root` as the override that it is, in quotes, since a path is not YAML."""
+    root = [f"dataset.root={json.dumps(args.root, ensure_ascii=False)}"] if args.root is not None else []
+    return [*root, *args.overrides]
+
+
+def progress(items: Iterable, total: int) -> Iterable:
+    """A progress bar over the images, on terminals."""
+    return tqdm(items, "images", total, leave=False, disable=None)
+
+
+def picture_path(wanted: str | None, config: Config, title: str) -> Path:
+    """The file that is wanted, with the title of the database in its name where there are several."""
+    path = Path(wanted or Path(config.run.root) / "check.png")
+    return path.with_name(f"{path.stem}_{title}{path.suffix}") if config.several or not wanted else path
+
+
+def advice_on_batches(config: Config, examinations: Sequence[Examination]) -> str:
+    """A line where the config's batches do not fit the training part, which says nothing against the database."""
+    sizes = [
+        sum(len(split.train) for split in splits) for splits in zip(*(e.splits for e in examinations), strict=True)
+    ]
+    if config.train.batch_size <= min(sizes):
+        return ""
+    return f"mind train.batch_size: {config.train.batch_size} is more than the {min(sizes)} training images\n"
+
+
+def splits_of(config: Config, examinations: Sequence[Examination]) -> list[dict]:
+    """All splits in the form that `dataset.split_file` takes; of several databases by title."""
+    of_databases = [{e.title: split.as_dict() for e, split in zip(examinations, splits, strict=True)} for splits in
+                    zip(*(examination.splits for examination in examinations), strict=True)]  # fmt: skip
+    return [{"databases": split} if config.several else next(iter(split.values())) for split in of_databases]
 
 
 def report(examination: Examination, shown: int | None) -> str:

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from datasets.ceiling import noise_ceiling, votes_of
-from datasets.inspection import describe_files, equal_files, inspect_images, sos_hypothesis
+from datasets.inspection import describe_files, equal_files, inspect_images, sos_hypothesis, two_decimals
 from datasets.labels import LabelRecipe
 from datasets.problems import MISSING, find_problems
 from datasets.ratings import Rating, Record
 from datasets.readers import label, read_ratings
 from datasets.scale import RatingScale
-from datasets.splits import Split, make_split
+from datasets.splits import Split, make_split, unit_of
 from utils.errors import UserError
 from utils.report import ceiling_line
 from utils.settings import Config, MemberSettings
@@ -45,7 +45,7 @@ class Examination:
 
     @property
     def trainable(self) -> bool:
-        return not any(self.stops(kind) for kind in self.problems)
+        return bool(self.splits) and not any(self.stops(kind) for kind in self.problems)
 
     def stops(self, kind: str) -> bool:
         """Whether training would refuse."""
@@ -76,7 +76,7 @@ class Examination:
         rows.append(("labels", self.recipe.describe()))
         if "measured_sos" in labels:
             a, r2 = sos_hypothesis(labels["mos"], labels["measured_sos"], self.scale)
-            rows.append(("SOS hypothesis", f"a = {a:.4f} fits the measured SOS, R2 = {round(r2, 2) + 0:.2f}"))
+            rows.append(("SOS hypothesis", f"a = {a:.4f} fits the measured SOS, R2 = {two_decimals(r2)}"))
         off = np.abs(self.scale.mean(labels["dos"]) - labels["mos"])
         worst = self.records[int(off.argmax())].image
         rows.append(("DOS mean - MOS", f"{off.mean():.4g} on average, at most {off.max():.4g} ({worst})"))
@@ -108,25 +108,28 @@ class Examination:
 def examine(config: Config, member: MemberSettings, decode: bool, progress: Progress) -> Examination:
     """Examines one database of a config; whatever is wrong with it is a problem, not an error."""
     scale = RatingScale(**member.scale.model_dump())
-    unit = config.protocol.unit if config.protocol.method == "random" else config.protocol.method
+    unit = config.protocol.method
     found = Examination(member.title or member.name, member.root, scale, unit, member.allow_missing, member.strict)
     try:
         ratings = read_ratings(member.name, member.root, member.labels)
     except UserError as error:
         found.add(LABELS, str(error))
         return found
-    found.label_file = ratings[0].source.rpartition(", ")[0]
+    found.label_file = ratings[0].file
     bad = _add_label_problems(found, ratings, scale)
     _add_image_problems(found, ratings, Path(member.root), decode, progress)
     found.ratings = [rating for rating in ratings if rating.source not in bad]
     if not found.ratings:
+        found.add(LABELS, f"none of the {len(ratings)} images can be used")
         return found
+    left_out = {rating.name for rating in ratings} - {rating.name for rating in found.ratings}
     recipe = member.model_dump(include={"dos", "sos_source", "sos_a"})
     try:
         found.records, found.recipe = label(member.name, found.ratings, scale, **recipe)
-        found.unit = _unit(found.unit, found.records)
+        if config.protocol.method == "random":
+            found.unit = unit_of(found.records, config.protocol)
         found.splits = [
-            make_split(found.records, config.protocol, number, member.split_file, found.title)
+            make_split(found.records, config.protocol, number, member.split_file, found.title, left_out)
             for number in range(1, config.protocol.splits + 1)
         ]
     except UserError as error:
@@ -156,13 +159,6 @@ def _add_image_problems(
     for group in equal_files(files):
         found.add(EQUAL, ", ".join(group))
     found.images = f"{len(ratings)} labelled, {len(there)} found; {describe_files(files)}"
-
-
-def _unit(unit: str, records: Sequence[Record]) -> str:
-    """`auto` as splits understand it."""
-    if unit != "auto":
-        return unit
-    return "reference" if all(record.reference is not None for record in records) else "image"
 
 
 def _spread(values: Array) -> str:

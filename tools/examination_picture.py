@@ -6,10 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from datasets.inspection import sos_hypothesis
+from datasets.inspection import sos_hypothesis, two_decimals
 from datasets.labels import hypothesis_label
 from datasets.problems import largest_sos
 from tools.examination import Examination
+from utils.files import write_atomically
 
 SIZE = (11, 8)  # inches
 DPI = 130
@@ -23,7 +24,11 @@ Array = np.ndarray
 
 
 def draw(examination: Examination, path: Path) -> None:
-    """Writes the picture as PNG."""
+    """Writes the picture as PNG, whole or not at all.
+
+    Raises:
+        UserError: The place is not writable.
+    """
     labels, scale = examination.labels(), examination.scale
     sos = labels.get("measured_sos", labels["sos"])
     measured = "measured" if "measured_sos" in labels else "from the hypothesis"
@@ -35,7 +40,7 @@ def draw(examination: Examination, path: Path) -> None:
     _histogram(of_sos, sos, None, f"SOS ({unit})", f"SOS, {measured}")
     _scatter(scatter, labels["mos"], sos, examination)
     _levels(levels, labels, examination)
-    figure.savefig(path, dpi=DPI)
+    write_atomically(path, lambda file: figure.savefig(file, dpi=DPI, format="png"))
 
 
 def _histogram(axes: Axes, values: Array, span: tuple[float, float] | None, unit: str, title: str) -> None:
@@ -49,12 +54,13 @@ def _histogram(axes: Axes, values: Array, span: tuple[float, float] | None, unit
 def _scatter(axes: Axes, mos: Array, sos: Array, examination: Examination) -> None:
     scale = examination.scale
     a, r2 = sos_hypothesis(mos, sos, scale)
-    fit = f"R² = {round(r2, 2) + 0:.2f}" if "measured_sos" in examination.labels() else "not measured"
+    fit = f"R² = {two_decimals(r2)}" if "measured_sos" in examination.labels() else "not measured"
     line = np.linspace(scale.low, scale.high, 200)
     size = float(np.clip(4000 / len(mos), 2, 20))
     axes.scatter(mos, sos, s=size, color=MIDDLE, alpha=0.35, linewidths=0, rasterized=True)
-    curve = hypothesis_label(line, a, scale)
-    axes.plot(line, curve, color=DARK, linewidth=2, label=f"SOS hypothesis, a = {a:.4f}, {fit}")
+    if np.isfinite(a):
+        curve = hypothesis_label(line, a, scale)
+        axes.plot(line, curve, color=DARK, linewidth=2, label=f"SOS hypothesis, a = {a:.4f}, {fit}")
     most = [largest_sos(score, 10**9, scale) for score in line]
     axes.plot(line, most, color="black", linestyle=":", linewidth=1.2, label="largest possible")
     axes.set(xlim=(scale.low, scale.high), ylim=(0, ROOM * max(most)))

@@ -1,15 +1,14 @@
 """YAML files to a frozen Config: `extends`, dotted overrides, and messages that name the key."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
-from utils.errors import MissingFileError, UserError, did_you_mean, one_line
-from utils.settings import DATASET_TAGS, Config
+from utils.errors import MissingFileError, UserError, one_line
+from utils.settings import Config
+from utils.validation import validated
 
 EXTENDS = "extends"
 
@@ -51,17 +50,14 @@ def load_config(path: str | Path | None = None, overrides: list[str] | None = No
     """
     values = _read(Path(path), seen=()) if path else {}
     for override in overrides or []:
-        values = _merge(values, _parse_override(override))
+        values = _merge(values, _parse_override(override), "the command line")
     sources = [str(path)] if path else []
     return config_from_dict(values, source=" and ".join([*sources, *(["the command line"] if overrides else [])]))
 
 
 def config_from_dict(values: dict, source: str) -> Config:
     """Validates the plain dict of a YAML file or a checkpoint; `source` is named in the error."""
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"{source}: {_explain(error)}") from error
+    return validated(Config, values, source)
 
 
 def dump_config(config: Config) -> str:
@@ -86,6 +82,8 @@ def changed_keys(before: Config, after: Config, ignored: tuple[str, ...] = ()) -
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict:
+    if path.is_dir():
+        raise UserError(f"config {path} is a folder; name a YAML file in it")
     if not path.is_file():
         near = ", ".join(sorted(str(file) for file in path.parent.glob("*.yaml"))) or "none"
         raise MissingFileError(f"config {path} does not exist; YAML files in {path.parent}: {near}")
@@ -102,7 +100,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict:
     parent = values.pop(EXTENDS, None)
     if parent is None:
         return values
-    return _merge(_read(path.parent / str(parent), (*seen, path.resolve())), values)
+    return _merge(_read(path.parent / str(parent), (*seen, path.resolve())), values, str(path))
 
 
 def parse_yaml(text: str, source: str):
@@ -130,22 +128,23 @@ def _parse_override(text: str) -> dict:
     return nested
 
 
-def _merge(base: dict, changes: dict) -> dict:
+def _merge(base: dict, changes: dict, source: str) -> dict:
     """Changes over a base; a mapping with the numbers of a list changes members of that list."""
     merged = dict(base)
     for key, value in changes.items():
         below = base.get(key)
         if isinstance(value, dict) and _is_list_of_mappings(below):
-            numbers = [str(number) for number in range(len(below))]
-            if not value.keys() <= set(numbers):
+            members = {str(number): member for number, member in enumerate(below)}
+            by_number = {str(number): change for number, change in value.items()}
+            if not by_number.keys() <= members.keys():
                 raise UserError(
-                    f"{key}: is a list of {len(below)}; change a member by its number, such as {key}.0.root=FOLDER, or "
-                    "replace the list"
+                    f"{source}: {key} is a list of {len(below)}; change a member by its number, such as "
+                    f"{key}.0.root=FOLDER, or replace the list"
                 )
-            merged[key] = list(_merge(dict(zip(numbers, below, strict=True)), value).values())
+            merged[key] = list(_merge(members, by_number, source).values())
         else:
             both = isinstance(value, dict) and isinstance(below, dict)
-            merged[key] = _merge(below, value) if both else value
+            merged[key] = _merge(below, value, source) if both else value
     return merged
 
 
@@ -155,57 +154,3 @@ def _is_list_of_mappings(value: Any) -> bool:
 
 def _plain(key: str) -> str:
     return ".".join(part for part in key.split(".") if not part.isdigit())
-
-
-def _explain(error: ValidationError) -> str:
-    """One clause for each key that is wrong; the alternatives of a union are one clause."""
-    clauses: dict[str, list[str]] = {}
-    values = {}
-    for detail in error.errors():
-        path = [str(part) for part in detail["loc"] if part not in DATASET_TAGS]
-        if detail["type"] == "extra_forbidden":
-            known = list(_model_at(path[:-1]).model_fields)
-            hint = did_you_mean(path[-1], known)
-            clauses[f"unknown key {'.'.join(path)!r}{hint}"] = [f"known here: {', '.join(known)}"]
-            continue
-        key = ".".join(_path_of_key(path))
-        clauses.setdefault(key, []).append(detail["msg"].removeprefix("Value error, "))
-        if detail["type"] != "value_error":
-            values[key] = f", got {detail['input']!r}"
-    return "; ".join(
-        f"{key}{': ' if key else ''}{' or '.join(messages)}{values.get(key, '')}" for key, messages in clauses.items()
-    )
-
-
-def _path_of_key(path: list[str]) -> list[str]:
-    """The part of an error's path that is keys; behind it pydantic names alternatives and positions."""
-    model: Any = Config
-    for index, part in enumerate(path):
-        if part.isdigit():  # a member of a list of models
-            continue
-        model = _model_in(model.model_fields[part].annotation, several=path[index + 1 : index + 2])
-        if model is None:
-            return path[: index + 1]
-    return path
-
-
-def _model_at(path: list[str]) -> type[BaseModel]:
-    model: Any = Config
-    for index, part in enumerate(path):
-        if not part.isdigit():
-            model = _model_in(model.model_fields[part].annotation, several=path[index + 1 : index + 2])
-    return model
-
-
-def _model_in(annotation: Any, several: list[str]) -> type[BaseModel] | None:
-    """The model that an annotation asks for, alone or in a tuple where the path goes on with a number."""
-    models = list(_models_in(annotation))
-    in_list = bool(several) and several[0].isdigit()
-    return (models[-1] if in_list else models[0]) if models else None
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models_in(argument)

@@ -3,7 +3,8 @@
 import json
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,6 +33,21 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None
         raise UserError(f"{path} cannot be written: {error.strerror or one_line(error)}") from error
 
 
+@contextmanager
+def reading(place: str | Path) -> Iterator[None]:
+    """What the system says of a file or folder that may not be read, as an error that names it.
+
+    Raises:
+        UserError: Instead of an OSError.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"{error.filename or place} cannot be read: {error.strerror or one_line(error)}") from error
+
+
 def make_folder(path: str | Path) -> None:
     """A folder and those above it, where they are not there yet.
 
@@ -51,8 +67,8 @@ def read_json(path: str | Path) -> Any:
         UserError: No such file, or a damaged one.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_without_repeats)
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is missing or damaged ({one_line(error)})") from error
 
 
@@ -69,6 +85,14 @@ def to_json(value: Any, indent: int | None = None) -> str:
 def write_json_lines(path: str | Path, values: Iterable[dict]) -> None:
     """One JSON object a line."""
     write_text(path, "".join(to_json(value) + "\n" for value in values))
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"given twice: {next(name for name in names if names.count(name) > 1)}")
+    return content
 
 
 def _finite(value: Any) -> Any:

@@ -96,10 +96,10 @@ def results_lines(metrics: dict[str, Any]) -> str:
 
 
 def ceiling_line(ceiling: dict[str, float]) -> str:
-    """The noise ceiling by bootstrap, in brackets by split half."""
+    """The noise ceiling by bootstrap, in brackets by split half; what is not defined shows as nan."""
+    plain = {name: math.nan if value is None else value for name, value in ceiling.items()}
     shown = (
-        f"{name.replace('_', ' ').upper()} {ceiling[name]:.3f} ({ceiling[f'split_half_{name}']:.3f})"
-        for name in CEILING
+        f"{name.replace('_', ' ').upper()} {plain[name]:.3f} ({plain[f'split_half_{name}']:.3f})" for name in CEILING
     )
     return "  ".join(shown)
 

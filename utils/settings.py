@@ -63,8 +63,8 @@ class MemberSettings(DatasetSettings):
     on the scale of each image's own database.
     """
 
-    title: str | None = None  # in reports and split files; None: its name
-    scale: ScaleSettings | None = None  # None: that of configs/<name>.yaml
+    title: Annotated[str, Field(pattern=r"^[\w][\w .+-]*$")] | None = None  # in reports and files; None: its name
+    scale: ScaleSettings | None = None  # what it leaves out, or all: as in configs/<name>.yaml
     weight: Positive = 1  # factor of its images in the loss
 
 
@@ -162,11 +162,11 @@ class ProtocolSettings(Settings):
     """How images are split and which epoch is chosen.
 
     `validation_fraction` is taken from the training part, so that the test part stays what it is without it. Fractions
-    count images, or references where `unit` says so (`auto`: where the database has them).
+    count images, or references (scenes) or image sets where `unit` says so (`auto`: references where there are any).
     """
 
     method: Literal["random", "official", "file"] = "random"
-    unit: Literal["auto", "image", "reference"] = "auto"
+    unit: Literal["auto", "image", "reference", "image_set"] = "auto"
     splits: Annotated[int, Field(ge=1, le=99)] = 10
     split_seed: Annotated[int, Field(ge=0)] = 0
     train_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.8

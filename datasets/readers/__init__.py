@@ -21,7 +21,9 @@ from datasets.readers.vclfer import VCLFER
 from datasets.scale import RatingScale
 from utils.config import load_config
 from utils.errors import UserError, did_you_mean
-from utils.settings import Config
+from utils.files import reading
+from utils.settings import Config, DatasetSettings
+from utils.validation import validated
 
 FORMATS = {
     "koniq10k": KONIQ10K,
@@ -40,8 +42,10 @@ READERS: dict[str, Callable[[Path, str | None], list[Rating]]] = {
     "demo": demo.read,
     "csv": csv.read,
 }
-HYPOTHESIS_IN_RELEASE = ("spaq", "vclfer", "flive")  # the release's labels have no measured SOS of these
+# the release's labels of these have no measured SOS; what it did for FLIVE is not known, but FLIVE has none either
+HYPOTHESIS_IN_RELEASE = ("spaq", "vclfer", "flive")
 DEFAULT_SOS_A = 0.1477
+LABEL_OPTIONS = ("labels", "dos", "sos_source", "sos_a", "strict", "allow_missing")  # of the dataset section
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
@@ -58,47 +62,44 @@ def read_records(name: str, root: str | Path, check_images: bool = True, **optio
             they are those of `configs/<name>.yaml`.
 
     Raises:
-        UserError: Unknown name, labels that do not parse or are outside the scale, duplicates.
-        MissingFileError: No label file, or missing images, all of them named.
+        UserError: Unknown name or option, labels that do not parse or are outside the scale, duplicates.
+        MissingFileError: No label file, or missing images.
     """
     return load_labels(name, root, check_images, **options)[1]
 
 
 def load_labels(
-    name: str,
-    root: str | Path,
-    check_images: bool = True,
-    scale: RatingScale | None = None,
-    labels: str | None = None,
-    sos_source: str = "release",
-    sos_a: float | str | None = None,
-    strict: bool = False,
-    allow_missing: bool = False,
-    **recipe,
+    name: str, root: str | Path, check_images: bool = True, scale: RatingScale | None = None, **options
 ) -> tuple[list[Rating], list[Record], LabelRecipe]:
-    """`read_records`, with what the label files say of the same images, and how the labels were made."""
-    ratings = read_ratings(name, root, labels)
+    """`read_records`, with what the label files say, of missing images too, and how the labels were made."""
+    require_known(name)
+    unknown = [option for option in options if option not in LABEL_OPTIONS]
+    if unknown:
+        hint = did_you_mean(unknown[0], LABEL_OPTIONS)
+        raise UserError(f"read_records: unknown option {unknown[0]!r}{hint}; known: scale, {', '.join(LABEL_OPTIONS)}")
+    settings = validated(DatasetSettings, {"name": name, "root": str(root), **options}, "read_records")
+    ratings = read_ratings(name, settings.root, settings.labels)
     scale = scale or database_scale(name)
     problems = [problem for problem in find_problems(ratings, scale) if check_images or problem.kind != MISSING]
-    require_usable(problems, len(ratings), root, strict, allow_missing)
+    require_usable(problems, len(ratings), root, settings.strict, settings.allow_missing)
     there = [rating for rating in ratings if not (check_images and rating.missing)]
-    records, made = label(name, there, scale, sos_source, sos_a, **recipe)
-    odd = len({problem.rating.source for problem in problems if problem.usable})
-    return there, records, replace(made, odd=odd, left_out=len(ratings) - len(there))
+    records, made = label(name, there, scale, settings.dos, settings.sos_source, settings.sos_a)
+    odd = len({problem.rating.source for problem in problems if problem.usable} & {rating.source for rating in there})
+    return ratings, records, replace(made, odd=odd, left_out=len(ratings) - len(there))
 
 
 def label(
     name: str,
     ratings: list[Rating],
     scale: RatingScale,
+    dos: str = "auto",
     sos_source: str = "release",
     sos_a: float | str | None = None,
-    **recipe,
 ) -> tuple[list[Record], LabelRecipe]:
     """Labels made of the ratings of a database, as `make_records` but with what the release did for it as default."""
     if sos_source == "release":
         sos_source = "hypothesis" if name in HYPOTHESIS_IN_RELEASE else "auto"
-    return make_records(ratings, scale, sos_source=sos_source, sos_a=sos_a or database_sos_a(name), **recipe)
+    return make_records(ratings, scale, dos, sos_source, database_sos_a(name) if sos_a is None else sos_a)
 
 
 def read_ratings(name: str, root: str | Path, labels: str | None = None) -> list[Rating]:
@@ -108,15 +109,22 @@ def read_ratings(name: str, root: str | Path, labels: str | None = None) -> list
         UserError: Unknown name, or labels that do not parse.
         MissingFileError: No label file.
     """
+    require_known(name)
+    with reading(root):
+        return READERS[name](Path(root), labels)
+
+
+def require_known(name: str) -> None:
+    """Refuses a database that has no reader."""
     if name not in READERS:
         raise UserError(
-            f"dataset.name: unknown database {name!r}{did_you_mean(name, list(READERS))}; known: {', '.join(READERS)}"
+            f"dataset.name: unknown database {name!r}{did_you_mean(name, READERS)}; known: {', '.join(READERS)}"
         )
-    return READERS[name](Path(root), labels)
 
 
 def database_scale(name: str) -> RatingScale:
     """The rating scale that `configs/<name>.yaml` states."""
+    require_known(name)
     config = _config_of(name)
     if config is None:
         raise UserError(
@@ -129,7 +137,8 @@ def database_scale(name: str) -> RatingScale:
 def database_sos_a(name: str) -> float | str:
     """Parameter a of the SOS hypothesis for labels of a database without an SOS."""
     config = _config_of(name)
-    return (config and config.dataset.sos_a) or DEFAULT_SOS_A
+    stated = None if config is None else config.dataset.sos_a
+    return DEFAULT_SOS_A if stated is None else stated
 
 
 def _config_of(name: str) -> Config | None:

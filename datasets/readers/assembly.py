@@ -12,12 +12,13 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from datasets.ratings import Rating
-from datasets.readers.folder import Folder, Layout, require_below_root
+from datasets.readers.folder import REFUSED_AT_ALL, Folder, Layout, require_below_root
 from datasets.readers.tables import numbers, pick, read_table
-from utils.errors import MissingFileError
+from utils.errors import MissingFileError, UserError, did_you_mean
 
 Form = Callable[[Path, Folder], pd.DataFrame]  # a label file, and the folder to look for companions in, to a table
 
+MOS_TOLERANCE = 0.05  # on 0..100, between two files of one database
 BINS = ["p1", "p2", "p3", "p4", "p5"]
 RELEASE_COLUMNS = ["name", *BINS, "mos", "sos"]
 LIST_COLUMNS = {"name": ("dis_img_path",), "mos": ("score",)}
@@ -32,12 +33,14 @@ class Format:
         forms: Label files, relative to the root or to a folder of it, and what reads each.
         layouts: Ways of unpacking the images, the official one first.
         reference_of: The scene of an image, from its name; None for a database without references.
+        image_set_of: Its image set, where the database has such.
     """
 
     title: str
     forms: dict[str, Form]
     layouts: tuple[Layout, ...]
     reference_of: Callable[[str], str] | None = None
+    image_set_of: Callable[[str], str] | None = None
 
     def read(self, root: Path, labels: str | None = None) -> list[Rating]:
         """What the label file says of every image.
@@ -55,6 +58,8 @@ class Format:
         table = self._form_of(path)(path, folder)
         if self.reference_of is not None:
             table["reference"] = table["name"].map(self.reference_of)
+        if self.image_set_of is not None:
+            table["image_set"] = table["name"].map(self.image_set_of)
         return to_ratings(table, path, folder, self.layouts, near=path)
 
     def _label_file(self, folder: Folder, labels: str | None) -> Path:
@@ -66,13 +71,17 @@ class Format:
                     f"{', '.join(self.forms)}"
                 )
             return path
-        path = folder.root / labels
-        if not path.is_file() or self._form_of(path) is None:
-            raise MissingFileError(
-                f"dataset.labels: {labels} is not a label file of {self.title} in {folder.root}; known: "
-                f"{', '.join(self.forms)}"
+        names = [PurePosixPath(form).name for form in self.forms]
+        if self._form_of(Path(labels)) is None:
+            hint = did_you_mean(PurePosixPath(labels).name, names)
+            raise UserError(
+                f"dataset.labels: {labels} is not a label file of {self.title}{hint}; known: {', '.join(names)}"
             )
-        return path
+        path = folder.root / labels
+        found = path if path.is_file() else folder.find(labels)
+        if found is None:
+            raise MissingFileError(f"dataset.labels: {labels} is not in {folder.root} or in a folder of it")
+        return found
 
     def _form_of(self, path: Path) -> Form | None:
         forms = {PurePosixPath(name).name.casefold(): form for name, form in self.forms.items()}
@@ -87,6 +96,8 @@ def to_ratings(
     Raises:
         UserError: A name that is empty or leads out of the root: file and row.
     """
+    if table.empty:
+        raise UserError(f"{path}: holds no images of the database")
     table = with_source(table, path)
     for name, source in zip(table["name"], table["source"], strict=True):
         require_below_root(name, "image", source)
@@ -104,7 +115,27 @@ def with_source(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """The table with file and row of each label, unless it has them."""
     if "source" in table:
         return table
-    return table.assign(source=[f"{path}, {table.index.name} {row}" for row in table.index])
+    return table.assign(file=str(path), source=[f"{path}, {table.index.name} {row}" for row in table.index])
+
+
+def sos_from(table: pd.DataFrame, other: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """A reader's table with the SOS of another file's table, by name; none for images that are not in that.
+
+    Where the other file states another MOS, a note says so.
+
+    Raises:
+        UserError: An image twice in the other table.
+    """
+    twice = other["name"][other["name"].duplicated()]
+    if len(twice):
+        raise UserError(f"{path}, {other.index.name} {twice.index[0]}: {twice.iloc[0]} was given before")
+    by_name = other.set_index("name")
+    there = table["name"].map(by_name["mos"])
+    notes = [
+        f"MOS {here:g}, but {said:g} in {path.name}" if abs(here - said) > MOS_TOLERANCE else ""
+        for here, said in zip(table["mos"], there, strict=True)
+    ]
+    return table.assign(sos=table["name"].map(by_name["sos"]), note=notes)
 
 
 def release_form(name_of: Callable[[str], str] = str) -> Form:
@@ -142,4 +173,9 @@ def list_form(name_of: Callable[[str], str], open_ended: bool = False) -> Form:
 
 def file_name(path: str) -> str:
     """The last part of a path in a label file, unless the path is one that must be refused as it is."""
-    return path if ".." in path.split("/") or path.startswith("/") else path.rsplit("/", 1)[-1]
+    return path if REFUSED_AT_ALL.search(path) else path.rpartition("/")[2]
+
+
+def beside(path: Path, name: str) -> Path | None:
+    """The file or folder of that name, whatever its case, in the same folder as another."""
+    return next((other for other in sorted(path.parent.iterdir()) if other.name.casefold() == name.casefold()), None)

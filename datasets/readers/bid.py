@@ -11,8 +11,7 @@ import pandas as pd
 
 from datasets.readers.assembly import Format
 from datasets.readers.folder import Folder, under
-from datasets.readers.tables import Columns, numbers, pick, read_sheet, whole_numbers
-from utils.errors import UserError
+from datasets.readers.tables import Columns, numbers, pick, read_sheet, refuse, whole_numbers
 
 GRADES = "DatabaseGrades.xls"
 SHEET = "Plan1"  # the other sheets are empty
@@ -21,24 +20,20 @@ COLUMNS: Columns = {
     "number": ("Image Number",),
     "average": ("Average Subjective Grade",),
     "count": ("Number of Grades",),
-    **{f"grade{k}": (f"Grade #{k}",) for k in range(1, LARGEST_PANEL + 1)},
 }
-GRADE_COLUMNS = [name for name in COLUMNS if name.startswith("grade")]
-AVERAGE_TOLERANCE = 1e-3
+GRADES_OF_VOTERS: Columns = {f"grade{k}": (f"Grade #{k}",) for k in range(1, LARGEST_PANEL + 1)}
+AVERAGE_TOLERANCE = 1e-3  # stated average against that of the grades: rounding, on 0..5
 
 
 def _grades(path: Path, _folder: Folder) -> pd.DataFrame:
     """MOS as the file states it, SOS (ddof 1) and the single grades; where the file contradicts itself, a note."""
-    needed = {name: COLUMNS[name] for name in ("number", "average", "count", "grade1")}
-    table = read_sheet(path, needed, SHEET)
-    table = pick(table, path, {k: v for k, v in COLUMNS.items() if k in needed or v[0].casefold() in table.columns})
-    grade_columns = [name for name in GRADE_COLUMNS if name in table.columns]
+    table = pick(read_sheet(path, COLUMNS, SHEET), path, COLUMNS, GRADES_OF_VOTERS)
+    grade_columns = [name for name in GRADES_OF_VOTERS if name in table.columns]
     number = whole_numbers(table, "number", path)
     stated = numbers(table, ["average", "count"], path)
     grades = numbers(table, grade_columns, path, blank=True)
     panel = grades.notna().sum(axis=1)
-    for row in panel.index[panel < 2]:
-        raise UserError(f"{path}, row {row}: {panel[row]} grades of image {number[row]}; a spread needs two at least")
+    refuse(panel < 2, path, lambda row: f"{panel[row]} grades of image {number[row]}; a spread needs two at least")
     mean = grades.mean(axis=1)
     odd = ((mean - stated["average"]).abs() > AVERAGE_TOLERANCE) | (panel != stated["count"])
     notes = pd.Series("", index=table.index)

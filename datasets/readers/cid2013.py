@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from datasets.readers.assembly import Format, file_name, list_form, release_form
+from datasets.readers.assembly import Format, file_name, list_form, release_form, sos_from
 from datasets.readers.folder import Folder, under
 from datasets.readers.tables import Columns, numbers, pick, read_sheet, texts
 
@@ -26,11 +26,7 @@ def _scores(path: Path, folder: Folder) -> pd.DataFrame:
     table = pick(read_sheet(path, COLUMNS, SHEET), path, COLUMNS)
     ratings = pd.DataFrame({"name": texts(table["name"]).map(_name), "mos": numbers(table, ["mos"], path)["mos"]})
     release = folder.find(RELEASE)
-    if release is not None:
-        sos = release_form(_name)(release, folder).drop_duplicates("name").set_index("name")["sos"]
-        if ratings["name"].isin(sos.index).all():
-            ratings["sos"] = ratings["name"].map(sos)
-    return ratings
+    return ratings if release is None else sos_from(ratings, release_form(_name)(release, folder), release)
 
 
 def _name(path: str) -> str:
@@ -46,7 +42,7 @@ def _in_folder_of_scene(name: str) -> str:
 
 
 def _image_set(name: str) -> str:
-    """`IS_II_C03_D01.jpg` -> `IS_II`, for splits that keep each image set on one side."""
+    """`IS_II_C03_D01.jpg` -> `IS_II`."""
     return "_".join(name.split("_")[:2])
 
 
@@ -58,5 +54,5 @@ CID2013 = Format(
         "CID2013.txt": list_form(_name, open_ended=True),  # the other MOS, realigned over the sets: -9.5..87.9
     },
     layouts=(_in_folder_of_scene, lambda name: f"CID2013/{_in_folder_of_scene(name)}", under("")),
-    reference_of=_image_set,
+    image_set_of=_image_set,
 )

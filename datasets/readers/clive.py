@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from datasets.readers.assembly import Format, release_form
+from datasets.readers.assembly import Format, beside, release_form
 from datasets.readers.folder import Folder, under
 from datasets.readers.tables import numbers, read_mat, strings_of
 from utils.errors import MissingFileError, UserError
@@ -38,8 +38,7 @@ def _scores(path: Path, folder: Folder) -> pd.DataFrame:
 
 
 def _companion(path: Path, name: str, folder: Folder) -> Path | None:
-    beside = path.with_name(f"{name}.mat")
-    return beside if beside.is_file() else folder.find(f"Data/{name}.mat", f"{name}.mat")
+    return beside(path, f"{name}.mat") or folder.find(f"Data/{name}.mat", f"{name}.mat")
 
 
 CLIVE = Format(

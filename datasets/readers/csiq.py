@@ -9,8 +9,7 @@ import pandas as pd
 
 from datasets.readers.assembly import Format, release_form
 from datasets.readers.folder import Folder, under
-from datasets.readers.tables import Columns, numbers, pick, read_sheet, read_table, texts, whole_numbers
-from utils.errors import UserError
+from datasets.readers.tables import Columns, numbers, pick, read_sheet, read_table, refuse, texts, whole_numbers
 
 SHEET = "all_by_image"
 SHEET_COLUMNS = ["image", "dst_idx", "dst_type", "dst_lev", "dmos_std", "dmos"]
@@ -48,11 +47,8 @@ def _scores(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     values = numbers(table, ["dmos", "dmos_std"], path)
     level = whole_numbers(table, "dst_lev", path)
     kinds = texts(table["dst_type"]).str.lower().map(DISTORTIONS)
-    for row in table.index[kinds.isna()]:
-        raise UserError(
-            f"{path}, {table.index.name} {row}: dst_type is {table.loc[row, 'dst_type']!r}; allowed: "
-            f"{', '.join(DISTORTIONS)}"
-        )
+    allowed = ", ".join(DISTORTIONS)
+    refuse(kinds.isna(), path, lambda row: f"dst_type is {table.loc[row, 'dst_type']!r}; allowed: {allowed}")
     names = [f"{image}.{kind}.{n}.png" for image, kind, n in zip(texts(table["image"]), kinds, level, strict=True)]
     return pd.DataFrame({"name": names, "mos": values["dmos"], "sos": values["dmos_std"]})
 

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from datasets.ratings import Rating
+from datasets.ratings import PARTS, Rating
 from datasets.readers.assembly import to_ratings
 from datasets.readers.folder import Folder, under
-from datasets.readers.tables import numbers, pick, read_table
+from datasets.readers.tables import numbers, pick, read_table, refuse
 from utils.errors import MissingFileError, UserError
 
 REQUIRED = ["image", "mos"]
 OPTIONAL = ["sos", "split", "reference"]
-PARTS = ("train", "validation", "test")
 FRACTION_TOLERANCE = 1e-3  # printed fractions are rounded
 
 
@@ -26,7 +25,8 @@ def read(root: Path, labels: str | None = None) -> list[Rating]:
         labels: The file, absolute or relative to root; None for the only .csv in root.
 
     Raises:
-        UserError: No such file, unknown columns, or a row that does not parse.
+        MissingFileError: No such file, or several to choose from.
+        UserError: A missing column, or a row that does not parse.
     """
     folder = Folder(root, "the database")
     path = _label_file(root, labels)
@@ -44,9 +44,9 @@ def read(root: Path, labels: str | None = None) -> list[Rating]:
     ratings[there] = table[there]
     scores = ["mos", *(["sos"] if "sos" in there else [])]
     ratings[scores] = numbers(ratings, scores, path)
-    values = numbers(table, votes, path)
-    _check_votes(values, path)
     if votes:
+        values = numbers(table, votes, path)
+        _check_votes(values, path)
         ratings["counts"] = [tuple(row) for row in values.to_numpy().tolist()]
     return to_ratings(ratings, path, folder, layouts=(under(""),), near=None)
 
@@ -54,11 +54,10 @@ def read(root: Path, labels: str | None = None) -> list[Rating]:
 def _check_texts(table: pd.DataFrame, path: Path) -> None:
     """Parts must be known ones, references not empty."""
     if "split" in table.columns:
-        for line, part in table["split"][~table["split"].isin(PARTS)].items():
-            raise UserError(f"{path}, line {line}: split is {part!r}; allowed: {', '.join(PARTS)}")
+        part = table["split"]
+        refuse(~part.isin(PARTS), path, lambda line: f"split is {part[line]!r}; allowed: {', '.join(PARTS)}")
     if "reference" in table.columns:
-        for line in table.index[table["reference"] == ""]:
-            raise UserError(f"{path}, line {line}: reference is empty")
+        refuse(table["reference"] == "", path, lambda _: "reference is empty")
 
 
 def _check_votes(votes: pd.DataFrame, path: Path) -> None:
@@ -66,9 +65,9 @@ def _check_votes(votes: pd.DataFrame, path: Path) -> None:
     total = votes.sum(axis=1)
     fractions = votes.columns.str.startswith("p").any()
     bad = (votes < 0).any(axis=1) | ((total - 1).abs() > FRACTION_TOLERANCE if fractions else total <= 0)
-    for line, row in votes[bad & (len(votes.columns) > 0)].iterrows():
-        rule = "none negative, adding up to 1" if fractions else "none negative, not all zero"
-        raise UserError(f"{path}, line {line}: {', '.join(votes.columns)} are {row.tolist()}; they must be {rule}")
+    rule = "none negative, adding up to 1" if fractions else "none negative, not all zero"
+    names = ", ".join(votes.columns)
+    refuse(bad, path, lambda line: f"{names} are {votes.loc[line].tolist()}; they must be {rule}")
 
 
 def _label_file(root: Path, labels: str | None) -> Path:
@@ -76,7 +75,7 @@ def _label_file(root: Path, labels: str | None) -> Path:
         if not (root / labels).is_file():
             raise MissingFileError(f"dataset.labels: {root / labels} does not exist; it is relative to dataset.root")
         return root / labels
-    found = sorted(root.glob("*.csv"))
+    found = sorted(path for path in root.iterdir() if path.suffix.lower() == ".csv")
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise MissingFileError(f"dataset.labels: name the label file in {root}; .csv files there: {names}")

@@ -9,8 +9,7 @@ import pandas as pd
 
 from datasets.readers.assembly import Format
 from datasets.readers.folder import Folder, under
-from datasets.readers.tables import numbers, pick, read_table
-from utils.errors import UserError
+from datasets.readers.tables import numbers, pick, read_table, refuse
 
 IMAGES = "labels_image.csv"
 TEST = "labels640.csv"  # the official test part: images with a side above 640 pixels
@@ -40,11 +39,13 @@ def _official_parts(folder: Folder) -> dict[str, str]:
     if rest is not None:
         table = pick(read_table(rest), rest, {"name": ("name_image",), "is_valid": ("is_valid",)})
         valid = table["is_valid"].str.lower()
-        for line in table.index[~valid.isin((*TRUE, *FALSE))]:
-            raise UserError(f"{rest}, line {line}: is_valid is {table.loc[line, 'is_valid']!r}; allowed: True, False")
+        is_valid = table["is_valid"]
+        refuse(~valid.isin((*TRUE, *FALSE)), rest, lambda line: f"is_valid is {is_valid[line]!r}; allowed: True, False")
         parts |= dict(zip(table["name"], valid.isin(TRUE).map({True: "validation", False: "train"}), strict=True))
     if test is not None:
-        parts |= dict.fromkeys(pick(read_table(test), test, {"name": ("name_image",)})["name"], "test")
+        names = pick(read_table(test), test, {"name": ("name_image",)})["name"]
+        refuse(names.isin(parts.keys()), test, lambda line: f"{names[line]} is in {TRAIN}, too")
+        parts |= dict.fromkeys(names, "test")
     return parts
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from unicodedata import normalize
 
 from utils.errors import MissingFileError, UserError
 
@@ -23,7 +24,8 @@ REFUSED_AT_ALL = re.compile("|".join(REFUSED))
 class Folder:
     """Looks below a root without following what a label file might say to leave it.
 
-    Every name is matched exactly first, then without case, and never guessed further. Folders are listed once.
+    Every name is matched exactly first, then without regard to case and to the two Unicode forms of an accent, and
+    never guessed further. Folders are listed once.
 
     Raises:
         MissingFileError: The root is not a folder.
@@ -33,26 +35,21 @@ class Folder:
         if not root.is_dir():
             raise MissingFileError(f"dataset.root {root} is not a folder; give the folder that {title} unpacks to")
         self.root = root
-        self._listings: dict[str, dict[str, list[str]]] = {}
-        self._folders: dict[str, str | None] = {}
+        self._listings: dict[str, dict[str, dict[str, bool]]] = {}
+        self._folders: dict[str, str | None] = {"": ""}
 
-    def resolve(self, relative: str) -> str | None:
-        """The path as it is spelt on the disk, relative to the root, of an existing file or folder; else None."""
+    def resolve(self, relative: str, folder: bool = False) -> str | None:
+        """The path as it is spelt on the disk, relative to the root, of an existing file, or folder; else None."""
         above, _, last = relative.rpartition("/")
-        folder = self._resolve_folder(above) if above else ""
-        if folder is None:
-            return None
-        spellings = self._listing(folder).get(last.casefold(), ())
-        if last in spellings:
-            return _join(folder, last)
-        return _join(folder, spellings[0]) if len(spellings) == 1 else None
+        place = self._resolve_folder(above)
+        return None if place is None else self._spelt(place, last, folder)
 
     def find(self, *names: str) -> Path | None:
         """The first of these files that is in the root or in a folder of it."""
         for name in names:
             for place in ("", *self.subfolders):
-                found = self.resolve(f"{place}/{name}" if place else name)
-                if found is not None and (self.root / found).is_file():
+                found = self.resolve(_join(place, name))
+                if found is not None:
                     return self.root / found
         return None
 
@@ -66,7 +63,7 @@ class Folder:
         """Where the images lie, each as path relative to the root and whether it is there.
 
         Args:
-            names: As the label file calls them; already known to be `below_root`.
+            names: As the label file calls them; each has passed `require_below_root`.
             layouts: Ways of unpacking, the official one first; the one that finds most of a sample is taken.
             near: The label file; layouts are tried below the root, each folder on the way to this file, and, but for
                 bare names, each folder in the root. None: below the root alone.
@@ -95,22 +92,31 @@ class Folder:
 
     def _resolve_folder(self, relative: str) -> str | None:
         if relative not in self._folders:
-            self._folders[relative] = self.resolve(relative)
+            place: str | None = ""
+            for part in relative.split("/"):
+                place = None if place is None else self._spelt(place, part, folder=True)
+            self._folders[relative] = place
         return self._folders[relative]
 
-    def _listing(self, relative: str) -> dict[str, list[str]]:
-        """Names in a folder of the root by their form without case; none where it is not a folder."""
-        if relative not in self._listings:
-            listing: dict[str, list[str]] = {}
-            try:
-                for name in os.listdir(self.root / relative):
-                    listing.setdefault(name.casefold(), []).append(name)
-            except NotADirectoryError:
-                pass
-            except OSError as error:
-                raise UserError(f"{self.root / relative} cannot be listed: {error.strerror}") from error
-            self._listings[relative] = listing
-        return self._listings[relative]
+    def _spelt(self, place: str, name: str, folder: bool) -> str | None:
+        """A file or folder in a folder of the root, as it is spelt there."""
+        spellings = [
+            spelling for spelling, is_file in self._listing(place).get(_fold(name), {}).items() if is_file != folder
+        ]
+        if name in spellings:
+            return _join(place, name)
+        return _join(place, spellings[0]) if len(spellings) == 1 else None
+
+    def _listing(self, place: str) -> dict[str, dict[str, bool]]:
+        """What is in a folder of the root: by folded name, each spelling and whether it is a file, links followed."""
+        if place not in self._listings:
+            listing: dict[str, dict[str, bool]] = {}
+            with os.scandir(self.root / place) as entries:
+                for entry in entries:
+                    if entry.is_file() or entry.is_dir():
+                        listing.setdefault(_fold(entry.name), {})[entry.name] = entry.is_file()
+            self._listings[place] = listing
+        return self._listings[place]
 
 
 def under(folder: str) -> Layout:
@@ -127,6 +133,10 @@ def require_below_root(name: str, column: str, source: str) -> None:
     if REFUSED_AT_ALL.search(name):
         reason = next(reason for pattern, reason in REFUSED.items() if re.search(pattern, name))
         raise UserError(f"{source}: {column} {repr(name) + ' ' if name else ''}{reason}")
+
+
+def _fold(name: str) -> str:
+    return normalize("NFC", name).casefold()
 
 
 def _join(base: str, name: str) -> str:

@@ -10,8 +10,7 @@ import pandas as pd
 
 from datasets.readers.assembly import Format
 from datasets.readers.folder import Folder, under
-from datasets.readers.tables import Columns, numbers, pick, read_table
-from utils.errors import UserError
+from datasets.readers.tables import Columns, numbers, pick, read_table, refuse
 
 SCORES = "koniq10k_scores_and_distributions.csv"  # c1..c5 are votes, MOS is 1..5
 SETS = "koniq10k_distributions_sets.csv"  # c1..c5 are fractions, MOS is a z-score (3.9..88.4), and there is `set`
@@ -22,35 +21,61 @@ RELEASE_COLUMNS = ["image_name", *VOTES, "c_total", "MOS", "SD", "MOS_zscore"]
 PARTS = {"training": "train", "validation": "validation", "test": "test"}
 FRACTION_TOLERANCE = 1e-6  # the sum of the fractions of a row
 TOTAL_TOLERANCE = 0.5  # votes against their stated total
+STATED_TOLERANCE = 0.01  # stated MOS and SD against those of the votes, which may be rounded
 
 
-def _votes(path: Path, folder: Folder) -> pd.DataFrame:
+def _table(path: Path, folder: Folder) -> pd.DataFrame:
+    return _votes(read_table(path), path, folder)
+
+
+def _release_table(path: Path, folder: Folder) -> pd.DataFrame:
+    return _votes(read_table(path, RELEASE_COLUMNS, "\t"), path, folder)
+
+
+def _votes(whole: pd.DataFrame, path: Path, folder: Folder) -> pd.DataFrame:
     """Votes of every image, and MOS on 1..5 from them, in each of the forms."""
-    whole = read_table(path, RELEASE_COLUMNS, "\t") if path.name == RELEASE else read_table(path)
     table = pick(whole, path, COLUMNS)
     values = numbers(table, [*VOTES, "c_total", "SD"], path)
-    _check_votes(values, path)
-    counts = values[VOTES].to_numpy()
-    if (counts.sum(1) < 1 + FRACTION_TOLERANCE).all():
-        counts = np.rint(counts * values[["c_total"]].to_numpy())
+    counts = _whole_votes(values, path)
     ratings = pd.DataFrame({"name": table["image_name"], "mos": counts @ np.arange(1, 6) / counts.sum(1)})
     ratings["sos"] = values["SD"]
     ratings["counts"] = [tuple(row) for row in counts.tolist()]
+    ratings["note"] = _contradictions(whole, ratings, path)
     parts = _official_parts(whole, path, folder)
     return ratings.assign(split=[parts.get(name) for name in table["image_name"]])
 
 
-def _check_votes(values: pd.DataFrame, path: Path) -> None:
-    """Votes must add up to the stated total, fractions to 1."""
+def _whole_votes(values: pd.DataFrame, path: Path) -> np.ndarray:
+    """Votes (N, 5), of fractions too; votes must add up to the stated total, fractions to 1."""
     total = values[VOTES].sum(axis=1)
-    votes = (total - values["c_total"]).abs() < TOTAL_TOLERANCE
-    fractions = (total - 1).abs() < FRACTION_TOLERANCE
-    bad = ~(votes | fractions) | (values[VOTES] < 0).any(axis=1)
-    for line, row in values[bad].iterrows():
-        raise UserError(
-            f"{path}, line {line}: c1..c5 are {row[VOTES].tolist()}; they must be votes that add up to c_total "
-            f"({row['c_total']:g}) or fractions that add up to 1, none of them negative"
-        )
+    sums = [(total - values["c_total"]).abs() < TOTAL_TOLERANCE, (total - 1).abs() < FRACTION_TOLERANCE]
+    fractions = bool(sums[1].all())
+    bad = ~sums[fractions] | (values[VOTES] < 0).any(axis=1) | (values["c_total"] <= 0)
+    refuse(
+        bad,
+        path,
+        lambda row: (
+            f"c1..c5 are {values.loc[row, VOTES].tolist()}; they must be votes that add up to c_total "
+            f"({values.loc[row, 'c_total']:g}), or in all rows fractions that add up to 1, none of them negative"
+        ),
+    )
+    counts = values[VOTES].to_numpy()
+    return np.rint(counts * values[["c_total"]].to_numpy()) if fractions else counts
+
+
+def _contradictions(table: pd.DataFrame, ratings: pd.DataFrame, path: Path) -> list[str]:
+    """Where the stated SD, or a stated MOS on 1..5, is not that of the votes."""
+    counts = np.array(ratings["counts"].tolist())
+    total, mean = counts.sum(1), ratings["mos"].to_numpy()
+    deviation = np.sqrt((counts * (np.arange(1, 6) - mean[:, None]) ** 2).sum(1) / np.maximum(total - 1, 1))
+    stated = {"SD": (ratings["sos"].to_numpy(), deviation)}
+    if "MOS" in table.columns and "set" not in table.columns:  # beside `set` it is a z-score
+        stated["MOS"] = (numbers(table, ["MOS"], path, blank=True)["MOS"].to_numpy(), mean)
+    notes = [""] * len(ratings)
+    for name, (said, voted) in stated.items():
+        for row in np.flatnonzero(~(np.abs(said - voted) <= STATED_TOLERANCE)):
+            notes[row] = f"{name} {said[row]:g} is stated, but that of the votes is {voted[row]:.4g}"
+    return notes
 
 
 def _official_parts(table: pd.DataFrame, path: Path, folder: Folder) -> dict[str, str]:
@@ -60,14 +85,15 @@ def _official_parts(table: pd.DataFrame, path: Path, folder: Folder) -> dict[str
             return {}
         table = read_table(path)
     sets = pick(table, path, {"image_name": ("image_name",), "set": ("set",)})
-    for line, part in sets["set"][~sets["set"].isin(PARTS)].items():
-        raise UserError(f"{path}, line {line}: set is {part!r}; allowed: {', '.join(PARTS)}")
+    names, part = sets["image_name"], sets["set"]
+    refuse(~part.isin(PARTS), path, lambda line: f"set is {part[line]!r}; allowed: {', '.join(PARTS)}")
+    refuse(names.duplicated(), path, lambda line: f"{names[line]} was given before")
     return dict(zip(sets["image_name"], sets["set"].map(PARTS), strict=True))
 
 
 KONIQ10K = Format(
     title="KonIQ-10k",
-    forms={SCORES: _votes, SETS: _votes, RELEASE: _votes},
+    forms={SCORES: _table, SETS: _table, RELEASE: _release_table},
     layouts=(
         under("1024x768"),
         under("koniq10k_1024x768/1024x768"),

@@ -3,12 +3,12 @@
 Source: Jayaraman, Mittal, Moorthy, Bovik, Objective Quality Assessment of Multiply Distorted Images, Asilomar 2012.
 """
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from datasets.readers.assembly import Format, file_name, list_form, release_form, with_source
+from datasets.readers.assembly import Format, beside, file_name, list_form, release_form, with_source
 from datasets.readers.folder import Folder, Layout, under
 from datasets.readers.tables import numbers, read_mat, strings_of
 from utils.errors import MissingFileError, UserError
@@ -17,15 +17,17 @@ FOLDERS = {"Part 1": "blurjpeg", "Part 2": "blurnoise"}
 SCORES, LISTS = "Scores.mat", "Imagelists.mat"  # in each part
 
 
-def _scores(_path: Path, folder: Folder) -> pd.DataFrame:
-    """DMOS and SOS (ddof 1) of both parts."""
+def _scores(path: Path, _folder: Folder) -> pd.DataFrame:
+    """DMOS and SOS (ddof 1) of both parts, beside each other."""
     parts = []
-    for place, images in FOLDERS.items():
-        files = {name: folder.find(f"{place}/{name}", f"To_Release/{place}/{name}") for name in (SCORES, LISTS)}
-        for name, path in files.items():
-            if path is None:
-                raise MissingFileError(f"no {place}/{name} in {folder.root}; LIVE-MD has {SCORES} and {LISTS} twice")
-        parts.append(_part(files[SCORES], files[LISTS], f"{place}/{images}"))
+    for part, images in FOLDERS.items():
+        place = beside(path.parent, part)
+        files = [place and beside(place / name, name) for name in (SCORES, LISTS)]
+        if None in files:
+            raise MissingFileError(
+                f"{path.parent.parent}: no {part}/{SCORES} or {part}/{LISTS}; LIVE-MD has both twice"
+            )
+        parts.append(_part(*files, f"{part}/{images}"))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -35,18 +37,21 @@ def _part(scores: Path, lists: Path, folder: str) -> pd.DataFrame:
     dmos = np.ravel(dmos)
     if len(dmos) != len(names):
         raise UserError(f"{scores}: {len(dmos)} scores, but {len(names)} images in {lists}")
-    table = pd.DataFrame({"mos": dmos, "sos": _spread(differences, len(names), scores)})
-    table.index = pd.RangeIndex(1, len(names) + 1, name="entry")
+    by_image = _by_image(differences, len(names), scores)
+    sos = np.nanstd(by_image, axis=1, ddof=1)
+    table = pd.DataFrame({"mos": dmos, "sos": sos}, index=pd.RangeIndex(1, len(names) + 1, name="entry"))
     values = numbers(table, ["mos", "sos"], scores)
-    return with_source(values.assign(name=[f"{folder}/{PurePosixPath(name).name}" for name in names]), scores)
+    absent = np.isnan(by_image).sum(axis=1)
+    notes = [f"{count} of {by_image.shape[1]} subjects have no score" if count else "" for count in absent]
+    named = [f"{folder}/{file_name(name)}" for name in names]
+    return with_source(values.assign(name=named, note=notes), scores)
 
 
-def _spread(differences: np.ndarray, images: int, path: Path) -> np.ndarray:
-    """Standard deviation (N,) over subjects of their difference scores, subjects in either direction."""
+def _by_image(differences: np.ndarray, images: int, path: Path) -> np.ndarray:
+    """Difference scores (N, subjects), whichever way round they are in the file."""
     if differences.ndim != 2 or images not in differences.shape or min(differences.shape) < 2:
         raise UserError(f"{path}: dist_diffscores is {differences.shape}, not scores of subjects for {images} images")
-    by_image = differences if differences.shape[0] == images else differences.T
-    return np.nanstd(np.asarray(by_image, dtype=np.float64), axis=1, ddof=1)
+    return np.asarray(differences if differences.shape[0] == images else differences.T, dtype=np.float64)
 
 
 def _name(path: str) -> str:

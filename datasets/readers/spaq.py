@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from datasets.readers.assembly import Format, file_name, release_form, with_source
+from datasets.readers.assembly import Format, beside, file_name, release_form, sos_from, with_source
 from datasets.readers.folder import Folder, under
 from datasets.readers.tables import Columns, numbers, pick, read_sheet, read_table, texts
 from utils.errors import UserError
@@ -26,28 +26,32 @@ def _scores(path: Path, folder: Folder) -> pd.DataFrame:
 
 
 def _lists(path: Path, folder: Folder) -> pd.DataFrame:
-    """The two lists of one split, or one of them alone."""
+    """Both lists of one split, where the other lies beside this one; else this one alone."""
     parts = []
     for name, part in ((TRAIN_LIST, "train"), (TEST_LIST, "test")):
-        file = path.with_name(name)
-        if file.is_file():
+        file = beside(path, name)
+        if file is not None:
             parts.append(with_source(_sheet(file), file).assign(split=part))
     return _with_std(pd.concat(parts, ignore_index=True), folder)
 
 
-def _std_file(path: Path, _folder: Folder) -> pd.DataFrame:
-    """MOS and standard deviation, as CSV or as JSON list."""
-    if path.suffix == ".json":
-        entries = read_json(path)
-        if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
-            raise UserError(f"{path}: is not a list of labels, each a mapping with image, gt_score and std")
-        table = pd.DataFrame(entries)
-        table.index = pd.RangeIndex(1, len(table) + 1, name="entry")
-    else:
-        table = read_table(path)
+def _std_list(path: Path, _folder: Folder) -> pd.DataFrame:
+    """MOS and standard deviation as a JSON list."""
+    entries = read_json(path)
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise UserError(f"{path}: is not a list of labels, each a mapping with image, gt_score and std")
+    table = pd.DataFrame(entries, index=pd.RangeIndex(1, len(entries) + 1, name="entry"))
+    return _std(table, path)
+
+
+def _std_table(path: Path, _folder: Folder) -> pd.DataFrame:
+    """The same as CSV."""
+    return _std(read_table(path), path)
+
+
+def _std(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     table = pick(table, path, STD_COLUMNS)
-    values = numbers(table, ["mos", "sos"], path)
-    return values.assign(name=texts(table["name"]).map(file_name))
+    return numbers(table, ["mos", "sos"], path).assign(name=texts(table["name"]).map(file_name))
 
 
 def _sheet(path: Path) -> pd.DataFrame:
@@ -56,15 +60,14 @@ def _sheet(path: Path) -> pd.DataFrame:
 
 
 def _with_std(table: pd.DataFrame, folder: Folder) -> pd.DataFrame:
-    path = folder.find(STD_TABLE, STD_LIST)
-    if path is None:
-        return table
-    std = _std_file(path, folder).drop_duplicates("name").set_index("name")["sos"]
-    missing = table["name"][~table["name"].isin(std.index)]
-    if len(missing):
-        raise UserError(f"{path}: no standard deviation of {missing.iloc[0]} and {len(missing) - 1} others")
-    return table.assign(sos=table["name"].map(std))
+    for name, read in STD_FORMS.items():
+        path = folder.find(name)
+        if path is not None:
+            return sos_from(table, read(path, folder), path)
+    return table
 
+
+STD_FORMS = {STD_TABLE: _std_table, STD_LIST: _std_list}
 
 SPAQ = Format(
     title="SPAQ",
@@ -74,8 +77,7 @@ SPAQ = Format(
         "SPAQhist.txt": release_form(),
         TRAIN_LIST: _lists,
         TEST_LIST: _lists,
-        STD_TABLE: _std_file,
-        STD_LIST: _std_file,
+        **STD_FORMS,
     },
     layouts=(under("TestImage"), under("SPAQ/TestImage"), under("images"), under("")),
 )

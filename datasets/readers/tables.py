@@ -3,7 +3,9 @@
 A table is a DataFrame whose index is the number of the line or row in the file; the index's name says which.
 """
 
+import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from utils.errors import UserError, did_you_mean, one_line
 
 SHOWN = 3  # bad rows named in one message
 DEEPEST_HEADER = 50  # rows of a sheet in which its titles are looked for
+
+QUIET = {"xlrd": {"logfile": io.StringIO()}}  # it prints its doubts about a file
 
 Columns = dict[str, tuple[str, ...]]  # our name of a column to the names that files give it
 
@@ -47,15 +51,47 @@ def read_table(path: Path, names: list[str] | None = None, separator: str = ",",
                 encoding="utf-8-sig",
                 quotechar=quote,
             )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning, OSError) as error:
+    except pd.errors.ParserWarning as error:
+        raise UserError(
+            f"{path}: its rows have more cells than its first line has titles; separate the cells by {separator!r} and "
+            "give each column a title"
+        ) from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, OSError) as error:
         raise UserError(f"{path}: cannot be read as a table: {one_line(error)}") from error
+    if names is None:
+        _require_titles_once(path, separator, quote)
     table.columns = [str(name).strip() for name in table.columns]
-    table.index = pd.RangeIndex(1 if names else 2, len(table) + (1 if names else 2), name="line")
-    table = table.fillna("").apply(lambda column: column.str.strip())
+    table = table.fillna("")
+    within = table.apply(lambda column: column.str.count("\n")).sum(axis=1)  # line ends in quoted cells
+    first = 1 if names else 2
+    table.index = pd.Index(np.arange(first, first + len(table)) + (within.cumsum() - within).to_numpy(), name="line")
+    table = table.apply(lambda column: column.str.strip())
     table = table[(table != "").any(axis=1)]
     if table.empty:
         raise UserError(f"{path}: holds no label rows")
     return table
+
+
+def _require_titles_once(path: Path, separator: str, quote: str) -> None:
+    """Refuses a header that has a title twice: pandas numbers the second, and either could be meant."""
+    first = pd.read_csv(
+        path,
+        sep=separator,
+        header=None,
+        nrows=1,
+        dtype=str,
+        keep_default_na=False,
+        encoding="utf-8-sig",
+        quotechar=quote,
+    )
+    _require_once(first.iloc[0], f"{path}, line 1")
+
+
+def _require_once(titles: pd.Series, source: str) -> None:
+    plain = titles.map(_title)
+    twice = plain[(plain != "") & plain.duplicated()]
+    if len(twice):
+        raise UserError(f"{source}: two columns have the title {twice.iloc[0]!r}, whatever its case; keep one of them")
 
 
 def read_sheet(path: Path, columns: Columns, sheet: str | None = None) -> pd.DataFrame:
@@ -76,8 +112,9 @@ def read_sheet(path: Path, columns: Columns, sheet: str | None = None) -> pd.Dat
         for row in range(min(len(cells), DEEPEST_HEADER)):
             titles = cells.iloc[row].map(_title)
             if all(set(titles) & {_title(name) for name in names} for names in columns.values()):
+                _require_once(cells.iloc[row], f"{path}, row {row + 1}")
                 table = cells.iloc[row + 1 :].set_axis(titles, axis=1)
-                table = table.loc[:, (table.columns != "") & ~table.columns.duplicated()].dropna(how="all")
+                table = table.loc[:, table.columns != ""].dropna(how="all")
                 if table.empty:
                     raise UserError(f"{path}: holds no label rows under row {row + 1}")
                 return table
@@ -85,19 +122,25 @@ def read_sheet(path: Path, columns: Columns, sheet: str | None = None) -> pd.Dat
     raise UserError(f"{path}: no row with the titles {wanted}; sheets looked through: {', '.join(sheets) or 'none'}")
 
 
-def pick(table: pd.DataFrame, path: Path, columns: Columns) -> pd.DataFrame:
+def pick(table: pd.DataFrame, path: Path, columns: Columns, optional: Columns | None = None) -> pd.DataFrame:
     """The wanted columns under our names; a title is recognised whatever its case and spaces.
+
+    Args:
+        table: As it was read.
+        path: For messages.
+        columns: Titles that a column may have in the file, by our name for it.
+        optional: The same of columns that need not be there.
 
     Raises:
         UserError: Names the missing columns and the nearest there are.
     """
     known = {_title(column): column for column in table.columns}
     found, missing = {}, []
-    for ours, names in columns.items():
+    for ours, names in (columns | (optional or {})).items():
         match = next((known[_title(name)] for name in names if _title(name) in known), None)
-        if match is None:
+        if match is None and ours in columns:
             missing.append(f"{names[0]!r}{did_you_mean(names[0], [str(column) for column in table.columns])}")
-        else:
+        elif match is not None:
             found[ours] = table[match]
     if missing:
         titles = [str(column) for column in table.columns]
@@ -112,7 +155,7 @@ def numbers(table: pd.DataFrame, columns: list[str], path: Path, blank: bool = F
     Raises:
         UserError: A cell that is no number or not finite: file, row, column and content.
     """
-    cells = table[columns].map(lambda cell: cell if isinstance(cell, (str, int, float)) else None)  # no dates
+    cells = table[columns].map(lambda cell: cell if _may_be_number(cell) else None)
     values = cells.apply(pd.to_numeric, errors="coerce").astype(float)
     empty = table[columns].isna() | (table[columns] == "")
     bad = ~(values.abs() < float("inf")) & ~(empty if blank else False)
@@ -132,10 +175,16 @@ def whole_numbers(table: pd.DataFrame, column: str, path: Path) -> pd.Series:
         UserError: A cell that is none: file, row and content.
     """
     values = numbers(table, [column], path)[column]
-    bad = values[(values != values.round()) | (values < 0)]
-    for row, value in bad.items():
-        raise UserError(f"{path}, {table.index.name} {row}: {column} is {value:g}, which is not a whole number")
+    bad = (values != values.round()) | (values < 0)
+    refuse(bad, path, lambda row: f"{column} is {values[row]:g}, which is not a whole number from 0")
     return values.astype(int)
+
+
+def refuse(bad: pd.Series, path: Path, reason: Callable[[Any], str]) -> None:
+    """Raises a UserError with file, row and reason for the first row of a table that is bad, if one is."""
+    if bad.any():
+        row = bad.idxmax()
+        raise UserError(f"{path}, {bad.index.name} {row}: {reason(row)}")
 
 
 def texts(column: pd.Series) -> pd.Series:
@@ -170,7 +219,9 @@ def _read_workbook(path: Path, sheet: str | None) -> dict[str, pd.DataFrame]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # openpyxl's on styles that it drops, pandas' on the future of xlrd
-            sheets = pd.read_excel(path, sheet_name=sheet, header=None, dtype=object, engine=engine)
+            sheets = pd.read_excel(
+                path, sheet_name=sheet, header=None, dtype=object, engine=engine, engine_kwargs=QUIET.get(engine)
+            )
     except ImportError as error:
         raise UserError(f"{path}: {engine} is needed to read it: pip install {engine}") from error
     except Exception as error:  # pandas, zipfile, the XML and the xls parser raise what they stumble on
@@ -195,6 +246,10 @@ def _require_text(path: Path) -> None:
     if position >= 0:
         line = content[:position].count(b"\n") + 1
         raise UserError(f"{path}, line {line}: byte 0x{content[position]:02x} is not UTF-8 text; save the file as such")
+
+
+def _may_be_number(cell: Any) -> bool:
+    return isinstance(cell, (str, int, float)) and not isinstance(cell, bool)  # dates and TRUE have numbers inside
 
 
 def _text(cell: Any) -> str:

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from scipy.io import loadmat, savemat
 
 from datasets import read_records
 from datasets.readers import FORMATS, load_labels
+from datasets.scale import RatingScale
 from datasets.splits import make_split
 from tests.databases import OFFICIAL, Made, write_database, write_spaq
 from utils.errors import MissingFileError, UserError
@@ -71,6 +73,66 @@ def test_archive_in_a_folder_of_its_own_and_names_in_other_case(made):
     assert [record.name for record in records] == [record.name for record in expected]
     assert all((nested / record.image).is_file() for record in records)
     assert records[0].image.endswith(first.name.swapcase())
+
+
+@each("clive")
+def test_folders_and_dead_links_are_no_images(made):
+    gone, folder = list(made.mos)[:2]
+    (made.root / gone).unlink()
+    (made.root / gone).symlink_to("nowhere")
+    (made.root / folder).unlink()
+    (made.root / folder).mkdir()
+    with pytest.raises(MissingFileError, match=f"2 of 12 images are missing .*{gone}, {folder}"):
+        read_records("clive", made.root)
+
+
+def test_both_unicode_forms_of_an_accent(tmp_path):
+    (tmp_path / normalize("NFD", "café.png")).write_text("")
+    (tmp_path / "labels.csv").write_text(f"image,mos\n{normalize('NFC', 'café.png')},3\n", encoding="utf-8")
+    (record,) = read_records("csv", tmp_path, scale=RatingScale(1, 5, (1, 2, 3, 4, 5)))
+    assert (tmp_path / record.image).is_file()
+
+
+def test_long_lists_of_missing_images_are_cut(tmp_path):
+    lines = "".join(f"{index}.png,3\n" for index in range(100))
+    (tmp_path / "labels.CSV").write_text(f"image,mos\n{lines}")
+    (tmp_path / "99.png").write_text("")
+    with pytest.raises(
+        MissingFileError, match=r"99 of 100 .* 19\.png and 79 more; python tools/check_dataset\.py --all"
+    ):
+        read_records("csv", tmp_path, scale=RatingScale(1, 5, (1, 2, 3, 4, 5)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sos_a": 0}, "sos_a: Input should be greater than 0"),
+        ({"sos_a": float("nan")}, "sos_a"),
+        ({"sos_a": 5}, "less than or equal to 1"),
+        ({"sos_a": "fitt"}, "'fit', got 'fitt'"),
+        ({"dos": "count"}, "dos: Input should be 'auto', 'counts'"),
+        ({"dso": "counts"}, r"unknown option 'dso' \(did you mean 'dos'\?\)"),
+        ({"split_file": "x"}, "unknown option 'split_file'"),
+    ],
+)
+def test_options_are_checked_as_in_a_config(options, message, tmp_path):
+    made = write_database("kadid10k", tmp_path / "kadid10k")
+    with pytest.raises(UserError, match=message):
+        read_records("kadid10k", made.root, **options)
+
+
+def test_koniq_votes_that_contradict_the_stated_figures(tmp_path):
+    made = write_database("koniq10k", tmp_path / "koniq10k")
+    path = made.root / "koniq10k_scores_and_distributions.csv"
+    table = pd.read_csv(path)
+    table.loc[2, "MOS"] = 5
+    table.loc[4, "SD"] = 0.01
+    table.to_csv(path, index=False)
+    assert load_labels("koniq10k", made.root)[2].odd == 2
+    with pytest.raises(UserError, match=r"line 4: .*MOS 5 is stated, but that of the votes is .*; 1 more problems"):
+        read_records("koniq10k", made.root, strict=True)
+    path.unlink()
+    assert load_labels("koniq10k", made.root)[2].odd == 0  # there MOS is a z-score
 
 
 @each()
@@ -183,8 +245,11 @@ def test_spaq_with_the_later_standard_deviations(tmp_path):
     assert 0 < fitted.sos_a < 0.5
     table = pd.read_csv(made.root / "spaq_mos_std.csv")
     table[1:].to_csv(made.root / "spaq_mos_std.csv", index=False)
-    with pytest.raises(UserError, match=rf"no standard deviation of {table['image'][0]} and 0 others"):
-        read_records("spaq", made.root)
+    assert load_labels("spaq", made.root)[2].sos == "hypothesis"  # which does not need the file
+    with pytest.raises(
+        UserError, match=rf"no SOS for TestImage/{table['image'][0]}, though other images have one, but"
+    ):
+        read_records("spaq", made.root, sos_source="file")
 
 
 def test_spaq_without_them(tmp_path):
@@ -232,7 +297,7 @@ RELEASE_FORMS = [
     ("kadid10k", "kadid10khist_5.txt", "I01_01_02.png", "images/I01_01_02.png", "I01"),
     ("csiq", "CSIQhist_5.txt", "1600.jpeg2000.3.png", "dst_imgs/jpeg2000/1600.jpeg2000.3.png", "1600"),
     ("livemd", "LIVEMDhist_5.txt", "part2/blurnoise/a_n1.bmp", "To_Release/Part 2/blurnoise/a_n1.bmp", "a"),
-    ("cid2013", "CID2013hist_5.txt", "IS_II_C03_D01", "IS2/co3/IS_II_C03_D01.jpg", "IS_II"),
+    ("cid2013", "CID2013hist_5.txt", "IS_II_C03_D01", "IS2/co3/IS_II_C03_D01.jpg", None),
     ("spaq", "SPAQhist.txt", "00002.jpg", "TestImage/00002.jpg", None),
     ("vclfer", "VCLFERhist.txt", "VCLFER/vcl_fer/IMG_02_J2K_1.bmp", "vcl_fer/IMG_02_J2K_1.bmp", "IMG_02"),
 ]
@@ -264,10 +329,20 @@ def test_csiq_text_and_list(tmp_path):
         read_records("csiq", tmp_path, check_images=False)
 
 
-def test_unknown_label_file(tmp_path):
-    made = write_database("kadid10k", tmp_path / "kadid10k")
-    with pytest.raises(MissingFileError, match=r"labels\.csv is not a label file of KADID-10k .* known: dmos\.csv"):
-        read_records("kadid10k", made.root, labels="labels.csv")
+def test_which_label_file(tmp_path):
+    made = write_database("csiq", tmp_path / "csiq")
+    expected = read_records("csiq", made.root)
+    for labels in ("csiq.DMOS.xlsx", str(made.root / "csiq.DMOS.xlsx")):
+        assert read_records("csiq", made.root, labels=labels) == expected
+    (made.root / "annotations").mkdir()
+    (made.root / "csiq.DMOS.xlsx").rename(made.root / "annotations" / "csiq.DMOS.xlsx")
+    assert read_records("csiq", made.root, labels="csiq.DMOS.xlsx") == expected
+    with pytest.raises(
+        UserError, match=r"csiq\.DMOS\.xlxs is not a label file of CSIQ \(did you mean 'csiq\.DMOS\.xlsx'"
+    ):
+        read_records("csiq", made.root, labels="csiq.DMOS.xlxs")
+    with pytest.raises(MissingFileError, match=r"csiq\.beta\.txt is not in .* or in a folder of it"):
+        read_records("csiq", made.root, labels="csiq.beta.txt")
 
 
 def test_livemd_with_subjects_in_rows_or_columns_and_broken(tmp_path):

@@ -43,8 +43,8 @@ def test_names_that_lead_out_of_the_root(name, reason, tmp_path, monkeypatch):
     (tmp_path / "outside.png").write_text("secret")
     root = tmp_path / "root"
     (root / "images").mkdir(parents=True)
-    looked_at, listdir = [], os.listdir
-    monkeypatch.setattr(os, "listdir", lambda path: looked_at.append(path) or listdir(path))
+    looked_at, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: looked_at.append(path) or scandir(path))
     with pytest.raises(UserError, match=rf"labels\.csv, line 3: image .*{reason}"):
         read_csv(root, f"image,mos\nb.png,20\n{name},30\n".encode())
     (root / "dmos.csv").write_text(f"dist_img,ref_img,dmos,var\nI01_01_01.png,I01.png,2,1\n{name},I01.png,2,1\n")
@@ -59,6 +59,31 @@ def test_paths_that_are_cut_down_to_names_are_refused_all_the_same(path, tmp_pat
     (tmp_path / "LIVE_MD.txt").write_text(f"dis_img_path,dis_type,ref_img_path,score\n{path},x,y,21.5\n")
     with pytest.raises(UserError, match=r"LIVE_MD\.txt, line 2: .* leads out of the root"):
         read_records("livemd", tmp_path, check_images=False)
+
+
+def test_names_of_many_folders(tmp_path):
+    records = read_csv(tmp_path, f"image,mos\n{'a/' * 3000}b.png,20\n".encode())
+    assert len(records) == 1
+
+
+def test_titles_twice_in_a_workbook(tmp_path):
+    made = write_database("spaq", tmp_path / "spaq")
+    path = made.root / "Annotations" / "MOS and Image attribute scores.xlsx"
+    table = pd.read_excel(path)
+    table.assign(mos=3).to_excel(path, index=False)
+    with pytest.raises(UserError, match=r"scores\.xlsx, row 1: two columns have the title 'mos'"):
+        read_records("spaq", made.root)
+
+
+def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
+    made = write_database("kadid10k", tmp_path / "kadid10k")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match="kadid10k cannot be read: Permission denied"):
+        read_records("kadid10k", made.root)
 
 
 def test_formulas_are_text_and_files_of_that_name(tmp_path):
@@ -113,7 +138,10 @@ def test_quotes_and_commas_in_names(tmp_path):
         (b"image,mos\na.png,20\nb.png,3O\nc.png,x\nd.png,y\ne.png,z\n", "line 3: mos is '3O'; .*in 1 more rows"),
         (b"image,mos\na.png,20\ncaf\xe9.png,30\n", "line 3: byte 0xe9 is not UTF-8"),
         (b'image,mos\n"a.png,20\nb.png,30\n', "cannot be read as a table"),
-        (b"image,mos\na.png,20,30\n", "cannot be read as a table|line 2"),
+        (b"image,mos\na.png,20,30\n", "its rows have more cells than its first line has titles"),
+        (b"image,mos,mos\na.png,20,30\n", "line 1: two columns have the title 'mos'"),
+        (b"image,mos,MOS\na.png,20,30\n", "line 1: two columns have the title 'mos'"),
+        (b"image,mos,split,Split\na.png,20,train,test\n", "line 1: two columns have the title 'split'"),
         (bytes(range(256)) * 4, "not UTF-8"),
         ("image,mos\na.png,20\n".encode("utf-16"), "line 1: byte 0xff is not UTF-8"),
         (b"image,mos\na.png,20\nb\x00.png,30\n", "line 3: byte 0x00 is not UTF-8 text"),

@@ -32,7 +32,7 @@ NAMES = ["a.png", "b.jpg", "same.jpg", "turned.jpg", "cut.png", "text.png", "gon
 def test_headers(folder):
     files = {file.image: file for file in inspect_images(folder, NAMES, decode=False)}
     assert (files["a.png"].kind, files["a.png"].width, files["a.png"].height) == ("PNG", 80, 60)
-    assert [name for name, file in files.items() if file.turned] == ["turned.jpg"]
+    assert [name for name, file in files.items() if file.rotated] == ["turned.jpg"]
     assert [name for name, file in files.items() if file.error] == ["text.png", "gone.png"]  # cut.png has its header
     assert "text.png is not an image" in files["text.png"].error
     assert equal_files(list(files.values())) == []
@@ -46,7 +46,7 @@ def test_decoding(folder):
 
 def test_description(folder):
     text = describe_files(inspect_images(folder, NAMES[:4], decode=False))
-    assert text == "JPEG 3, PNG 1; 40x30 to 80x60 pixels; 1 turned by EXIF, read as stored"
+    assert text == "JPEG 3, PNG 1; 40x30 to 80x60 pixels; 1 rotated by EXIF, read as stored"
     assert describe_files(inspect_images(folder, NAMES[5:], decode=False)) == "none readable"
 
 
@@ -69,4 +69,6 @@ def test_hypothesis_fit():
     spread = mos * (100 - mos)
     a, r2 = sos_hypothesis(mos, sos, PERCENT)
     assert a == pytest.approx(np.linalg.lstsq(spread[:, None], sos**2, rcond=None)[0][0])
+    assert np.isnan(sos_hypothesis(mos, np.full(50, 3.0), PERCENT)[1])
+    assert np.isnan(sos_hypothesis(np.array([0.0, 100]), np.zeros(2), PERCENT)).all()
     assert r2 < linregress(spread, sos**2).rvalue ** 2  # an intercept could only help

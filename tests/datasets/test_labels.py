@@ -62,6 +62,26 @@ def test_max_entropy_has_exactly_the_moments():
     np.testing.assert_allclose(PERCENT.std(dos)[kept] ** 2, sos[kept] ** 2, atol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [PERCENT, ACR], ids=["percent", "acr"])
+def test_max_entropy_is_exact_up_to_the_edge_of_what_is_feasible(scale):
+    """MOS and SOS to 1e-6 wherever a distribution has them: at the edges and a hair away from them, on either side."""
+    centers = np.array(scale.bin_centers)
+    mos = np.concatenate([centers[:-1] + share * np.diff(centers) for share in (1e-9, 0.2, 0.5, 1 - 1e-9)])
+    left = np.searchsorted(centers, mos, side="right") - 1
+    least = (mos - centers[left]) * (centers[left + 1] - mos)
+    most = (mos - centers[0]) * (centers[-1] - mos)
+    for edge, inwards in ((least, 1), (most, -1)):
+        for step in (1e-13, 1e-11, 1e-9, 1e-7, 1e-5, 1e-3):
+            sos = np.sqrt(np.maximum(edge + inwards * step * (centers[-1] - centers[0]) ** 2, 0))
+            dos, replaced = dos_max_entropy(mos, sos, scale)
+            feasible = ~replaced
+            np.testing.assert_allclose(scale.mean(dos)[feasible], mos[feasible], atol=1e-6)
+            np.testing.assert_allclose(scale.std(dos)[feasible], sos[feasible], atol=1e-6)
+            assert (dos >= 0).all()
+            inside = (sos**2 > least + 1e-9) & (sos**2 < most - 1e-9)
+            assert not replaced[inside].any()
+
+
 def test_max_entropy_is_the_flattest():
     (dos,), _ = dos_max_entropy(np.array([41.0]), np.array([22.0]), PERCENT)
     centers = np.array(PERCENT.bin_centers)
@@ -121,7 +141,7 @@ def test_fallbacks_are_counted():
     [
         ({}, {"dos": "counts"}, "line 2: no votes for 0.jpg"),
         ({}, {"sos_source": "file"}, "line 2: no SOS for 0.jpg"),
-        ({}, {"sos_a": "fit"}, "needs an SOS for every image"),
+        ({}, {"sos_a": "fit"}, "no SOS for 0.jpg, but sos_source is auto with sos_a fit"),
         ({"counts": (1, 2, 3)}, {"dos": "counts"}, "3 votes columns .* 5 bins"),
         ({}, {"dos": "gauss"}, "unknown recipe 'gauss'"),
         ({}, {"sos_source": "guess"}, "unknown source 'guess'"),

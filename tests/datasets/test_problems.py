@@ -58,6 +58,8 @@ def test_voters():
     assert Rating("a", 3, counts=(0.0, 1.0)).voters is None
     assert Rating("a", 3, grades=(0.4, 0.6)).voters == 2
     assert Rating("a", 3).voters is None
+    assert Rating("a", 3, counts=(1e9, 1e9)).voters is None
+    assert Rating("a", 3, counts=(1e308, 1e308)).voters is None
 
 
 def test_odd_rows_are_counted_and_refused_by_strict(tmp_path):
@@ -89,5 +91,7 @@ def test_missing_images_can_be_left_out(tmp_path):
 
 def test_the_number_of_further_problems_is_said(tmp_path):
     (tmp_path / "labels.csv").write_text("image,mos\na.png,7\nb.png,8\nc.png,3\n")
-    with pytest.raises(UserError, match=r"line 2: MOS 7 .*; 1 more problems, python tools/check_dataset\.py lists all"):
+    with pytest.raises(
+        UserError, match=r"line 2: MOS 7 .*; 1 more problems, python tools/check_dataset\.py --all lists all"
+    ):
         load_labels("csv", tmp_path, check_images=False, scale=ACR)

@@ -79,7 +79,7 @@ def test_official_parts():
     ("made", "settings", "message"),
     [
         (records(), {"method": "official", "splits": 1}, "do not say which part 000.jpg and 49 others"),
-        (records(), {"unit": "reference"}, "does not state references"),
+        (records(), {"unit": "reference"}, "does not state it of every image"),
         (records(2), {"train_fraction": 0.9}, "leave the test part of split 1 empty"),
         (records(3), {"selection": "validation", "validation_fraction": 0.1}, "leave the validation part"),
         (
@@ -108,6 +108,7 @@ def written(tmp_path, content, name="split.json"):
     ("content", "name"),
     [
         (parts(), "split.json"),
+        ({"train": [*parts()["train"], *parts()["validation"]], "validation": None, "test": parts()["test"]}, "a.json"),
         ([{"train": [], "test": []}, parts()], "split.json"),
         ({name: part for part, names in parts().items() for name in names}, "split.json"),
         ({"databases": {"mine": parts(), "other": {}}}, "split.json"),
@@ -117,7 +118,17 @@ def written(tmp_path, content, name="split.json"):
 def test_split_files(content, name, tmp_path):
     number = 2 if isinstance(content, list) else 1
     split = read_split(records(10), written(tmp_path, content, name), number, "mine")
-    assert {part: list(getattr(split, part)) for part in ("train", "validation", "test")} == parts()
+    assert list(split.train + split.validation + split.test) == [record.name for record in records(10)]
+    assert list(split.test) == parts()["test"]
+
+
+def test_images_left_out_are_taken_out_of_a_split_of_the_whole(tmp_path):
+    whole = make_split(records(10), ProtocolSettings(), 1)
+    path = written(tmp_path, whole.as_dict())
+    with pytest.raises(UserError, match=r"000\.jpg is not in the database"):
+        read_split(records(10)[1:], path)
+    rest = read_split(records(10)[1:], path, left_out={"000.jpg"})
+    assert set(rest.train + rest.test) == set(whole.train + whole.test) - {"000.jpg"}
 
 
 def test_a_saved_split_is_read_again_wherever_the_images_lie(tmp_path):
@@ -143,6 +154,10 @@ def test_a_saved_split_is_read_again_wherever_the_images_lie(tmp_path):
         (parts() | {"test": parts()["test"][1:]}, "a.json", r"007\.jpg is in the database, but not in the file"),
         (parts() | {"test": [*parts()["test"], "000.jpg"]}, "a.json", "000.jpg is given twice"),
         (parts() | {"test": [7]}, "a.json", "7 is given twice, or not a name"),
+        (parts() | {"test": 7}, "a.json", "test must be a list of names, got 7"),
+        (parts() | {"tset": []}, "a.json", r"unknown key 'tset' \(did you mean 'test'\?\)"),
+        ({"test": ["000.jpg"] * 100}, "a.json", "the part of test is .*000.jpg.*[.][.][.]; allowed"),
+        ("[" * 100000, "a.json", "is missing or damaged"),
         (parts() | {"hash": "0123456789abcdef"}, "a.json", "states the hash 0123456789abcdef, but its names have"),
         ({"000.jpg": "training"}, "a.json", "the part of 000.jpg is 'training'; allowed: train, validation, test"),
         ({"databases": {"other": {}}}, "a.json", "holds splits of other, but not of mine"),

@@ -165,9 +165,11 @@ def test_units_of_acr_make_scales_alike():
         ({"units": "percent"}, "loss.units: 'percent' is unknown; allowed: native, acr"),
         ({"sos_a": [0.1]}, "one sos_a and one weight for each of the 2 databases"),
         ({"database_weights": [1.0]}, "one sos_a and one weight for each of the 2 databases"),
-        ({"database_weights": [1.0, 0.0]}, "weights must not be negative"),
+        ({"database_weights": [1.0, 0.0]}, "weights of databases must be above 0"),
     ],
 )
 def test_mistakes_with_several_databases(arguments, message):
     with pytest.raises(UserError, match=message):
         JointLoss([KONIQ, CSIQ], **arguments)
+    with pytest.raises(UserError, match=r"the same number of bins, got \[5, 2\]"):
+        JointLoss([KONIQ, RatingScale(0, 1, (0, 1))])
