@@ -67,6 +67,7 @@ def write_koniq10k(root: Path) -> Made:
     root.mkdir()
     table.to_csv(root / "koniq10k_scores_and_distributions.csv", index=False)
     sets = table.assign(MOS=table["MOS_zscore"], set=["training"] * 8 + ["validation"] * 2 + ["test"] * 2)
+    sets[["c1", "c2", "c3", "c4", "c5"]] = counts / 100
     sets.drop(columns="MOS_zscore").to_csv(root / "koniq10k_distributions_sets.csv", index=False)
     for index, name in enumerate(names):
         image = f"1024x768/{name}"

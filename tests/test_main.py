@@ -10,7 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
-from datasets.database import load_databases
+from datasets.ceiling import noise_ceiling, votes_of
+from datasets.labels import LabelRecipe
+from datasets.readers import read_ratings
+from datasets.scale import RatingScale
 from inference import load_predictor
 from main import main
 from tests.conftest import KONIQ_SCORES
@@ -72,18 +75,26 @@ def test_inference_gives_the_score_that_evaluation_gave(name, average, quick, ko
         assert prediction.dos == pytest.approx([getattr(row, f"pred_{p}") for p in P], abs=1e-6)
 
 
-def test_the_noise_ceiling_stands_beside_the_metrics(quick, tmp_path, capsys):
+def test_the_noise_ceiling_stands_beside_the_metrics(quick, koniq_root, tmp_path, capsys):
     train(quick, "train.epochs=1")
     output = capsys.readouterr().out
     metrics = json.loads((folder_of(tmp_path) / "metrics.json").read_text())
     split = json.loads((folder_of(tmp_path) / "split.json").read_text())
-    (database,) = load_databases(load_config(folder_of(tmp_path) / "config.yaml"))
-    assert metrics["noise_ceiling"] == database.ceiling(split["test"])
+    ratings = {rating.name: rating for rating in read_ratings("koniq10k", koniq_root)}
+    scale, recipe = RatingScale(1, 5, (1, 2, 3, 4, 5)), LabelRecipe("counts", "file", None, 20, 0)
+    votes = votes_of([ratings[name] for name in split["test"]], scale)
+    assert metrics["noise_ceiling"] == noise_ceiling(votes, scale, recipe)
     assert f"EMD {metrics['noise_ceiling']['emd']:.3f} ({metrics['noise_ceiling']['split_half_emd']:.3f})" in output
     train(quick, "train.epochs=1", "dataset.dos=gaussian", "dataset.sos_source=hypothesis", "--overwrite")
     other = json.loads((folder_of(tmp_path) / "metrics.json").read_text())["noise_ceiling"]
     assert other["mos_srcc"] == metrics["noise_ceiling"]["mos_srcc"]  # the same votes
     assert other["emd"] != metrics["noise_ceiling"]["emd"]  # other labels of them
+
+
+def test_one_test_image_has_no_correlations_and_no_traceback(quick, tmp_path, capsys):
+    assert train(quick, "train.epochs=1", "protocol.train_fraction=0.95") == 0
+    assert "noise ceiling   MOS SRCC nan (nan)" in capsys.readouterr().out
+    assert json.loads((folder_of(tmp_path) / "metrics.json").read_text())["noise_ceiling"]["mos_srcc"] is None
 
 
 def test_the_recipe_and_its_fallbacks_are_written_into_the_run(quick, tmp_path, koniq_root, koniq_table):

@@ -1,6 +1,7 @@
 """Several databases at once: labels, loss, training, reports, checkpoints, resuming."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,8 @@ def test_a_run(union, tmp_path, capsys):
         for key, value in recomputed.items():
             assert metrics["databases"][name][key] == pytest.approx(value, nan_ok=True), key
     assert metrics["srcc"] == pytest.approx(np.mean([metrics["databases"][name]["srcc"] for name in NAMES]))
-    assert "rmse" not in metrics  # in units of three different scales
+    assert not {"rmse", "rmse_raw"} & metrics.keys()  # in units of three different scales
+    assert re.search(r"noise ceiling .* koniq10k\n", output)
     assert {name for name, ceiling in metrics["noise_ceiling"].items() if ceiling} == {"koniq10k", "bid"}
 
 
@@ -188,3 +190,64 @@ def test_the_same_database_twice_with_titles(union):
         [*union, "dataset.1.name=bid", "dataset.1.title=bid again", f"dataset.1.root={Path(union[1]).parent / 'bid'}"]
     )
     assert [database.title for database in load_databases(config)] == ["koniq10k", "bid again", "bid"]
+
+
+def test_weights_reach_the_loss(union, tmp_path):
+    totals = []
+    for weight in (1, 5):
+        main([*union, "train.epochs=1", "train.batch_size=16", f"dataset.1.weight={weight}", "--overwrite"])
+        log = json.loads((folder(tmp_path) / "log.jsonl").read_text().splitlines()[0])
+        totals.append(log["train"]["dos"])
+    assert totals[1] > 2 * totals[0]  # about 24 of 42 training images weigh five times as much
+
+
+def test_one_database_alone_keeps_its_bins(tmp_path):
+    """CSIQ, lower is better: without others beside it, bins go from the lowest score to the highest, as released."""
+    root = write_database("csiq", tmp_path / "csiq").root
+    config = load_config("configs/csiq.yaml", [f"dataset.root={root}"])
+    (database,) = load_databases(config)
+    names = sorted(database.records)
+    dataset = database.dataset(names, build_test_transform(config.transform))
+    np.testing.assert_allclose(dataset.dos, database.targets(names)["dos"], atol=1e-6)
+    dos = database.targets(names)["dos"]
+    np.testing.assert_array_equal(database.quantities(dos)["dos"], dos)
+
+
+def test_a_member_says_only_what_differs_of_its_scale(union):
+    config = config_of([*union, "dataset.1.scale.bin_centers=[0, 0.25, 0.5, 0.75, 1]"])
+    scale = config.dataset[1].scale
+    assert (scale.low, scale.high, scale.higher_is_better) == (0, 1, False)
+    assert scale.bin_centers == (0, 0.25, 0.5, 0.75, 1)
+
+
+def test_a_csv_among_others_needs_a_whole_scale(union, tmp_path):
+    root = write_database("csv", tmp_path / "csv").root
+    member = ["dataset.1.name=csv", f"dataset.1.root={root}"]
+    with pytest.raises(UserError, match="the rating scale of 'csv' is not known"):
+        config_of([*union, *member, "dataset.1.scale.low=0"])
+    config = config_of([*union, *member, "dataset.1.scale={low: 0, high: 100, bin_centers: [10,30,50,70,90]}"])
+    assert load_databases(config)[1].scale.high == 100
+
+
+def test_validation_of_those_databases_that_have_it(union, tmp_path):
+    """CSIQ has five scenes, of which 0.1 is none; the others have a validation part of one image."""
+    main([*union, "train.epochs=1", "protocol.validation_fraction=0.1"])
+    log = json.loads((folder(tmp_path) / "log.jsonl").read_text().splitlines()[0])
+    assert list(log["validation"]["databases"]) == ["koniq10k", "bid"]
+    assert list(log["test"]["databases"]) == list(NAMES)
+
+
+def test_which_database_an_error_is_of(union):
+    with pytest.raises(UserError, match=r"csiq: dataset\.root /nope is not a folder"):
+        load_databases(config_of([*union, "dataset.1.root=/nope"]))
+    with pytest.raises(UserError, match=r"unknown database 'csqi' \(did you mean 'csiq'\?\)"):
+        config_of([*union, "dataset.1.name=csqi"])
+
+
+@pytest.mark.usefixtures("union")
+def test_a_config_that_extends_several_databases(tmp_path):
+    (tmp_path / "child.yaml").write_text("extends: union.yaml\ndataset: {1: {weight: 3}}\n")
+    assert [member.weight for member in load_config(tmp_path / "child.yaml").dataset] == [1, 3, 1]
+    (tmp_path / "child.yaml").write_text("extends: union.yaml\ndataset: {7: {weight: 3}}\n")
+    with pytest.raises(UserError, match=r"child\.yaml: dataset is a list of 3"):
+        load_config(tmp_path / "child.yaml")

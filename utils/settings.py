@@ -40,7 +40,9 @@ class DatasetSettings(Settings):
 
     name: str = "koniq10k"
     root: PathText = "data/koniq10k"
-    labels: PathText | None = None  # which label file, relative to root; None: the official one; of `csv`, the only one
+    labels: PathText | None = (
+        None  # which label file, relative to root; None: the first known one, of `csv` the only one
+    )
     dos: Literal["auto", "counts", "gaussian", "max_entropy"] = "auto"  # auto: counts where there are any
     sos_source: Literal["release", "file", "hypothesis", "auto"] = "release"  # auto: the file's where it has one
     sos_a: SosA | None = None  # of SOS^2 = a (MOS - low)(high - MOS); `fit`: on all rows; None: configs/<name>.yaml's

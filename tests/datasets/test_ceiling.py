@@ -1,9 +1,11 @@
 """The noise ceiling, against simulated panels whose truth is known."""
 
+import math
+
 import numpy as np
 import pytest
 
-from datasets.ceiling import _half, noise_ceiling, votes_of
+from datasets.ceiling import _half, _labels, noise_ceiling, votes_of
 from datasets.labels import LabelRecipe
 from datasets.ratings import Rating
 from datasets.scale import RatingScale
@@ -77,6 +79,33 @@ def test_seeded():
     assert noise_ceiling(votes(counts), ACR, COUNTS) == noise_ceiling(votes(counts), ACR, COUNTS)
 
 
+def test_labels_are_those_that_the_recipe_makes_of_the_votes():
+    """SOS with ddof 1 of panels of different size, and from the hypothesis with its own a, by another way."""
+    rows = [(2, 0, 1, 0, 0), (0, 5, 1, 9, 3), (1, 1, 0, 1, 1), (0, 0, 30, 20, 10)]
+    grades = [np.repeat(np.arange(1.0, 6), row) for row in rows]
+    mos, sos, _ = _labels(np.array(rows), votes(rows), ACR, COUNTS)
+    np.testing.assert_allclose(mos, [of.mean() for of in grades])
+    np.testing.assert_allclose(sos, [of.std(ddof=1) for of in grades])
+    _, sos, _ = _labels(np.array(rows), votes(rows), ACR, LabelRecipe("gaussian", "hypothesis", 0.05, 0, 0))
+    np.testing.assert_allclose(sos, np.sqrt(0.05 * (mos - 1) * (5 - mos)))
+
+
+def test_unanimous_voters_have_no_correlation_to_report():
+    ceiling = noise_ceiling(votes([(0, 0, 9, 0, 0)] * 4), ACR, COUNTS, repeats=3)
+    assert math.isnan(ceiling["mos_srcc"])
+    assert math.isnan(ceiling["split_half_mos_srcc"])
+    assert ceiling["emd"] == 0
+
+
+def test_slow_labels_are_made_less_often():
+    """Max-entropy labels of many images: the correlations are those of all repeats, the EMD of a few."""
+    counts, _ = panel(3000, 30)
+    few = noise_ceiling(votes(counts), ACR, LabelRecipe("max_entropy", "file", None, 0, 0), repeats=12)
+    many = noise_ceiling(votes(counts), ACR, COUNTS, repeats=12)
+    assert few["mos_srcc"] == many["mos_srcc"]
+    assert few["emd"] < many["emd"]
+
+
 def test_halves_are_drawn_without_replacement_and_fairly():
     counts, _ = panel(40, 31)
     rng = np.random.default_rng(0)
@@ -96,6 +125,7 @@ def test_halves_are_drawn_without_replacement_and_fairly():
         [Rating("a", 3.0, counts=(0, 1, 0, 0, 0))],
         [Rating("a", 3.0, counts=(5, 5))],
         [Rating("a", 3.0, counts=(0, 3, 0, 0, 0)), Rating("b", 3.0)],
+        [Rating("a", 3.0, counts=(0, 3, 0, 0, 0)), Rating("b", 3.0, grades=(3.0,))],
     ],
 )
 def test_no_votes_no_ceiling(ratings):

@@ -68,6 +68,11 @@ def test_unit_image_ignores_references():
     assert len(split.train) == 48
 
 
+def test_auto_is_by_image_unless_every_image_has_a_reference():
+    mixed = [*records(40, references=4), *records(50)[40:]]
+    assert len(make_split(mixed, ProtocolSettings(), 1).train) == 40
+
+
 def test_official_parts():
     split = make_split(
         records(parts=["train", "train", "validation", "test"]), ProtocolSettings(method="official", splits=1), 1
@@ -153,6 +158,8 @@ def test_a_saved_split_is_read_again_wherever_the_images_lie(tmp_path):
         (parts() | {"test": ["nobody.jpg"]}, "a.json", "nobody.jpg is not in the database"),
         (parts() | {"test": parts()["test"][1:]}, "a.json", r"007\.jpg is in the database, but not in the file"),
         (parts() | {"test": [*parts()["test"], "000.jpg"]}, "a.json", "000.jpg is given twice"),
+        ({"train": ["000.jpg", "x/000.jpg"], "test": ["001.jpg"]}, "a.json", "1 images are given under two names"),
+        ('{"000.jpg": "train", "000.jpg": "test"}', "a.json", "given twice: 000.jpg"),
         (parts() | {"test": [7]}, "a.json", "7 is given twice, or not a name"),
         (parts() | {"test": 7}, "a.json", "test must be a list of names, got 7"),
         (parts() | {"tset": []}, "a.json", r"unknown key 'tset' \(did you mean 'test'\?\)"),
@@ -167,8 +174,9 @@ def test_a_saved_split_is_read_again_wherever_the_images_lie(tmp_path):
 )
 def test_bad_split_files(content, name, message, tmp_path):
     path = tmp_path / name if content is None else written(tmp_path, content, name)
+    lying = [Record(f"x/{record.image}", 3.0, 0.5, (0.2,) * 5, name=record.name) for record in records(10)]
     with pytest.raises(UserError, match=message) as caught:
-        read_split(records(10), path, 1, "mine")
+        read_split(lying, path, 1, "mine")
     assert str(path) in str(caught.value)
     assert isinstance(caught.value, MissingFileError) == (content is None)
 

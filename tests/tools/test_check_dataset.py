@@ -1,6 +1,7 @@
 """check_dataset as its user runs it: what it says, its picture, its exit status."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -150,24 +151,92 @@ def test_saved_splits_can_be_trained_on(check, tmp_path):
     assert "hash " + splits[0]["hash"] in output
 
 
-def test_several_databases(tmp_path):
-    roots = [
-        f"dataset.{n}.root={write_database(name, tmp_path / name).root}" for n, name in enumerate(("koniq10k", "spaq"))
-    ]
-    assert main(["--config", str(ROOT / "configs" / "koniq10k_spaq.yaml"), *roots, f"run.root={tmp_path}"]) == 0
+@pytest.fixture
+def two(tmp_path) -> list[str]:
+    """The command line for two databases at once."""
+    roots = {name: write_database(name, tmp_path / name).root for name in ("koniq10k", "spaq")}
+    overrides = [f"dataset.{number}.root={root}" for number, root in enumerate(roots.values())]
+    return ["--config", str(ROOT / "configs" / "koniq10k_spaq.yaml"), f"run.root={tmp_path}", *overrides]
+
+
+def test_several_databases(two, tmp_path):
+    assert main(two) == 0
     assert {path.name for path in tmp_path.glob("check_*.png")} == {"check_koniq10k.png", "check_spaq.png"}
-    assert (
-        main(
-            [
-                "--config",
-                str(ROOT / "configs" / "koniq10k_spaq.yaml"),
-                roots[0],
-                "dataset.1.root=/x",
-                f"run.root={tmp_path}",
-            ]
-        )
-        == 1
-    )
+    assert main([*two, "--picture", str(tmp_path / "a.png")]) == 0
+    assert {path.name for path in tmp_path.glob("a*.png")} == {"a_koniq10k.png", "a_spaq.png"}
+    assert main([*two, "dataset.1.root=/nope"]) == 1
+
+
+def test_saved_splits_of_several_databases(two, tmp_path, capsys):
+    file = tmp_path / "splits.json"
+    assert main([*two, "--save-splits", str(file)]) == 0
+    hashes = re.findall(r"hash (\w+)", capsys.readouterr().out)
+    by_file = [f"dataset.{number}.split_file={file}" for number in (0, 1)]
+    assert main([*two, *by_file, "protocol.method=file"]) == 0
+    assert re.findall(r"hash (\w+)", capsys.readouterr().out) == hashes
+    assert len(set(hashes)) == 20
+
+
+def test_databases_that_do_not_go_together(two, capsys):
+    scale = "dataset.1.scale={low: 0, high: 100, bin_centers: [25, 75]}"
+    assert main([*two, scale]) == 1
+    assert "cannot be trained on together: the databases must have the same number of bins" in capsys.readouterr().out
+
+
+def test_nothing_there_though_missing_images_are_allowed(check, tmp_path):
+    made = write_database("kadid10k", tmp_path / "kadid10k")
+    for image in made.mos:
+        (made.root / image).unlink()
+    status, output = check("--dataset", "kadid10k", "--root", str(made.root), "dataset.allow_missing=true")
+    assert status == 1
+    assert "none of the 24 images can be used" in output
+
+
+def test_rows_that_cannot_be_used_are_not_in_the_figures(check, tmp_path):
+    made = write_database("csv", tmp_path / "csv")
+    (made.root / next(iter(made.mos))).unlink()
+    arguments = ("--config", str(ROOT / "configs" / "custom.yaml"), f"dataset.root={made.root}")
+    status, output = check(*arguments, "dataset.allow_missing=true", "--save-splits", str(tmp_path / "s.json"))
+    assert status == 0
+    assert "12 labelled, 11 found" in output
+    assert "9 train, 0 validation, 2 test" in output
+    status, output = check(*arguments, "--save-splits", str(tmp_path / "t.json"))
+    assert status == 1
+    assert "t.json is not written: mend the database first" in output
+    assert not (tmp_path / "t.json").exists()
+
+
+def test_labels_at_the_ends_of_the_scale(check, tmp_path):
+    made = write_database("csv", tmp_path / "csv")
+    lines = [f"{image},{100 * (row % 2)},0" for row, image in enumerate(made.mos)]
+    (made.root / "labels.csv").write_text("\n".join(["image,mos,sos", *lines]))
+    status, output = check("--config", str(ROOT / "configs" / "custom.yaml"), f"dataset.root={made.root}")
+    assert (status, "SOS hypothesis  a = nan" in output) == (0, True)
+
+
+def test_scenes_on_both_sides_are_counted(check, tmp_path):
+    made = write_database("csiq", tmp_path / "csiq")
+    _, output = check("--dataset", "csiq", "--root", str(made.root), "protocol.unit=image")
+    assert "by image, hash" in output
+    assert re.search(r"; [45] scenes are on both sides", output)
+
+
+@pytest.mark.parametrize("name", ["my #1 data", "my: data", "007", "1e3", "[x]", "null", 'a "quoted" one', "kä"])
+def test_the_root_is_a_path_not_yaml(name, check, tmp_path):
+    write_database("bid", tmp_path / "bid").root.rename(tmp_path / name)
+    assert check("--dataset", "bid", "--root", name)[0] == 0
+
+
+def test_where_the_picture_goes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--dataset", "bid", "--root", str(write_database("bid", tmp_path / "bid").root)]
+    assert main([*arguments, "--no-picture"]) == 0
+    assert not (tmp_path / "checkpoint").exists()
+    assert main([*arguments, "--picture", "plain"]) == 0
+    assert (tmp_path / "plain").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UserError, match="cannot be written"):
+        main([*arguments, "--picture", str(tmp_path / "bid")])
+    assert "can be trained on" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -17,21 +17,37 @@ MARKS = "".join(
 
 
 @pytest.fixture
-def folders(tmp_path):
-    """Annotations of KADID-10k and BID, and a release file of the first with a MOS off by 0.25 and a DOS by 0.0011."""
-    made = write_database("kadid10k", tmp_path / "annotations" / "kadid10k")
+def made(tmp_path):
+    """Annotations of KADID-10k and BID."""
     write_database("bid", tmp_path / "annotations" / "bid")
+    return write_database("kadid10k", tmp_path / "annotations" / "kadid10k")
+
+
+@pytest.fixture
+def folders(made, tmp_path):
+    """The same and a release file of KADID-10k, with a MOS off by 0.25 and a DOS by 0.0011."""
+    return write_release(made, tmp_path, mos_off=0.25, dos_off=0.0011)
+
+
+def write_release(made, tmp_path, mos_off=0.0, dos_off=0.0):
+    """A label file as the release has it, DOS not renormalised, in another order."""
     mos, sos = np.array(list(made.mos.values())), np.array(list(made.sos.values()))
     dos = gaussian_at_centers(mos, sos, database_scale("kadid10k"))
-    mos[2] += 0.25
-    dos[5, 1] += 0.0011
+    assert (dos.sum(1) < 1 - 1e-9).any()
+    mos[2] += mos_off
+    dos[5, 1] += dos_off
     rows = [
         "\t".join([f"'{image.rsplit('/', 1)[-1]}'", *(repr(float(value)) for value in (*p, m, s))])
         for image, p, m, s in zip(made.mos, dos, mos, sos, strict=True)
     ]
     (tmp_path / "release").mkdir()
-    (tmp_path / "release" / "kadid10khist_5.txt").write_text("\n".join(rows))
+    (tmp_path / "release" / "kadid10khist_5.txt").write_text("\n".join(rows[::-1]))
     return ["--annotations", str(tmp_path / "annotations"), "--release", str(tmp_path / "release")]
+
+
+def test_full_agreement(made, tmp_path, capsys):
+    assert main(write_release(made, tmp_path)) == 0
+    assert "| KADID-10k | `dmos.csv` | 24 | 0.0e+00 | 0.0e+00 | 0.0e+00 |" in capsys.readouterr().out
 
 
 def test_tables(folders, capsys):
@@ -61,3 +77,16 @@ def test_mistakes(folders, tmp_path):
         main([*folders, "--write", str(tmp_path / "doc.md")])
     with pytest.raises(UserError, match="nowhere is not a folder"):
         main([*folders[:3], str(tmp_path / "nowhere")])
+    with pytest.raises(UserError, match=r"gone\.md cannot be read"):
+        main([*folders, "--write", str(tmp_path / "gone.md")])
+
+
+def test_nothing_in_common_and_nothing_feasible(folders, tmp_path, capsys):
+    (tmp_path / "release" / "kadid10khist_5.txt").write_text("'I99_01_01.png'\t0\t0\t1\t0\t0\t3\t0.5")
+    (tmp_path / "annotations" / "kadid10k" / "dmos.csv").write_text(
+        "dist_img,ref_img,dmos,var\nI01_01_01.png,I01.png,4.9,0.1\n"
+    )
+    assert main(folders) == 0
+    output = capsys.readouterr().out
+    assert "| KADID-10k | `dmos.csv` | 0 |  |  |  |" in output
+    assert "| KADID-10k | 1 |" in output

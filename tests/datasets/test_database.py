@@ -1,0 +1,52 @@
+"""The hash of a database's labels: what must change it and what must not."""
+
+import shutil
+
+import pandas as pd
+import pytest
+
+from datasets.database import load_databases
+from tests.databases import write_database
+from tests.running import train
+from utils.config import load_config
+from utils.errors import UserError
+
+
+def hash_of(root, *overrides):
+    (database,) = load_databases(load_config("configs/kadid10k.yaml", [f"dataset.root={root}", *overrides]))
+    return database.hash
+
+
+def test_hash_of_the_labels(tmp_path):
+    made = write_database("kadid10k", tmp_path / "kadid10k")
+    before = hash_of(made.root)
+    moved = tmp_path / "archive" / "unpacked"
+    shutil.copytree(made.root, moved)
+    assert hash_of(tmp_path / "archive") == before  # lies elsewhere
+    table = pd.read_csv(moved / "dmos.csv")
+    table[::-1].to_csv(moved / "dmos.csv", index=False)
+    assert hash_of(moved) == before  # another order
+    assert hash_of(moved, "dataset.dos=max_entropy") != before
+    table.loc[3, "dmos"] += 0.01
+    table.to_csv(moved / "dmos.csv", index=False)
+    assert hash_of(moved) != before
+
+
+def test_resume_refuses_changed_labels(quick, koniq_root):
+    train(quick, "train.epochs=1")
+    path = koniq_root / "koniq10k_scores_and_distributions.csv"
+    table = pd.read_csv(path)
+    table.loc[0, "SD"] += 0.001
+    table.to_csv(path, index=False)
+    with pytest.raises(UserError, match="the images or labels are not those"):
+        train(quick, "train.epochs=1", "--resume")
+
+
+def test_resume_follows_a_moved_split_file(quick, tmp_path):
+    train(quick, "train.epochs=1")
+    first = tmp_path / "first.json"
+    shutil.copy(tmp_path / "runs" / "quick" / "split_01" / "split.json", first)
+    by_file = ["run.name=again", "protocol.method=file", "train.epochs=1"]
+    train(quick, *by_file, f"dataset.split_file={first}")
+    first.rename(tmp_path / "second.json")
+    assert train(quick, *by_file, f"dataset.split_file={tmp_path / 'second.json'}", "--resume") == 0
