@@ -1,6 +1,7 @@
 """The rating scale: the one place that knows what a bin stands for."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from torch import Tensor
@@ -36,7 +37,7 @@ class RatingScale:
         object.__setattr__(self, "high", float(self.high))
         ordered = [self.low, *self.bin_centers, self.high]
         inside = self.low <= self.bin_centers[0] and self.bin_centers[-1] <= self.high if self.bin_centers else False
-        rising = all(a < b for a, b in zip(self.bin_centers, self.bin_centers[1:], strict=False))
+        rising = all(a < b for a, b in pairwise(self.bin_centers))
         if not (np.isfinite(ordered).all() and self.low < self.high and self.num_bins >= 2 and rising and inside):
             raise UserError(
                 f"scale: low {self.low:g}, high {self.high:g}, bin_centers {list(self.bin_centers)} is not a rating "

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import xlwt
 from PIL import Image
 from scipy.io import savemat
@@ -258,3 +259,8 @@ WRITERS: dict[str, Callable[[Path], Made]] = {
     "demo": write_small_demo,
 }
 OFFICIAL = tuple(name for name in WRITERS if name not in ("csv", "demo"))
+
+
+def each(*names: str):
+    """Runs a test with the fixture `made` on these databases; without names on all."""
+    return pytest.mark.parametrize("made", names or OFFICIAL, indirect=True, ids=lambda name: name)

@@ -1,0 +1,11 @@
+"""Fixtures of the tests of databases."""
+
+import pytest
+
+from tests.databases import Made, write_database
+
+
+@pytest.fixture
+def made(request, tmp_path) -> Made:
+    """The database that `each` names, made up in its official layout."""
+    return write_database(request.param, tmp_path / request.param)
