@@ -15,11 +15,9 @@ from PIL import Image
 
 from datasets.scale import RatingScale
 from datasets.transforms import build_test_transform, load_image, to_rgb
-from models import build_model
-from models.pretrained import load_exactly, translate_weights
+from models.loading import load_network
 from models.richiqa import RichIQA
-from utils.checkpoint import is_own, read_tensors, require_readable_version
-from utils.config import config_from_dict, load_config
+from utils.config import load_config
 from utils.errors import MissingFileError, UserError
 from utils.files import to_json
 from utils.run_folder import newest_best
@@ -96,22 +94,10 @@ def load_predictor(
     """
     path = Path(checkpoint) if checkpoint is not None else newest_best(RUNS)
     target = pick_device(device)
-    content = read_tensors(path)
-    part, weights = translate_weights(content, path)
-    if part != "network":
-        raise UserError(f"{path} holds a backbone, not a trained RichIQA; train with model.pretrained={path}")
-    if is_own(content):
-        if scale is not None or config is not None:
-            raise UserError(f"{path} carries its own rating scale and config; leave yours away")
-        require_readable_version(content, path)
-        config = config_from_dict(content["config"], source=str(path))
-    elif config is None:
-        config = _config_of_release(parse_scale(scale) if isinstance(scale, str) else scale, path)
-    elif not isinstance(config, Config):
-        config = load_config(config)
-    model = build_model(config.model, len(config.scale.bin_centers))
-    load_exactly(model, weights, str(path))
-    return Predictor(model, config, target, path)
+    network = load_network(path, _stated_config(scale, config))
+    if network.own and not (scale is None and config is None):
+        raise UserError(f"{path} carries its own rating scale and config; leave yours away")
+    return Predictor(network.model, network.config, target, path)
 
 
 def parse_scale(text: str) -> RatingScale:
@@ -200,13 +186,13 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _config_of_release(scale: RatingScale | None, path: Path) -> Config:
-    """The release's network and transform on a stated scale."""
+def _stated_config(scale: RatingScale | str | None, config: Config | str | Path | None) -> Config | None:
+    """The config that a caller states for a checkpoint of the release: its own, or the release's on a stated scale."""
+    if config is not None:
+        return config if isinstance(config, Config) else load_config(config)
     if scale is None:
-        raise UserError(
-            f"{path} is a checkpoint of the release, which does not carry its rating scale; say it: "
-            "scale=RatingScale(...) in Python, --scale acr or --config configs/koniq10k.yaml on the command line"
-        )
+        return None
+    scale = parse_scale(scale) if isinstance(scale, str) else scale
     return Config(scale=ScaleSettings(**{name: getattr(scale, name) for name in ScaleSettings.model_fields}))
 
 

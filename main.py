@@ -1,10 +1,14 @@
-"""Trains and evaluates RichIQA: `python main.py [--config FILE] [key.subkey=value ...] [--resume] [--split N]`."""
+"""Trains and evaluates RichIQA.
+
+`python main.py [--config FILE ...] [key.subkey=value ...] [--resume] [--split N]`, or
+`python main.py --evaluate CHECKPOINT --config FILE ...`.
+"""
 
 import argparse
 import math
+import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from utils.installation import require_installation
@@ -16,26 +20,24 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from datasets.database import Database, load_databases, with_scales
+from datasets.database import load_databases
 from datasets.iqa import batches
-from datasets.labels import fit_sos_a
 from datasets.loaders import EvaluatedPart, build_loaders
-from datasets.splits import Split
-from losses import JointLoss
+from experiments.checkpoints import FOLDER, PARTS, evaluate, find_checkpoints, find_targets
+from experiments.prediction import details, predict, table
+from experiments.suite import Experiment, SplitRun, is_override, load_configs, require_different_names
+from losses import JointLoss, build_loss
 from models import build_model
 from models.pretrained import load_pretrained
-from utils.config import load_config
 from utils.errors import UserError, one_line
 from utils.optim import TrainingState
 from utils.report import (
     epoch_line,
     joined_metrics,
     joined_predictions,
-    predictions_table,
     results_lines,
     summary_of_splits,
 )
-from utils.run_folder import RunFolder
 from utils.runtime import Interruption, derive_seed, pick_device, run_script, seed_everything
 from utils.selection import file_epoch, final_metrics
 from utils.settings import Config
@@ -47,36 +49,32 @@ TARGETS = ("mos", "sos", "dos", "database")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
-    config = with_scales(load_config(args.config, args.overrides))
-    numbers = [args.split] if args.split else list(range(1, config.protocol.splits + 1))
-    if numbers[-1] > config.protocol.splits:
-        raise UserError(f"--split: {args.split} is not one of the splits 1 to {config.protocol.splits}")
-    folders = {number: RunFolder.of(config, number) for number in numbers}
-    if not args.overwrite:
-        for folder in folders.values():
-            folder.require_leave(config, args.resume)
-    device = pick_device(config.train.device)
-    databases = load_databases(config)
-    for database in databases:
-        print(f"{database.title}: {database.recipe.describe()}")
-    print(f"{config.run.name}: {config.model.backbone} on {device}")
+    configs = load_configs(args.config, args.overrides)
+    if args.evaluate:
+        return run_evaluation(args, configs)
+    suite = len(configs) > 1
+    experiments = [Experiment.of(config, args.split) for config in configs]
+    require_different_names(experiments)
+    for experiment in experiments:
+        experiment.require_leave(args.resume or suite, args.overwrite)
+    failures = []
     with Interruption() as interruption:
-        for number, folder in folders.items():
-            splits = tuple(database.split(config, number) for database in databases)
-            run_split(SplitRun(config, number, databases, splits, folder, interruption), device, args.resume)
-            if args.overwrite and args.split is None:
-                for other in folder.other_splits():
-                    if other not in folders.values():
-                        other.delete()
-            if folder.finished:
-                print(f"split {number} is finished, see {folder.path}\n{results_lines(folder.metrics())}")
-            if interruption.requested and not (folder.finished and number == numbers[-1]):
-                print("interrupted; everything is saved, and --resume goes on from there")
+        for experiment in experiments:
+            try:
+                finished = run_experiment(experiment, args, args.resume or (suite and not args.overwrite), interruption)
+            except UserError as error:
+                if not suite:
+                    raise
+                failures.append(f"{experiment.config.run.name}: {error}")
+                print(f"{failures[-1]}\nthe suite goes on", file=sys.stderr)
+                continue
+            if not finished:
+                print(f"interrupted; everything is saved, and {'the same command' if suite else '--resume'} goes on")
                 return INTERRUPTED
-    if len(folders) > 1:
-        print(summary_of_splits([folder.metrics() for folder in folders.values()]))
-    if folder.best.exists():
-        print(f"score an image with it: python inference.py IMAGE --checkpoint {folder.best}")
+    if failures:
+        raise UserError(f"{len(failures)} of {len(experiments)} runs failed: {'; '.join(failures)}")
+    if suite:
+        print(f"python tools/summarize.py {' '.join(str(experiment.path) for experiment in experiments)}")
     return 0
 
 
@@ -84,37 +82,76 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Train and evaluate RichIQA. Without --config: the demo.", allow_abbrev=False
     )
-    parser.add_argument("--config", default=DEMO_CONFIG, help="YAML file of the experiment")
+    parser.add_argument(
+        "--config",
+        nargs="+",
+        action="extend",
+        metavar="FILE",
+        help="YAML file of the experiment; several, or a pattern such as 'configs/ablations/*.yaml', are a suite: what "
+        "is finished is skipped, what was interrupted goes on",
+    )
     parser.add_argument("--resume", action="store_true", help="go on where the run of this name stopped")
     parser.add_argument("--overwrite", action="store_true", help="delete the run of this name and start anew")
     parser.add_argument("--split", type=int, metavar="N", help="run only this split, counted from 1")
+    parser.add_argument(
+        "--evaluate", metavar="CHECKPOINT", help="do not train: evaluate it, or each best.pt of a folder, on --config"
+    )
+    parser.add_argument(
+        "--part",
+        choices=PARTS,
+        help="with --evaluate: auto (default) is every image of a database that was not trained on, else the test "
+        "images of that training; test is the test part of the config's split (--split N)",
+    )
+    parser.add_argument("--output", metavar="FOLDER", help=f"with --evaluate, default: <run.root>/{FOLDER}")
     parser.add_argument("overrides", nargs="*", metavar="key.subkey=value", help="settings that replace the file's")
-    args = parser.parse_intermixed_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    args = parser.parse_intermixed_args([text for text in given if not is_override(text)])  # else --config takes them
+    args.overrides += [text for text in given if is_override(text)]
+    args.config = args.config or [str(DEMO_CONFIG)]
     if args.split is not None and args.split < 1:
         parser.error("--split counts from 1")
     if args.resume and args.overwrite:
         parser.error("--resume and --overwrite contradict each other")
+    if args.evaluate and (args.resume or args.overwrite):
+        parser.error("--evaluate trains nothing: leave --resume and --overwrite away")
+    if not args.evaluate and (args.part or args.output):
+        parser.error("--part and --output go with --evaluate")
     return args
 
 
-@dataclass(frozen=True)
-class SplitRun:
-    """One split of a run: what it is trained on and where it is written."""
+def run_evaluation(args: argparse.Namespace, configs: Sequence[Config]) -> int:
+    """Evaluates one checkpoint, or a folder of runs, on the databases of the configs."""
+    part, checkpoints = args.part or "auto", find_checkpoints(args.evaluate)
+    device = pick_device(configs[0].train.device)
+    output = Path(args.output or Path(configs[0].run.root) / FOLDER)
+    evaluate(checkpoints, find_targets(configs, part, args.split or 1), part, device, output)
+    return 0
 
-    config: Config
-    number: int
-    databases: tuple[Database, ...]
-    splits: tuple[Split, ...]
-    folder: RunFolder
-    interruption: Interruption
 
-    def describe_origin(self) -> dict:
-        """What split.json says: the names of each part, and how the labels were made; of several databases by title."""
-        origins = {
-            database.title: {**split.as_dict(), "labels": {**asdict(database.recipe), "hash": database.hash}}
-            for database, split in zip(self.databases, self.splits, strict=True)
-        }
-        return {"databases": origins} if self.config.several else origins[self.databases[0].title]
+def run_experiment(experiment: Experiment, args: argparse.Namespace, resume: bool, interruption: Interruption) -> bool:
+    """Runs the splits of an experiment that are not finished; False where it was interrupted."""
+    config, folders = experiment.config, experiment.folders
+    device = pick_device(config.train.device)
+    databases = load_databases(config)
+    for database in databases:
+        print(f"{database.title}: {database.recipe.describe()}")
+    print(f"{config.run.name}: {config.model.backbone} on {device}")
+    for number, folder in folders.items():
+        splits = tuple(database.split(config, number) for database in databases)
+        run_split(SplitRun(config, number, databases, splits, folder, interruption), device, resume)
+        if args.overwrite and args.split is None:
+            for other in folder.other_splits():
+                if other not in folders.values():
+                    other.delete()
+        if folder.finished:
+            print(f"split {number} is finished, see {folder.path}\n{results_lines(folder.metrics())}")
+        if interruption.requested and not (folder.finished and folder == list(folders.values())[-1]):
+            return False
+    if len(folders) > 1:
+        print(summary_of_splits([folder.metrics() for folder in folders.values()]))
+    if folder.best.exists():
+        print(f"score an image with it: python inference.py IMAGE --checkpoint {folder.best}")
+    return True
 
 
 def run_split(run: SplitRun, device: torch.device, resume: bool) -> None:
@@ -129,7 +166,7 @@ def run_split(run: SplitRun, device: torch.device, resume: bool) -> None:
     seed_everything(seed)
     model = build_model(config.model, len(config.scale.bin_centers))
     require_size(model, config)
-    loss = build_loss(run)
+    loss = build_loss(config, run.databases, run.splits)
     train_loader, parts = build_loaders(config, run.databases, run.splits, seed, pin_memory=device.type == "cuda")
     if not resuming:
         print(f"split {run.number}: {load_pretrained(model, config.model)}")
@@ -168,14 +205,12 @@ def finish_epoch(state: TrainingState, parts: dict[str, list[EvaluatedPart]], ru
 
 
 def write_results(state: TrainingState, parts: list[EvaluatedPart], predicted: list[np.ndarray], run: SplitRun) -> None:
-    """Predictions of every test image after the last epoch, metrics, and the noise ceiling of the labels."""
-    tables, ceilings = {}, {}
+    """Predictions of every test image after the last epoch, metrics and what stands beside them; the run's report."""
+    tables, of_labels = {}, {}
     for part, dos in zip(parts, predicted, strict=True):
-        images = [part.database.records[name].image for name in part.names]
-        quantities, targets = part.database.quantities(dos), part.database.targets(part.names)
-        tables[part.database.title] = predictions_table(images, quantities, targets)
-        ceilings[part.database.title] = part.database.ceiling(part.names)
-    run.folder.finish(joined_predictions(tables), final_metrics(state, run.config, ceilings))
+        tables[part.database.title] = table(part.database, part.names, dos)
+        of_labels[part.database.title] = details(part.database, part.names, dos)
+    run.folder.finish(joined_predictions(tables), final_metrics(state, run.config, of_labels))
 
 
 def require_size(model: torch.nn.Module, config: Config) -> None:
@@ -189,24 +224,6 @@ def require_size(model: torch.nn.Module, config: Config) -> None:
             f"transform.crop: {config.model.backbone} cannot take images of {crop} pixels ({one_line(error)}); use "
             "another size"
         ) from error
-
-
-def build_loss(run: SplitRun) -> JointLoss:
-    """The loss of the config; `sos_a: fit` is fitted on the labels of the database's training part."""
-    config = run.config
-    given = config.loss.sos_a
-    sos_a = list(given) if isinstance(given, tuple) else [given] * len(run.databases)
-    for number, (database, split) in enumerate(zip(run.databases, run.splits, strict=True)):
-        if sos_a[number] == "fit":
-            labels = database.targets(split.train)
-            sos_a[number] = fit_sos_a(labels["mos"], labels["sos"], database.scale)
-            print(f"{database.title}: sos_a {sos_a[number]:.4f}, fitted on the training part")
-    scales = [database.scale for database in run.databases]
-    return JointLoss(
-        scales if config.several else scales[0],
-        database_weights=[database.weight for database in run.databases],
-        **{**config.loss.model_dump(), "sos_a": sos_a},
-    )
 
 
 def train_epoch(state: TrainingState, loader: DataLoader, loss: JointLoss, run: SplitRun) -> bool:
@@ -236,25 +253,6 @@ def train_epoch(state: TrainingState, loader: DataLoader, loss: JointLoss, run: 
 def predict_parts(model: torch.nn.Module, parts: list[EvaluatedPart]) -> list[np.ndarray]:
     """Predicted DOS (N, K) of a part of each database."""
     return [predict(model, part.loader) for part in parts]
-
-
-@torch.inference_mode()
-def predict(model: torch.nn.Module, loader: DataLoader) -> np.ndarray:
-    """Predicted DOS (N, K), float64, of every image of a loader, in its order."""
-    device = next(model.parameters()).device
-    model.eval()
-    loader.sampler.set_position(epoch=0)
-    predicted = [
-        model(batch["image"].to(device, non_blocking=True)).cpu().double()
-        for batch in tqdm(batches(loader), "evaluation", len(loader), leave=False, disable=None)
-    ]
-    predicted = torch.cat(predicted).numpy()
-    if not np.isfinite(predicted).all():
-        raise UserError(
-            "the network predicts values that are not finite; start again with a smaller optim.lr or with "
-            "optim.clip_norm=1"
-        )
-    return predicted
 
 
 def require_finite(values: dict[str, float], state: TrainingState, names: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,10 @@ from datasets.iqa import IQADataset
 from datasets.labels import LabelRecipe
 from datasets.ratings import Rating, Record
 from datasets.readers import FORMATS, LABEL_OPTIONS, database_scale, load_labels
-from datasets.scale import RatingScale
+from datasets.scale import RatingScale, mean_on, std_on
 from datasets.splits import Split, make_split
 from utils.errors import UserError
-from utils.report import split_metrics
+from utils.metrics import split_metrics
 from utils.settings import Config, MemberSettings, ScaleSettings
 
 Array = np.ndarray
@@ -38,6 +38,7 @@ class Database:
         reversed_bins: Whether the network's bins go from the highest score to the lowest: with several databases, where
             lower is better, since they go from worst to best.
         split_file: For protocol.method `file`.
+        network_scale: The scale that a network from elsewhere was trained on; None where it is this one.
     """
 
     title: str
@@ -50,6 +51,7 @@ class Database:
     weight: float = 1.0
     reversed_bins: bool = False
     split_file: str | None = None
+    network_scale: RatingScale | None = None
 
     @property
     def hash(self) -> str:
@@ -71,13 +73,32 @@ class Database:
         return {key: np.array([getattr(self.records[name], key) for name in names]) for key in ("mos", "sos", "dos")}
 
     def quantities(self, dos: Array) -> dict[str, Array]:
-        """`mos` (N,), `sos` (N,), `dos` (N, K), lowest score first, of the network's distributions (N, K)."""
+        """`mos` (N,), `sos` (N,), `dos` (N, K), lowest score first, of the network's distributions (N, K).
+
+        Bins of another scale are matched by order, from the worst to the best. Where their number is another, there is
+        no `dos`: MOS and SOS are carried over as if both scales were measured with one ruler.
+        """
         dos = dos[:, ::-1] if self.reversed_bins else dos
-        return {"mos": self.scale.mean(dos), "sos": self.scale.std(dos), "dos": dos}
+        if dos.shape[1] == self.scale.num_bins:
+            return {"mos": self.scale.mean(dos), "sos": self.scale.std(dos), "dos": dos}
+        other = self.network_scale
+        ruler = (self.scale.high - self.scale.low) / (other.high - other.low)
+        centers = np.array(other.bin_centers)
+        if self.reversed_bins:
+            centers = other.low + other.high - centers[::-1]
+        return {
+            "mos": self.scale.low + ruler * (mean_on(dos, centers) - other.low),
+            "sos": ruler * std_on(dos, centers),
+        }
 
     def metrics(self, names: Sequence[str], dos: Array) -> dict[str, float]:
         """Every metric of the network's distributions (N, K) of these images."""
-        return split_metrics(self.quantities(dos), self.targets(names))
+        return split_metrics(self.quantities(dos), self.targets(names), self.scale.bin_centers)
+
+    def for_network(self, scale: RatingScale) -> "Database":
+        """The same, for a network that was trained on another scale: its bins matched by order."""
+        turned = self.scale.higher_is_better != scale.higher_is_better
+        return replace(self, network_scale=scale, reversed_bins=turned)
 
     def ceiling(self, names: Sequence[str]) -> dict[str, float] | None:
         """The noise ceiling of these images' labels; None where no votes are on file."""

@@ -12,10 +12,11 @@ MAY_IMPORT = {
     "losses": {"losses", "datasets", "utils"},
     "models": {"models", "utils"},
     "inference.py": {"models", "datasets", "utils"},
-    "main.py": {"models", "datasets", "losses", "utils"},
-    "tools": {"tools", "models", "datasets", "losses", "utils"},
+    "experiments": {"experiments", "models", "datasets", "losses", "utils"},
+    "main.py": {"experiments", "models", "datasets", "losses", "utils"},
+    "tools": {"tools", "experiments", "models", "datasets", "losses", "utils"},
 }
-OURS = {"main", "inference", "models", "datasets", "losses", "utils", "tools", "tests"}
+OURS = {"main", "inference", "experiments", "models", "datasets", "losses", "utils", "tools", "tests"}
 LONGEST_FILE, LONGEST_FUNCTION = 300, 50
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from datasets.ceiling import noise_ceiling, votes_of
 from datasets.labels import LabelRecipe
@@ -22,7 +23,7 @@ from tests.running import ROOT, folder_of, train
 from utils.checkpoint import read_checkpoint
 from utils.config import load_config
 from utils.errors import MissingFileError, UserError
-from utils.metrics import distribution_metrics, score_metrics
+from utils.metrics import BETTER, distribution_metrics, score_metrics
 
 CONFIGS = sorted((ROOT / "configs").glob("**/*.yaml"))
 P = [f"p{k}" for k in range(1, 6)]
@@ -56,8 +57,9 @@ def test_metrics_follow_from_predictions(run, koniq_table):
     pred, target = (table[[f"{side}_{p}" for p in P]].to_numpy() for side in ("pred", "target"))
     for name, value in score_metrics(table["pred_mos"], table["target_mos"]).items():
         assert metrics[name] == pytest.approx(value, nan_ok=True), name
-    for name, value in distribution_metrics(pred, target).items():
-        assert metrics["dos_rmse" if name == "rmse" else name] == pytest.approx(value), name
+    labels = {"dos": target, "mos": table["target_mos"].to_numpy()}
+    for name, value in distribution_metrics(pred, labels, np.arange(1, 6)).items():
+        assert metrics[name] == pytest.approx(value), name
     np.testing.assert_allclose(table["pred_mos"], pred @ np.arange(1, 6))
     known = koniq_table.set_index("image_name")["MOS"]
     np.testing.assert_allclose(table["target_mos"], [known[Path(name).name] for name in table["image"]], atol=1e-8)
@@ -145,7 +147,7 @@ def test_splits_and_their_summary(quick, tmp_path, capsys):
     parts = [json.loads((folder_of(tmp_path, n) / "split.json").read_text())["test"] for n in (1, 2)]
     metrics = [json.loads((folder_of(tmp_path, n) / "metrics.json").read_text())["emd"] for n in (1, 2)]
     assert parts[0] != parts[1]
-    assert f"EMD   {np.mean(metrics):.4f} ({np.std(metrics, ddof=1):.4f})" in output
+    assert f"EMD      {np.mean(metrics):.4f} ({np.std(metrics, ddof=1):.4f})" in output
     assert train(quick, "protocol.splits=3", "train.epochs=1", "--split", "3") == 0
     assert folder_of(tmp_path, 3).exists()
     with pytest.raises(UserError, match="splits 1 to 3"):
@@ -166,6 +168,65 @@ def test_selection(selection, quick, tmp_path):
     assert best["epoch"] == metrics["selected_epoch"] == chosen
     assert metrics["selected"]["srcc"] == log[chosen - 1]["test"]["srcc"]
     assert metrics["srcc"] == log[-1]["test"]["srcc"]
+    chosen = 1 + int(np.argmax([record["validation"]["srcc"] for record in log]))
+    assert metrics["selections"]["validation"] == {"epoch": chosen, **log[chosen - 1]["test"]}
+    assert metrics["selections"]["last"] == {"epoch": 4, **log[-1]["test"]}
+
+
+def test_release_is_the_best_on_test_of_each_metric(quick, tmp_path, capsys):
+    """From the log alone; a correlation that is not defined in an epoch is no best."""
+    train(quick, "train.epochs=4", "optim.lr=1e-3")
+    tests = [json.loads(line)["test"] for line in (folder_of(tmp_path) / "log.jsonl").read_text().splitlines()]
+    release = json.loads((folder_of(tmp_path) / "metrics.json").read_text())["selections"]["release"]
+    assert release.keys() == {*BETTER, "epochs"}
+    for name, better in BETTER.items():
+        values = [np.nan if test[name] is None else test[name] for test in tests]
+        best = np.nanmax(values) if better == "higher" else np.nanmin(values)
+        assert release[name] == best
+        assert values[release["epochs"][name] - 1] == best
+    output = capsys.readouterr().out
+    assert f"release         SRCC {release['srcc']:.4f}" in output
+    assert "each metric at its best epoch on the test part: optimistic" in output
+
+
+def test_validation_never_looks_at_test_labels(quick, koniq_root, koniq_table, tmp_path):
+    """Test labels turned upside down: the same epoch is chosen, with the same weights, and another SRCC."""
+    options = ("protocol.selection=validation", "protocol.validation_fraction=0.25", "train.epochs=4", "optim.lr=1e-3")
+    train(quick, *options)
+    test = [Path(name).name for name in json.loads((folder_of(tmp_path) / "split.json").read_text())["test"]]
+    rows = koniq_table["image_name"].isin(test)
+    votes = ["c1", "c2", "c3", "c4", "c5"]
+    koniq_table.loc[rows, votes] = koniq_table.loc[rows, votes[::-1]].to_numpy()
+    koniq_table.loc[rows, "MOS"] = (6 - koniq_table.loc[rows, "MOS"]).round(9)
+    koniq_table.to_csv(koniq_root / KONIQ_SCORES, index=False)
+    train(quick, *options, "run.name=corrupted")
+    folders = folder_of(tmp_path), tmp_path / "runs" / "corrupted" / "split_01"
+    ours, theirs = (json.loads((folder / "metrics.json").read_text()) for folder in folders)
+    assert ours["selected_epoch"] == theirs["selected_epoch"]
+    assert ours["selections"]["validation"]["epoch"] == theirs["selections"]["validation"]["epoch"]
+    assert ours["srcc"] != theirs["srcc"]
+    weights = [read_checkpoint(folder / "best.pt")["model"] for folder in folders]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+def test_tensorboard_shows_every_epoch_once(quick, tmp_path):
+    train(quick, "train.epochs=2", "logging.tensorboard=true")
+    (folder_of(tmp_path) / "metrics.json").unlink()
+    train(quick, "train.epochs=2", "--resume")
+    events = EventAccumulator(str(folder_of(tmp_path) / "tensorboard")).Reload()
+    log = [json.loads(line) for line in (folder_of(tmp_path) / "log.jsonl").read_text().splitlines()]
+    for tag, of_epoch in (("train/total", lambda record: record["train"]["total"]), ("lr", lambda r: r["lr"])):
+        scalars = events.Scalars(tag)
+        assert [scalar.step for scalar in scalars] == [1, 2]
+        assert [scalar.value for scalar in scalars] == pytest.approx([of_epoch(record) for record in log])
+    assert "test/srcc" in events.Tags()["scalars"]
+
+
+def test_tensorboard_that_is_missing_is_said_before_training(quick, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(UserError, match="pip install tensorboard"):
+        train(quick, "logging.tensorboard=true")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_sos_a_is_fitted_on_the_training_part(quick, tmp_path, koniq_table, capsys):

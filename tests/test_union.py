@@ -143,11 +143,11 @@ def test_resume_refuses_other_settings_but_follows_a_moved_database(union, tmp_p
 def test_splits_are_summed_up_for_each_database(union, capsys):
     main([*union, "train.epochs=1", "protocol.splits=2"])
     summary = capsys.readouterr().out.partition("2 splits, mean")[2]
-    assert [line.strip() for line in summary.splitlines() if "last epoch" in line] == [
-        "last epoch",
-        *(f"last epoch, {name}" for name in NAMES),
+    assert [line.strip() for line in summary.splitlines() if "last (" in line] == [
+        "last (the last epoch)",
+        *(f"last (the last epoch), {name}" for name in NAMES),
     ]
-    assert summary.count("RMSE") == 2 * len(NAMES)  # last and selected epoch of each, but no mean over scales
+    assert summary.count("RMSE") == 2 * len(NAMES)  # last and best on test of each, but no mean over scales
 
 
 def test_a_saved_split_is_taken_again(union, tmp_path):

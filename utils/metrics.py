@@ -1,4 +1,4 @@
-"""Metrics of MOS and DOS, in float64.
+"""Metrics of MOS, SOS and DOS, in float64.
 
 N images, K bins.
 """
@@ -13,6 +13,15 @@ from scipy.stats import kendalltau, rankdata
 FIT_STEPS = 10_000  # function evaluations of the logistic fit before it counts as failed
 FIT_START_SLOPE = 0.5
 SMALLEST_SLOPE = 1e-9
+SMALLEST_SHARE = 1e-12  # a predicted share below it counts as this much, so that KL stays finite
+PIT_BINS = 10
+CENTRAL = (50, 80, 95)  # percent of a predicted distribution
+HIGHER, LOWER = "higher", "lower"
+# which way each metric is better; coverage has no better way
+BETTER = {
+    **dict.fromkeys(("srcc", "plcc", "krcc", "plcc_raw", "sos_srcc", "sos_plcc", "intersection", "cosine"), HIGHER),
+    **dict.fromkeys(("rmse", "rmse_raw", "jsd", "emd", "kl", "wasserstein", "dos_rmse"), LOWER),
+}
 
 Array = np.ndarray
 
@@ -111,6 +120,16 @@ def emd(p: Array, q: Array) -> Array:
     return np.sqrt(((p.cumsum(1) - q.cumsum(1)) ** 2).mean(1))
 
 
+def kl(p: Array, q: Array) -> Array:
+    """Kullback-Leibler divergence (N,) of labels q (N, K) from predictions p (N, K): sum q ln(q / p), 0 or more."""
+    return _relative_entropy(q, np.maximum(p, SMALLEST_SHARE))
+
+
+def wasserstein(p: Array, q: Array, centers: Array) -> Array:
+    """Wasserstein-1 distance (N,) of (N, K) and (N, K) on bin centres (K,), in score units."""
+    return (np.abs(p.cumsum(1) - q.cumsum(1))[:, :-1] * np.diff(centers)).sum(1)
+
+
 def bin_rmse(p: Array, q: Array) -> Array:
     """Root mean squared difference over the bins (N,) of (N, K) and (N, K)."""
     return np.sqrt(((p - q) ** 2).mean(1))
@@ -129,25 +148,82 @@ def cosine(p: Array, q: Array) -> Array:
 DISTRIBUTION_METRICS = {
     "jsd": jsd,
     "emd": emd,
-    "rmse": bin_rmse,
+    "kl": kl,
+    "dos_rmse": bin_rmse,
     "intersection": intersection,
     "cosine": cosine,
 }
 
 
-def distribution_metrics(pred_dos: Array, target_dos: Array) -> dict[str, float]:
-    """Agreement of predicted DOS (N, K) with labels (N, K), per image and then averaged.
+def probability_integral_transform(pred_dos: Array, target_mos: Array, centers: Array) -> Array:
+    """PIT (N,), 0..1: the share of a predicted distribution (N, K) that lies below the MOS label (N,).
+
+    Opinions count as spread evenly over their bin; bins meet half-way between centres (K,), and the outer ones are as
+    wide beyond their centre as within.
+    """
+    centers = np.asarray(centers, dtype=np.float64)
+    middles = (centers[1:] + centers[:-1]) / 2
+    edges = np.array([2 * centers[0] - middles[0], *middles, 2 * centers[-1] - middles[-1]])
+    k = np.searchsorted(middles, target_mos, side="left")
+    within = np.clip((target_mos - edges[k]) / (edges[k + 1] - edges[k]), 0, 1)
+    rows = np.arange(len(pred_dos))
+    share = pred_dos[rows, k]
+    return np.clip(pred_dos.cumsum(1)[rows, k] - share + within * share, 0, 1)
+
+
+def pit_histogram(pred_dos: Array, target_mos: Array, centers: Array) -> list[float]:
+    """Share of images in each tenth of PIT, lowest first, of (N, K) predictions and (N,) MOS labels."""
+    pit = probability_integral_transform(pred_dos, target_mos, centers)
+    return (np.histogram(pit, bins=PIT_BINS, range=(0, 1))[0] / len(pit)).tolist()
+
+
+def per_image_metrics(pred_dos: Array, target: dict[str, Array], centers: Array) -> dict[str, Array]:
+    """What `distribution_metrics` averages, (N,) each."""
+    pred, dos = (np.asarray(x, dtype=np.float64) for x in (pred_dos, target["dos"]))
+    if pred.ndim != 2 or pred.shape != dos.shape or len(pred) == 0:
+        raise ValueError(f"predictions and labels must be two (N, K) arrays, got {pred.shape} and {dos.shape}")
+    off_centre = np.abs(probability_integral_transform(pred, np.asarray(target["mos"]), centers) - 0.5)
+    return {
+        **{name: metric(pred, dos) for name, metric in DISTRIBUTION_METRICS.items()},
+        "wasserstein": wasserstein(pred, dos, np.asarray(centers, dtype=np.float64)),
+        **{f"coverage_{share}": (off_centre <= share / 200).astype(np.float64) for share in CENTRAL},
+    }
+
+
+def distribution_metrics(pred_dos: Array, target: dict[str, Array], centers: Array) -> dict[str, float]:
+    """Agreement of predicted DOS (N, K) with labels, per image and then averaged.
+
+    Args:
+        pred_dos: Lowest score first.
+        target: `dos` (N, K) and `mos` (N,).
+        centers: Score of each bin (K,), rising.
 
     Returns:
-        `jsd`, `emd`, `rmse` (over bins), `intersection`, `cosine`.
+        `jsd`, `emd`, `kl`, `dos_rmse` (over bins), `intersection`, `cosine`; `wasserstein` in score units;
+        `coverage_50`, `_80`, `_95`: share of images whose MOS label lies in the central 50, 80, 95 % of the predicted
+        distribution. That is a distribution of single opinions, so a MOS, their mean, lies near its middle: a good
+        prediction covers more than 50, 80, 95 %.
 
     Raises:
         ValueError: Arrays of different shape or without rows.
     """
-    pred, target = (np.asarray(x, dtype=np.float64) for x in (pred_dos, target_dos))
-    if pred.ndim != 2 or pred.shape != target.shape or len(pred) == 0:
-        raise ValueError(f"predictions and labels must be two (N, K) arrays, got {pred.shape} and {target.shape}")
-    return {name: float(metric(pred, target).mean()) for name, metric in DISTRIBUTION_METRICS.items()}
+    return {name: float(values.mean()) for name, values in per_image_metrics(pred_dos, target, centers).items()}
+
+
+def split_metrics(pred: dict[str, Array], target: dict[str, Array], centers: Array) -> dict[str, float]:
+    """Every metric of a test part in one dict: `score_metrics`, `sos_srcc`, `sos_plcc`, `distribution_metrics`.
+
+    Args:
+        pred: `mos` (N,), `sos` (N,) and, if it has the bins of the labels, `dos` (N, K), lowest score first.
+        target: The same, with `dos`.
+        centers: Score of each bin (K,), rising.
+    """
+    return {
+        **score_metrics(pred["mos"], target["mos"]),
+        "sos_srcc": srcc(pred["sos"], target["sos"]),
+        "sos_plcc": plcc(pred["sos"], target["sos"]),
+        **(distribution_metrics(pred["dos"], target, centers) if "dos" in pred else {}),
+    }
 
 
 def _relative_entropy(p: Array, q: Array) -> Array:

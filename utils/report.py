@@ -6,39 +6,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from utils.metrics import distribution_metrics, score_metrics
-
 Array = np.ndarray
 
-SUMMARY = ("srcc", "plcc", "krcc", "rmse", "jsd", "emd")
-IN_UNITS = ("rmse", "rmse_raw")  # of the scale: no mean over databases with different ones
+SUMMARY = ("srcc", "plcc", "krcc", "rmse", "sos_srcc", "jsd", "emd")
+IN_UNITS = ("rmse", "rmse_raw", "wasserstein")  # of the scale: no mean over databases with different ones
+SELECTION_NOTES = {
+    "last": "the last epoch",
+    "validation": "best SRCC on the validation part",
+    "release": "each metric at its best epoch on the test part: optimistic",
+}
 CEILING = ("mos_srcc", "mos_plcc", "sos_srcc", "sos_plcc", "emd")
 
 
-def split_metrics(pred: dict[str, Array], target: dict[str, Array]) -> dict[str, float]:
-    """Every metric of a test part in one dict.
-
-    Args:
-        pred: `mos` (N,), `sos` (N,) and `dos` (N, K).
-        target: The same.
-
-    Returns:
-        The keys of `score_metrics` and `distribution_metrics`; the latter's `rmse` is called `dos_rmse` here.
-    """
-    of_dos = distribution_metrics(pred["dos"], target["dos"])
-    return {
-        **score_metrics(pred["mos"], target["mos"]),
-        **{"dos_rmse" if name == "rmse" else name: value for name, value in of_dos.items()},
-    }
-
-
 def predictions_table(names: list[str], pred: dict[str, Array], target: dict[str, Array]) -> pd.DataFrame:
-    """One row per image: image, target_mos, pred_mos, target_sos, pred_sos, target_p1..pK, pred_p1..pK."""
+    """One row per image: image, target_mos, pred_mos, target_sos, pred_sos, target_p1..pK, pred_p1..pK.
+
+    Without pred_p1..pK where the network's bins are not those of the labels.
+    """
     table = {"image": names}
     for quantity in ("mos", "sos"):
         table |= {"target_" + quantity: target[quantity], "pred_" + quantity: pred[quantity]}
     for side, values in (("target", target), ("pred", pred)):
-        table |= {f"{side}_p{k}": column for k, column in enumerate(values["dos"].T, start=1)}
+        shares = values["dos"].T if "dos" in values else ()
+        table |= {f"{side}_p{k}": column for k, column in enumerate(shares, start=1)}
     return pd.DataFrame(table)
 
 
@@ -74,62 +64,66 @@ def epoch_line(record: dict[str, Any], epochs: int) -> str:
     )
 
 
+def title_of(metric: str) -> str:
+    """`SOS SRCC` for `sos_srcc`."""
+    return metric.replace("_", " ").upper()
+
+
 def metrics_line(metrics: dict[str, Any]) -> str:
     """The main metrics of a part; a correlation that is not defined shows as nan."""
-    shown = ((name.upper(), metrics[name]) for name in SUMMARY if name in metrics)
+    shown = ((title_of(name), metrics[name]) for name in SUMMARY if name in metrics)
     return "  ".join(f"{name} {math.nan if value is None else value:.4f}" for name, value in shown)
 
 
 def results_lines(metrics: dict[str, Any]) -> str:
-    """The last epoch of a finished split, and the selected one where it is another, with a word on how honest it is.
+    """A finished split: every selection, with a word on how honest it is.
 
     Beside them the noise ceiling, where it is known: what a perfect predictor would reach with these labels.
     """
-    lines = [f"last epoch      {metrics_line(metrics)}", *_database_lines(metrics)]
-    if metrics["selection"] != "last":
-        lines.append(f"selected epoch  {metrics_line(metrics['selected'])}  ({_selected(metrics)})")
-        lines += _database_lines(metrics["selected"])
+    lines = []
+    for selection, of_selection in metrics["selections"].items():
+        lines.append(f"{selection:14}  {metrics_line(of_selection)}  ({explained(selection, of_selection)})")
+        lines += [f"  {title:13} {metrics_line(of_one)}" for title, of_one in of_selection.get("databases", {}).items()]
     ceilings = metrics["noise_ceiling"] or {}
     by_title = ceilings if "databases" in metrics else {"": ceilings}
     lines += [f"noise ceiling   {ceiling_line(ceiling)} {title}" for title, ceiling in by_title.items() if ceiling]
     return "\n".join(f"  {line.rstrip()}" for line in lines)
 
 
+def explained(selection: str, metrics: dict[str, Any]) -> str:
+    """What a selection is, and which epoch it chose."""
+    epoch = f"epoch {metrics['epoch']}, " if "epoch" in metrics else ""
+    return f"{epoch}{SELECTION_NOTES[selection]}"
+
+
 def ceiling_line(ceiling: dict[str, float]) -> str:
     """The noise ceiling by bootstrap, in brackets by split half; what is not defined shows as nan."""
     plain = {name: math.nan if value is None else value for name, value in ceiling.items()}
-    shown = (
-        f"{name.replace('_', ' ').upper()} {plain[name]:.3f} ({plain[f'split_half_{name}']:.3f})" for name in CEILING
-    )
+    shown = (f"{title_of(name)} {plain[name]:.3f} ({plain[f'split_half_{name}']:.3f})" for name in CEILING)
     return "  ".join(shown)
 
 
 def summary_of_splits(splits: list[dict[str, Any]]) -> str:
-    """Mean and standard deviation over splits of the main metrics, of the last and of the selected epochs.
+    """Mean and standard deviation over splits of the main metrics, of every selection.
 
     Of several databases, those of each follow the means over them.
     """
     lines = [f"{len(splits)} splits, mean (standard deviation):"]
-    rows = [("last epoch", splits)]
-    if splits[0]["selection"] != "last":
-        rows.append((f"selected by {splits[0]['selection']}", [split["selected"] for split in splits]))
-    for title, row in list(rows):
-        of_one = {name: [split["databases"][name] for split in row] for name in row[0].get("databases", {})}
-        rows += [(f"{title}, {name}", metrics) for name, metrics in of_one.items()]
-    for title, row in rows:
-        lines.append(f"  {title}")
-        for name in SUMMARY:
-            if name not in row[0]:
-                continue
-            values = np.array([np.nan if split[name] is None else split[name] for split in row], dtype=np.float64)
-            lines.append(f"    {name.upper():5} {values.mean():.4f} ({values.std(ddof=1):.4f})")
+    for selection in splits[0]["selections"]:
+        row = [split["selections"][selection] for split in splits]
+        title = f"{selection} ({SELECTION_NOTES[selection]})"
+        rows = {title: row} | {
+            f"{title}, {name}": [split["databases"][name] for split in row] for name in row[0].get("databases", {})
+        }
+        for title, of_splits in rows.items():
+            lines.append(f"  {title}")
+            for name in SUMMARY:
+                if name in of_splits[0]:
+                    values = as_numbers([split[name] for split in of_splits])
+                    lines.append(f"    {title_of(name):8} {values.mean():.4f} ({values.std(ddof=1):.4f})")
     return "\n".join(lines)
 
 
-def _database_lines(metrics: dict[str, Any]) -> list[str]:
-    return [f"  {title:13} {metrics_line(of_one)}" for title, of_one in metrics.get("databases", {}).items()]
-
-
-def _selected(metrics: dict[str, Any]) -> str:
-    how = {"release": "best SRCC on the test part: optimistic", "validation": "best SRCC on the validation part"}
-    return f"epoch {metrics['selected_epoch']}, {how[metrics['selection']]}"
+def as_numbers(values: list[float | None]) -> Array:
+    """Metrics read from JSON, where null stands for one that is not defined: float64 with NaN."""
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

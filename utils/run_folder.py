@@ -17,13 +17,14 @@ from utils.errors import MissingFileError, UserError
 from utils.files import make_folder, read_json, to_json, write_json_lines, write_text
 from utils.optim import TrainingState
 from utils.settings import Config
+from utils.tensorboard import write_events
 
 LAST, BEST, CONFIG, SPLIT = "last.pt", "best.pt", "config.yaml", "split.json"
 LOG, METRICS, PREDICTIONS = "log.jsonl", "metrics.json", "predictions.csv"
 # keys that may differ when a run is resumed: they change where and how fast it runs, not what comes out
 FREE_KEYS = (
     *("run.root", "dataset.root", "dataset.split_file", "protocol.splits"),
-    *("train.device", "train.workers", "train.save_steps"),
+    *("train.device", "train.workers", "train.save_steps", "logging.tensorboard"),
 )
 
 
@@ -133,7 +134,7 @@ class RunFolder:
                 f"the weights are no longer finite after epoch {state.epoch}, step {state.step}; start again with a "
                 "smaller optim.lr or with optim.clip_norm=1"
             )
-        save_checkpoint(self.path / LAST, {**_inference_part(config), **state.capture()})
+        save_checkpoint(self.path / LAST, {**self._inference_part(config), **state.capture()})
 
     def save_epoch(self, config: Config, state: TrainingState) -> None:
         """The same after an epoch, with best.pt where the last record is the best, and the log.
@@ -142,8 +143,10 @@ class RunFolder:
         """
         if state.best is state.history[-1]:
             weights = {"model": state.scored_model.state_dict(), "epoch": state.epoch, "metrics": state.best}
-            save_checkpoint(self.best, {**_inference_part(config), **weights})
+            save_checkpoint(self.best, {**self._inference_part(config), **weights})
         self._write_log(state)
+        if config.logging.tensorboard:
+            write_events(self.path, state.history)
         self.save(config, state)
 
     def finish(self, predictions: pd.DataFrame, metrics: dict[str, Any]) -> None:
@@ -154,6 +157,11 @@ class RunFolder:
     def metrics(self) -> dict[str, Any]:
         """What `finish` wrote."""
         return read_json(self.path / METRICS)
+
+    def _inference_part(self, config: Config) -> dict[str, Any]:
+        """What inference needs beside the weights, and which images the weights have seen."""
+        plain = config.model_dump(mode="json")
+        return {"config": plain, "scale": plain["scale"], "split": read_json(self.path / SPLIT)}
 
     def _write_log(self, state: TrainingState) -> None:
         write_json_lines(self.path / LOG, state.history)
@@ -172,9 +180,3 @@ def newest_best(root: Path) -> Path:
             "another"
         )
     return found[-1]
-
-
-def _inference_part(config: Config) -> dict[str, Any]:
-    """What inference needs beside the weights."""
-    plain = config.model_dump(mode="json")
-    return {"config": plain, "scale": plain["scale"]}

@@ -3,7 +3,11 @@
 import math
 from typing import Any
 
+import numpy as np
+
+from utils.metrics import BETTER, HIGHER
 from utils.optim import TrainingState
+from utils.report import as_numbers
 from utils.runtime import environment
 from utils.settings import Config
 
@@ -32,21 +36,64 @@ def is_better(record: dict, best: dict, selection: str) -> bool:
     return ours > theirs or (math.isnan(theirs) and not math.isnan(ours))
 
 
-def final_metrics(state: TrainingState, config: Config, ceilings: dict[str, dict | None]) -> dict:
-    """Metrics of the last epoch, of the selected one, what noisy labels allow at best, and what it all cost.
+def selections(history: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Test metrics as each way of selection reports them, from the records of all epochs.
+
+    Returns:
+        `last`: of the last epoch; `validation`, where there is such a part: of the epoch with its best SRCC; both with
+        their `epoch`. `release`: every metric at its own best epoch on the test part, these under `epochs`: what
+        looking at the test labels can make of a run.
+    """
+    chosen = {"last": history[-1]}
+    if "validation" in history[-1]:
+        best = history[0]
+        for record in history[1:]:
+            best = record if is_better(record, best, "validation") else best
+        chosen["validation"] = best
+    honest = {name: {"epoch": record["epoch"], **record["test"]} for name, record in chosen.items()}
+    return {**honest, "release": best_per_metric([record["test"] for record in history])}
+
+
+def best_per_metric(tests: list[dict[str, Any]]) -> dict[str, Any]:
+    """The best value of each metric over epochs, and under `epochs` the first epoch, from 1, that reached it.
+
+    Args:
+        tests: Metrics of each epoch; those of several databases under `databases`.
+    """
+    best: dict[str, Any] = {"epochs": {}}
+    for name in [name for name in tests[0] if name in BETTER]:
+        values = as_numbers([metrics[name] for metrics in tests])
+        best[name] = float("nan")
+        if not np.isnan(values).all():
+            index = int(np.nanargmax(values) if BETTER[name] == HIGHER else np.nanargmin(values))
+            best[name], best["epochs"][name] = float(values[index]), index + 1
+    if "databases" in tests[0]:
+        titles = tests[0]["databases"]
+        best["databases"] = {
+            title: best_per_metric([metrics["databases"][title] for metrics in tests]) for title in titles
+        }
+    return best
+
+
+def final_metrics(state: TrainingState, config: Config, of_labels: dict[str, dict[str, Any]]) -> dict:
+    """Metrics of the last epoch and of every selection, with what it all cost.
 
     Args:
         state: After the last epoch.
         config: Of the run.
-        ceilings: The noise ceiling of each database's test labels, by title; None where no votes are on file.
+        of_labels: By title of the database, what each test part adds, see `experiments.prediction.details`.
     """
+    details = {
+        key: {title: values[key] for title, values in of_labels.items()} for key in next(iter(of_labels.values()))
+    }
     return {
         **state.history[-1]["test"],
         "epoch": state.epoch,
         "selection": config.protocol.selection,
         "selected_epoch": state.best["epoch"],
         "selected": state.best["test"],
-        "noise_ceiling": ceilings if config.several else next(iter(ceilings.values())),
+        "selections": selections(state.history),
+        **{key: by_title if config.several else next(iter(by_title.values())) for key, by_title in details.items()},
         "seconds": sum(record["seconds"] for record in state.history),
         "environment": environment(),
     }

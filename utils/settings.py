@@ -160,6 +160,12 @@ class TrainSettings(Settings):
     save_steps: Annotated[int, Field(ge=0)] = 0
 
 
+class LoggingSettings(Settings):
+    """What is written beside log.jsonl. TensorBoard is a package of its own: `pip install tensorboard`."""
+
+    tensorboard: bool = False
+
+
 class ProtocolSettings(Settings):
     """How images are split and which epoch is chosen.
 
@@ -205,6 +211,7 @@ class Config(Settings):
     schedule: ScheduleSettings = ScheduleSettings()
     train: TrainSettings = TrainSettings()
     protocol: ProtocolSettings = ProtocolSettings()
+    logging: LoggingSettings = LoggingSettings()
 
     @property
     def several(self) -> bool:

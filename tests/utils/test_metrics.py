@@ -8,7 +8,21 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from utils.metrics import distribution_metrics, fit_logistic, krcc, logistic, plcc, score_metrics, srcc
+from utils.metrics import (
+    BETTER,
+    distribution_metrics,
+    fit_logistic,
+    krcc,
+    logistic,
+    pit_histogram,
+    plcc,
+    probability_integral_transform,
+    score_metrics,
+    split_metrics,
+    srcc,
+)
+
+CENTERS = np.arange(1.0, 6.0)
 
 
 @pytest.fixture
@@ -107,24 +121,69 @@ def test_bad_scores(pred, target, message):
 
 def test_distribution_metrics_are_scipys(distributions):
     pred, target = distributions
-    metrics = distribution_metrics(pred, target)
+    metrics = distribution_metrics(pred, {"dos": target, "mos": target @ CENTERS}, CENTERS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         jsd = np.mean([jensenshannon(p, q) ** 2 for p, q in zip(pred, target, strict=True)])
     assert metrics["jsd"] == pytest.approx(jsd)
     cdfs = pred.cumsum(1) - target.cumsum(1)
     assert metrics["emd"] == pytest.approx(np.mean([np.linalg.norm(row) / math.sqrt(5) for row in cdfs]))
-    assert metrics["rmse"] == pytest.approx(np.mean([np.linalg.norm(row) / math.sqrt(5) for row in pred - target]))
+    assert metrics["dos_rmse"] == pytest.approx(np.mean([np.linalg.norm(row) / math.sqrt(5) for row in pred - target]))
     cosine = [p @ q / (np.linalg.norm(p) * np.linalg.norm(q)) for p, q in zip(pred, target, strict=True)]
     assert metrics["cosine"] == pytest.approx(np.mean(cosine))
     assert metrics["intersection"] == pytest.approx(1 - np.abs(pred - target).sum(1).mean() / 2)
 
 
+@pytest.mark.parametrize("centers", [CENTERS, [10, 30, 50, 70, 90], [0, 1, 5, 20, 21]])
+def test_kl_and_wasserstein_are_scipys(centers, distributions):
+    pred, target = distributions
+    metrics = distribution_metrics(pred, {"dos": target, "mos": target @ centers}, np.array(centers))
+    assert metrics["kl"] == pytest.approx(np.mean([stats.entropy(q, p) for p, q in zip(pred, target, strict=True)]))
+    apart = [stats.wasserstein_distance(centers, centers, p, q) for p, q in zip(pred, target, strict=True)]
+    assert metrics["wasserstein"] == pytest.approx(np.mean(apart))
+
+
+@pytest.mark.parametrize(("low", "high", "centers"), [(0.5, 5.5, CENTERS), (0, 100, [10, 30, 50, 70, 90])])
+def test_pit_is_the_distribution_function_of_evenly_spread_bins(low, high, centers, distributions):
+    pred, _ = distributions
+    edges = np.linspace(low, high, 6)
+    mos = np.random.default_rng(1).uniform(low, high, len(pred))
+    pit = probability_integral_transform(pred, mos, centers)
+    for value, p, score in zip(pit, pred, mos, strict=True):
+        assert value == pytest.approx(stats.rv_histogram((p, edges)).cdf(score))
+    ends = probability_integral_transform(pred, np.full(len(pred), low), centers)
+    np.testing.assert_allclose(ends, 0, atol=1e-15)
+    np.testing.assert_allclose(probability_integral_transform(pred, np.full(len(pred), high), centers), 1)
+
+
+def test_calibrated_predictions_cover_what_they_say():
+    """Scores drawn from the predicted distributions: PIT is uniform, coverage is nominal."""
+    rng = np.random.default_rng(0)
+    pred = rng.dirichlet(np.full(5, 2.0), 20_000)
+    drawn = (rng.random((len(pred), 1)) > pred.cumsum(1)).sum(1) + rng.uniform(0.5, 1.5, len(pred))
+    metrics = distribution_metrics(pred, {"dos": pred, "mos": drawn}, CENTERS)
+    assert metrics["coverage_50"] == pytest.approx(0.50, abs=0.01)
+    assert metrics["coverage_80"] == pytest.approx(0.80, abs=0.01)
+    assert metrics["coverage_95"] == pytest.approx(0.95, abs=0.01)
+    np.testing.assert_allclose(pit_histogram(pred, drawn, CENTERS), 0.1, atol=0.01)
+
+
+def test_every_metric_has_a_better_way_but_coverage(distributions):
+    pred, target = ({"dos": dos, "mos": dos @ CENTERS, "sos": dos.std(1)} for dos in distributions)
+    metrics = split_metrics(pred, target, CENTERS)
+    assert set(metrics) - set(BETTER) == {"logistic_fit", "coverage_50", "coverage_80", "coverage_95"}
+    assert metrics["sos_srcc"] == pytest.approx(stats.spearmanr(pred["sos"], target["sos"]).statistic)
+    assert metrics["sos_plcc"] == pytest.approx(stats.pearsonr(pred["sos"], target["sos"]).statistic)
+
+
 def test_equal_and_disjoint_distributions():
     one, other = np.eye(5)[[0]], np.eye(5)[[4]]
-    equal = distribution_metrics(one, one)
-    assert equal == {"jsd": 0, "emd": 0, "rmse": 0, "intersection": 1, "cosine": 1}
-    apart = distribution_metrics(one, other)
+    equal = distribution_metrics(one, {"dos": one, "mos": np.array([1.0])}, CENTERS)
+    perfect = {"jsd": 0, "emd": 0, "kl": 0, "dos_rmse": 0, "intersection": 1, "cosine": 1, "wasserstein": 0}
+    assert equal == {**perfect, "coverage_50": 1, "coverage_80": 1, "coverage_95": 1}
+    apart = distribution_metrics(one, {"dos": other, "mos": np.array([5.0])}, CENTERS)
+    assert (apart["wasserstein"], apart["coverage_95"]) == (4, 0)
+    assert apart["kl"] == pytest.approx(12 * math.log(10))  # a share of 0 counts as 1e-12
     assert apart["jsd"] == pytest.approx(math.log(2))
     assert apart["emd"] == pytest.approx(math.sqrt(4 / 5))
     assert (apart["intersection"], apart["cosine"]) == (0, 0)
@@ -132,4 +191,4 @@ def test_equal_and_disjoint_distributions():
 
 def test_bad_distributions():
     with pytest.raises(ValueError, match="two"):
-        distribution_metrics(np.ones((2, 5)), np.ones((2, 4)))
+        distribution_metrics(np.ones((2, 5)), {"dos": np.ones((2, 4)), "mos": np.ones(2)}, CENTERS)

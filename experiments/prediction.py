@@ -1,0 +1,64 @@
+"""Predictions of a part of a database, as metrics, as a table, and with how sure the metrics are."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from datasets.database import Database
+from datasets.iqa import batches
+from utils.bootstrap import confidence_intervals
+from utils.errors import UserError
+from utils.metrics import pit_histogram
+from utils.report import predictions_table
+
+Array = np.ndarray
+
+
+@torch.inference_mode()
+def predict(model: torch.nn.Module, loader: DataLoader) -> Array:
+    """Predicted DOS (N, K), float64, of every image of a loader, in its order.
+
+    Raises:
+        UserError: The network predicts something that is not finite.
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    loader.sampler.set_position(epoch=0)
+    predicted = [
+        model(batch["image"].to(device, non_blocking=True)).cpu().double()
+        for batch in tqdm(batches(loader), "evaluation", len(loader), leave=False, disable=None)
+    ]
+    predicted = torch.cat(predicted).numpy()
+    if not np.isfinite(predicted).all():
+        raise UserError(
+            "the network predicts values that are not finite; start again with a smaller optim.lr or with "
+            "optim.clip_norm=1"
+        )
+    return predicted
+
+
+def table(database: Database, names: Sequence[str], dos: Array) -> pd.DataFrame:
+    """One row per image, from predicted distributions (N, K)."""
+    images = [database.records[name].image for name in names]
+    return predictions_table(images, database.quantities(dos), database.targets(names))
+
+
+def details(database: Database, names: Sequence[str], dos: Array) -> dict[str, Any]:
+    """What is said beside the metrics of predicted distributions (N, K), for metrics.json.
+
+    Returns:
+        `noise_ceiling`: what a perfect predictor would reach, None where no votes are on file; `intervals`: 95 %
+        intervals of every metric; `pit_histogram`: share of images in each tenth of PIT, None where the bins of the
+        network are not those of the labels.
+    """
+    pred, target, centers = database.quantities(dos), database.targets(names), database.scale.bin_centers
+    return {
+        "noise_ceiling": database.ceiling(names),
+        "intervals": confidence_intervals(pred, target, centers),
+        "pit_histogram": pit_histogram(pred["dos"], target["mos"], centers) if "dos" in pred else None,
+    }

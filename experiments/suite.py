@@ -1,0 +1,102 @@
+"""One experiment, or several as a suite: the configs that are meant, and the folders of their splits."""
+
+import glob
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from datasets.database import Database, with_scales
+from datasets.splits import Split
+from utils.config import load_config
+from utils.errors import MissingFileError, UserError
+from utils.run_folder import RunFolder
+from utils.runtime import Interruption
+from utils.settings import Config
+from utils.tensorboard import require_tensorboard
+
+YAML = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A config and, by number, the folders of those of its splits that are to be run."""
+
+    config: Config
+    folders: dict[int, RunFolder]
+
+    @classmethod
+    def of(cls, config: Config, split: int | None) -> "Experiment":
+        """All splits, or only this one.
+
+        Raises:
+            UserError: There is no such split.
+        """
+        if split is not None and split > config.protocol.splits:
+            raise UserError(f"--split: {split} is not one of the splits 1 to {config.protocol.splits}")
+        numbers = range(1, config.protocol.splits + 1) if split is None else [split]
+        return cls(config, {number: RunFolder.of(config, number) for number in numbers})
+
+    @property
+    def path(self) -> Path:
+        """The folder of the run."""
+        return next(iter(self.folders.values())).path.parent
+
+    def require_leave(self, resume: bool, overwrite: bool) -> None:
+        """Refuses what is not meant or cannot be logged, before anything is written."""
+        if self.config.logging.tensorboard:
+            require_tensorboard()
+        for folder in () if overwrite else self.folders.values():
+            folder.require_leave(self.config, resume)
+
+
+@dataclass(frozen=True)
+class SplitRun:
+    """One split of a run: what it is trained on and where it is written."""
+
+    config: Config
+    number: int
+    databases: tuple[Database, ...]
+    splits: tuple[Split, ...]
+    folder: RunFolder
+    interruption: Interruption
+
+    def describe_origin(self) -> dict:
+        """What split.json says: the names of each part, and how the labels were made; of several databases by title."""
+        origins = {
+            database.title: {**split.as_dict(), "labels": {**asdict(database.recipe), "hash": database.hash}}
+            for database, split in zip(self.databases, self.splits, strict=True)
+        }
+        return {"databases": origins} if self.config.several else origins[self.databases[0].title]
+
+
+def is_override(text: str) -> bool:
+    """Whether an argument is `key.subkey=value` rather than a file."""
+    return bool(re.match(r"[\w.]+=", text)) and not text.endswith(YAML)
+
+
+def load_configs(places: Sequence[str], overrides: list[str]) -> list[Config]:
+    """The configs of files and of patterns such as `configs/ablations/*.yaml`, each with the same overrides.
+
+    Raises:
+        MissingFileError: A file that does not exist, or a pattern that fits none.
+        UserError: A config that is not allowed.
+    """
+    paths = []
+    for place in places:
+        found = [place] if Path(place).exists() else sorted(glob.glob(place, recursive=True))
+        if not found and glob.has_magic(place):
+            raise MissingFileError(f"--config: no file fits {place!r}")
+        paths += found or [place]
+    return [with_scales(load_config(path, overrides)) for path in dict.fromkeys(paths)]
+
+
+def require_different_names(experiments: Sequence[Experiment]) -> None:
+    """Refuses a suite in which one run would overwrite another."""
+    paths = [experiment.path for experiment in experiments]
+    twice = sorted({str(path) for path in paths if paths.count(path) > 1})
+    if twice:
+        raise UserError(
+            f"--config: more than one config writes to {', '.join(twice)}; give each its own run.name, in its file "
+            "rather than on the command line, which counts for all"
+        )

@@ -1,0 +1,26 @@
+"""The loss of a config."""
+
+from collections.abc import Sequence
+
+from datasets.database import Database
+from datasets.labels import fit_sos_a
+from datasets.splits import Split
+from losses.joint import JointLoss
+from utils.settings import Config
+
+
+def build_loss(config: Config, databases: Sequence[Database], splits: Sequence[Split]) -> JointLoss:
+    """The loss of a run; `sos_a: fit` is fitted on the labels of each database's training part, and printed."""
+    given = config.loss.sos_a
+    sos_a = list(given) if isinstance(given, tuple) else [given] * len(databases)
+    for number, (database, split) in enumerate(zip(databases, splits, strict=True)):
+        if sos_a[number] == "fit":
+            labels = database.targets(split.train)
+            sos_a[number] = fit_sos_a(labels["mos"], labels["sos"], database.scale)
+            print(f"{database.title}: sos_a {sos_a[number]:.4f}, fitted on the training part")
+    scales = [database.scale for database in databases]
+    return JointLoss(
+        scales if config.several else scales[0],
+        database_weights=[database.weight for database in databases],
+        **{**config.loss.model_dump(), "sos_a": sos_a},
+    )

@@ -1,0 +1,95 @@
+"""Several configs as a suite: skipped, resumed, interrupted, failing, and the command line that names them."""
+
+import json
+import signal
+
+import pytest
+
+from experiments.suite import is_override
+from main import main, parse_arguments
+from tests.running import ROOT
+from utils.errors import MissingFileError, UserError
+from utils.run_folder import RunFolder
+
+NAMES = ("one", "two", "three")
+
+
+@pytest.fixture
+def suite(quick, tmp_path):
+    """Three configs that differ in the weight of the memory, and the command line that runs them."""
+    for number, name in enumerate(NAMES):
+        (tmp_path / f"{name}.yaml").write_text(
+            f"extends: {ROOT}/configs/koniq10k.yaml\nrun:\n  name: {name}\nmodel:\n  memory_weight: 0.{number + 1}\n"
+        )
+    rest = [text for text in quick if not text.startswith("run.name")]
+    return ["--config", str(tmp_path / "*.yaml"), *rest, "train.epochs=1", "protocol.splits=2"]
+
+
+def tables(tmp_path):
+    """What a table is made of: the metrics of every split, without its duration."""
+    found = {}
+    for path in sorted((tmp_path / "runs").glob("*/split_*/metrics.json")):
+        metrics = json.loads(path.read_text())
+        del metrics["seconds"]
+        found[path.parent.relative_to(tmp_path / "runs")] = metrics
+    return found
+
+
+def test_a_pattern_runs_all_and_then_nothing(suite, tmp_path, capsys):
+    assert main(suite) == 0
+    assert {path.parts[0] for path in tables(tmp_path)} == set(NAMES)
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("last.pt")}
+    assert len(written) == 6
+    capsys.readouterr()
+    assert main(suite) == 0
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    assert "epoch 1/1" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("after", [1, 2, 4])
+def test_interrupted_and_started_again_it_ends_in_the_same_tables(after, suite, tmp_path, monkeypatch):
+    assert main([*suite, f"run.root={tmp_path / 'whole' / 'runs'}"]) == 0
+    save, calls = RunFolder.save, []
+
+    def save_and_interrupt(self, config, state):
+        save(self, config, state)
+        calls.append(self)
+        if len(calls) == after:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(RunFolder, "save", save_and_interrupt)
+    assert main(suite) == 130
+    assert len(tables(tmp_path)) < 6
+    assert main(suite) == 0
+    assert tables(tmp_path) == tables(tmp_path / "whole")
+
+
+def test_a_run_that_fails_does_not_stop_the_others(suite, tmp_path):
+    (tmp_path / "two.yaml").write_text(
+        f"extends: {ROOT}/configs/koniq10k.yaml\nrun:\n  name: two\nmodel:\n  stages: [9]\n"
+    )
+    with pytest.raises(UserError, match=r"1 of 3 runs failed: two: .*stages"):
+        main(suite)
+    assert {path.parts[0] for path in tables(tmp_path)} == {"one", "three"}
+
+
+def test_other_settings_under_an_old_name_are_refused_before_anything_runs(suite, tmp_path):
+    main([suite[0], str(tmp_path / "two.yaml"), *suite[2:]])
+    with pytest.raises(UserError, match=r"started with other settings: optim\.lr"):
+        main([*suite, "optim.lr=1e-3"])
+    assert {path.parts[0] for path in tables(tmp_path)} == {"two"}
+
+
+def test_mistakes(suite, tmp_path):
+    with pytest.raises(UserError, match=r"more than one config writes to .*runs/same"):
+        main([*suite, "run.name=same"])
+    with pytest.raises(MissingFileError, match="no file fits"):
+        main(["--config", str(tmp_path / "no*.yaml")])
+
+
+def test_overrides_may_follow_config_and_the_last_one_counts():
+    args = parse_arguments(["--config", "a.yaml", "b.yaml", "optim.lr=1", "--split", "2", "optim.lr=2"])
+    assert (args.config, args.overrides, args.split) == (["a.yaml", "b.yaml"], ["optim.lr=1", "optim.lr=2"], 2)
+    assert is_override("dataset.0.root=/data/a.yaml/x")
+    assert not is_override("lr=1.yaml")
+    assert not is_override("--output=x")
