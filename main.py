@@ -25,6 +25,7 @@ from datasets.iqa import batches
 from datasets.loaders import EvaluatedPart, build_loaders
 from experiments.checkpoints import FOLDER, PARTS, evaluate, find_checkpoints, find_targets
 from experiments.prediction import details, predict, table
+from experiments.report import write_report
 from experiments.suite import Experiment, SplitRun, is_override, load_configs, require_different_names
 from losses import JointLoss, build_loss
 from models import build_model
@@ -138,6 +139,7 @@ def run_experiment(experiment: Experiment, args: argparse.Namespace, resume: boo
     print(f"{config.run.name}: {config.model.backbone} on {device}")
     for number, folder in folders.items():
         splits = tuple(database.split(config, number) for database in databases)
+        was_finished = resume and folder.finished
         run_split(SplitRun(config, number, databases, splits, folder, interruption), device, resume)
         if args.overwrite and args.split is None:
             for other in folder.other_splits():
@@ -145,6 +147,8 @@ def run_experiment(experiment: Experiment, args: argparse.Namespace, resume: boo
                     other.delete()
         if folder.finished:
             print(f"split {number} is finished, see {folder.path}\n{results_lines(folder.metrics())}")
+            if not was_finished:
+                print(f"report: {write_report(experiment.path)}")
         if interruption.requested and not (folder.finished and folder == list(folders.values())[-1]):
             return False
     if len(folders) > 1:

@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
+import pandas as pd
 
 from datasets.ceiling import noise_ceiling, votes_of
 from datasets.inspection import sos_hypothesis, two_decimals
@@ -30,6 +31,7 @@ from utils.errors import UserError
 from utils.files import reading, write_text
 from utils.report import CEILING
 from utils.runtime import run_script
+from utils.tables import to_markdown
 
 Array = np.ndarray
 Row = list[str]
@@ -49,7 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder")
     text = document(args.write) if args.write else ""  # a mistake shows before the work
-    tables = {name: markdown(header, make(args.annotations, args.release)) for name, (header, make) in TABLES.items()}
+    tables = {
+        name: to_markdown(pd.DataFrame(list(make(args.annotations, args.release)), columns=header))
+        for name, (header, make) in TABLES.items()
+    }
     if args.write:
         write_text(args.write, with_tables(text, tables))
     else:
@@ -192,11 +197,6 @@ def best_files(annotations: Path, release: Path) -> Iterator[tuple[str, list[Rat
         found = [ratings for root in (annotations / name, release) for _, ratings in files_of(name, root)]
         if found:
             yield name, next((ratings for ratings in found if ratings[0].sos is not None), found[0])
-
-
-def markdown(header: Row, rows: Iterator[Row]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def with_tables(text: str, tables: dict[str, str]) -> str:

@@ -1,0 +1,161 @@
+"""The numbers of a report, as texts in tiles and tables; what is not defined is a dash."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from experiments.figures import points_of
+from experiments.finished import FinishedSplit, TestPart
+from utils.metrics import BETTER, HIGHER
+from utils.report import IN_UNITS, SELECTION_NOTES, SUMMARY, as_numbers, explained, title_of
+from utils.tables import DASH
+
+HEADLINE = ("srcc", "plcc", "rmse", "sos_srcc", "emd")
+CEILING_OF = {"srcc": "mos_srcc", "plcc": "mos_plcc", "sos_srcc": "sos_srcc", "sos_plcc": "sos_plcc", "emd": "emd"}
+OPTIMISTIC = "release"  # the selection that looks at the test labels
+
+Values = list[float | None]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number for a first look, what it varies by, and what could be reached."""
+
+    name: str
+    arrow: str
+    value: str
+    spread: str
+    ceiling: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table, with a remark under its name; `mark` is set beside that."""
+
+    name: str
+    cells: list[str]
+    remark: str = ""
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Texts under headings; the first column has none."""
+
+    title: str
+    columns: list[str]
+    rows: list[Row]
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """`0.9312`, or a dash for what is not defined."""
+    return DASH if value is None or not math.isfinite(value) else f"{round(value, digits) + 0.0:.{digits}f}"  # no -0
+
+
+def spread_of(values: Sequence[float | None], digits: int = 4) -> str:
+    """One value as it is, of several the mean and the standard deviation."""
+    array = as_numbers(list(values))
+    if len(array) == 1 or math.isnan(array.mean()):
+        return number(array.mean(), digits)
+    return f"{number(array.mean(), digits)} ± {number(array.std(ddof=1), digits)}"
+
+
+def heading_of(metric: str) -> str:
+    """`SRCC ↑`: with the way in which it is better."""
+    return f"{title_of(metric)} {_arrow(metric)}".rstrip()
+
+
+def mean_tiles(splits: Sequence[FinishedSplit]) -> list[Tile]:
+    """Of several databases, the means over them."""
+    names = [name for name in HEADLINE if name not in IN_UNITS]
+    return [_tile(name, [split.metrics.get(name) for split in splits], None, [], "") for name in names]
+
+
+def tiles(parts: Sequence[TestPart]) -> list[Tile]:
+    """Of one database, from its test part in each split."""
+    made = []
+    for name in HEADLINE:
+        values = [part.metrics.get(name) for part in parts]
+        interval = parts[0].intervals.get(name) if len(parts) == 1 else None
+        ceilings = [part.ceiling.get(CEILING_OF.get(name)) for part in parts]
+        unit = points_of(parts[0].scale) if name in IN_UNITS else ""
+        made.append(_tile(name, values, interval, ceilings, unit))
+    return made
+
+
+def selections_table(splits: Sequence[FinishedSplit], number_of: int | None) -> Table:
+    """Every way of selection, of database `number_of` (from 0), or of the mean over all; last the noise ceiling."""
+    parts = [] if number_of is None else [split.tests[number_of] for split in splits]
+    by_split = [part.selections for part in parts] or [split.metrics.get("selections", {}) for split in splits]
+    names = [name for name in SUMMARY if number_of is not None or name not in IN_UNITS]
+    rows = []
+    for selection in (name for name in by_split[0] if all(name in of_split for of_split in by_split)):
+        cells = [spread_of([of_split[selection].get(name) for of_split in by_split]) for name in names]
+        whole = splits[0].metrics["selections"][selection]
+        remark = explained(selection, whole) if len(splits) == 1 else SELECTION_NOTES[selection]
+        rows.append(Row(selection, cells, remark, "optimistic" if selection == OPTIMISTIC else ""))
+    ceilings = [part.ceiling for part in parts if part.ceiling]
+    if ceilings:
+        cells = [spread_of([of_split.get(CEILING_OF.get(name)) for of_split in ceilings]) for name in names]
+        rows.append(Row("noise ceiling", cells, "what a perfect predictor would reach with these labels"))
+    title = parts[0].title if parts else "Mean over the databases"
+    return Table(title, [heading_of(name) for name in names], rows)
+
+
+def all_metrics_table(part: TestPart) -> Table:
+    """Every metric of the last epoch in one split, with its interval and, where there is one, its ceiling."""
+    names = [name for name in part.metrics if name in BETTER or name.startswith("coverage")]
+    rows = []
+    for name in names:
+        low, high = part.intervals.get(name) or (None, None)
+        ceiling = part.ceiling.get(CEILING_OF.get(name))
+        cells = [number(part.metrics[name]), f"{number(low)} to {number(high)}", number(ceiling)]
+        rows.append(Row(heading_of(name), cells, points_of(part.scale) if name in IN_UNITS else ""))
+    return Table(part.title, ["last epoch", "95 % interval", "noise ceiling"], rows)
+
+
+def origins_table(splits: Sequence[FinishedSplit]) -> Table:
+    """How large the parts of each split are, which they are, and what training took."""
+    rows = []
+    for split in splits:
+        for part in split.tests:
+            title = f", {part.title}" if split.config.several else ""
+            sizes = [str(len(part.origin.get(name) or ())) for name in ("train", "validation", "test")]
+            hashes = [part.origin.get("hash", DASH), part.origin.get("labels", {}).get("hash", DASH)]
+            made = [str(len(split.log)), duration(split.metrics.get("seconds")), _machine(split)]
+            rows.append(Row(f"split {split.number}{title}", [*sizes, *hashes, *made]))
+    columns = ["training images", "validation", "test", "split hash", "labels hash", "epochs", "time", "machine"]
+    return Table("Splits", columns, rows)
+
+
+def duration(seconds: float | None) -> str:
+    """`2 h 5 min`, `3 min 20 s` or `12 s`."""
+    if seconds is None:
+        return DASH
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes_left} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _tile(
+    name: str, values: list[float | None], interval: list | None, ceilings: list[float | None], unit: str
+) -> Tile:
+    mean, ceiling = as_numbers(values).mean(), as_numbers(ceilings)
+    spread = ""
+    if len(values) > 1 and math.isfinite(mean):
+        spread = f"± {number(as_numbers(values).std(ddof=1), 3)} over {len(values)} splits"
+    elif interval is not None and None not in interval:
+        spread = f"[{number(interval[0], 3)}, {number(interval[1], 3)}]"
+    reached = f"noise ceiling {number(ceiling.mean(), 3)}" if len(ceiling) and math.isfinite(ceiling.mean()) else ""
+    return Tile(title_of(name), _arrow(name), number(mean, 3), spread, reached, unit)
+
+
+def _arrow(metric: str) -> str:
+    return ("↑" if BETTER[metric] == HIGHER else "↓") if metric in BETTER else ""
+
+
+def _machine(split: FinishedSplit) -> str:
+    return (split.metrics.get("environment") or {}).get("machine", DASH)

@@ -1,0 +1,403 @@
+"""The report of a run: what it shows, what it survives, that it needs nothing beside it."""
+
+import base64
+import io
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from datasets.scale import RatingScale
+from experiments import figures
+from experiments.gallery import LONG_SIDE, thumbnail
+from experiments.report import write_report
+from main import main
+from tests.databases import write_database
+from utils.config import config_from_dict, dump_config
+from utils.errors import UserError
+from utils.files import to_json
+from utils.metrics import emd, fit_logistic, pit_histogram, split_metrics
+
+CENTERS = np.arange(1, 6)
+SCALE = RatingScale(1, 5, tuple(CENTERS))
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+ADDRESSES = {"src", "href", "xlink:href", "action", "data", "poster", "srcset"}
+
+
+class Page(HTMLParser):
+    """A page as its reader has it: text, ids, addresses, attributes; refuses tags that do not match."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.source, self.open, self.text, self.ids, self.addresses, self.tags, self.labels = (
+            text,
+            [],
+            "",
+            [],
+            [],
+            [],
+            [],
+        )
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.tags.append((tag, given))
+        self.ids += [given["id"]] if "id" in given else []
+        self.addresses += [value for name, value in attributes if name in ADDRESSES]
+        self.labels += [given["aria-label"]] if given.get("role") == "img" else []
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "pre"):
+            self.text += f"{data} "
+
+    @property
+    def words(self) -> str:
+        return " ".join(self.text.split())
+
+    def between(self, start: str, end: str) -> str:
+        return self.words.partition(start)[2].partition(end)[0]
+
+
+def page_of(run: Path) -> Page:
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    without_yaml = re.sub(r"<pre>.*?</pre>|data:image/jpeg;base64,[^\"]*", "", page.source, flags=re.DOTALL)
+    assert not re.search(r"\b(nan|NaN|None|null|inf|undefined)\b", without_yaml)
+    return page
+
+
+def random_dos(images: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).dirichlet(2 * np.ones(5), images)
+
+
+def quantities(dos: np.ndarray) -> dict:
+    return {"mos": SCALE.mean(dos), "sos": SCALE.std(dos), "dos": dos}
+
+
+def write_split(run: Path, number: int = 1, names: list[str] | None = None, pred_dos=None, **changes) -> dict:
+    """A finished split by hand; `changes` replace what is in metrics.json. Returns that."""
+    names = [f"{index}.jpg" for index in range(12)] if names is None else names
+    target = quantities(random_dos(len(names), seed=number))
+    pred = quantities(random_dos(len(names), seed=number + 50) if pred_dos is None else pred_dos)
+    folder = run / f"split_{number:02d}"
+    folder.mkdir(parents=True)
+    config = config_from_dict(
+        {"run": {"name": run.name}, "dataset": {"root": str(run / "images")}, "protocol": {"splits": 3}}, "the test"
+    )
+    (folder / "config.yaml").write_text(dump_config(config))
+    table = {"image": names}
+    for side, values in (("target", target), ("pred", pred)):
+        table |= {f"{side}_{name}": values[name] for name in ("mos", "sos")}
+        table |= {f"{side}_p{k}": values["dos"][:, k - 1] for k in range(1, 6)}
+    pd.DataFrame(table).to_csv(folder / "predictions.csv", index=False)
+    metrics = split_metrics(pred, target, CENTERS)
+    log = [{"epoch": 1, "lr": 1e-5, "train": {"total": 9.0, "dos": 0.3, "mos": 0.9, "sos": 0.1}, "test": metrics}]
+    (folder / "log.jsonl").write_text(to_json({**log[0], "seconds": 3.0}) + "\n")
+    (folder / "split.json").write_text(
+        to_json({"hash": f"hash{number}", "train": ["x"], "validation": [], "test": names})
+    )
+    whole = {
+        **metrics,
+        "selected_epoch": 1,
+        "selections": {"last": {"epoch": 1, **metrics}, "release": {"epochs": {}, **metrics}},
+        "noise_ceiling": None,
+        "intervals": {name: (value - 0.01, value + 0.01) for name, value in metrics.items()},
+        "pit_histogram": pit_histogram(pred["dos"], target["mos"], CENTERS),
+        "seconds": 200.0,
+        "environment": {"python": "3.11", "machine": "a machine"},
+        **changes,
+    }
+    (folder / "metrics.json").write_text(to_json(whole))
+    return json.loads(to_json(whole))
+
+
+@pytest.fixture
+def made(tmp_path) -> Path:
+    return tmp_path / "made"
+
+
+@pytest.mark.filterwarnings("ignore:the logistic fit failed")
+def test_a_real_run(run):
+    page = page_of(run.parent)
+    metrics = json.loads((run / "metrics.json").read_text())
+    for section in ("numbers", "curves", "splits", "split-1", "settings"):
+        assert page.ids.count(section) == 1
+    assert "Database koniq10k (scale 1 to 5, higher is better)" in page.words
+    assert "Backbone cvt_nano" in page.words
+    assert "Splits finished 1 of 1" in page.words
+    tiles = page.between("Numbers", "Which epoch counts")
+    low, high = metrics["intervals"]["emd"]
+    assert f"EMD ↓ {metrics['emd']:.3f} [{low:.3f}, {high:.3f}]" in tiles
+    assert f"noise ceiling {metrics['noise_ceiling']['mos_srcc']:.3f}" in tiles
+    assert f"RMSE ↓ {metrics['rmse']:.3f}" in tiles
+    names = ("srcc", "plcc", "krcc", "rmse", "sos_srcc", "jsd", "emd")
+    for selection, remark in (("last", "epoch 2, the last epoch"), ("release optimistic", "optimistic")):
+        values = metrics["selections"][selection.split()[0]]
+        row = page.between(f"{selection} ", "release" if selection == "last" else "noise ceiling what")
+        assert row.endswith(
+            f"{remark} {' '.join(f'{values[name]:.4f}' for name in names)} ".replace("-0.0000", "0.0000")
+        )
+    every = page.between("Every metric", "Settings")
+    for name in ("KL ↓", "COVERAGE 50", "WASSERSTEIN ↓"):
+        key = name.rstrip(" ↓").lower().replace(" ", "_")
+        assert f"{metrics[key]:.4f} {metrics['intervals'][key][0]:.4f} to" in every.partition(name)[2][:50], name
+    assert f"{100 * metrics['coverage_80']:.1f} % in the central 80 %" in page.words
+    assert json.loads((run / "split.json").read_text())["hash"] in page.words
+    assert "20 images, DOS from counts" in page.words
+    assert len(page.labels) == 8 + 4  # four curves, four of the split; the bars of the four test images
+    images = [given for tag, given in page.tags if tag == "img"]
+    assert len(images) == 4
+    assert all(given["src"].startswith("data:image/jpeg;base64,") for given in images)
+
+
+def test_it_needs_nothing_beside_it_and_is_the_same_again(made):
+    write_split(made)
+    write_split(made, 2)
+    (made / "images").mkdir()
+    for index in range(12):
+        Image.new("RGB", (300, 200)).save(made / "images" / f"{index}.jpg")
+    page = page_of(made)
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
+    assert any(address.startswith("data:") for address in page.addresses)
+    assert set(re.findall(r"url\((.)", page.source)) == {"#"}
+    assert not re.search(r"https?:|//[a-z]|@import|<script|<link|<iframe", re.sub(r"base64,[^\"]*", "", page.source))
+    assert len(page.ids) == len(set(page.ids))
+    used = re.findall(r"(?:url\(|href=\")#([^\")]+)", page.source)
+    assert used
+    assert set(used) <= set(page.ids)
+    assert not [colour for colour in figures.COLOURS if colour in page.source]
+    assert "var(--middle)" in page.source
+    assert page.source == write_report(made).read_text(encoding="utf-8")
+    html = next(given for tag, given in page.tags if tag == "html")
+    assert html["lang"] == "en"
+    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags
+
+
+def test_mean_and_deviation_over_the_splits_that_are_finished(made):
+    values = [write_split(made, number, selected_epoch=2 + number)["emd"] for number in (1, 3)]
+    (made / "split_02").mkdir()
+    (made / "split_02" / "last.pt").write_text("")
+    page = page_of(made)
+    assert "Splits finished 2 of 3 (1, 3)" in page.words
+    assert "best.pt holds the weights of epochs 3, 5, split by split: protocol.selection is release." in page.words
+    mean, deviation = np.mean(values), np.std(values, ddof=1)
+    assert f"EMD ↓ {mean:.3f} ± {deviation:.3f} over 2 splits" in page.words
+    assert f"{mean:.4f} ± {deviation:.4f}" in page.between("release", "best.pt")
+    details = [given for tag, given in page.tags if tag == "details" and given.get("class") == "split"]
+    assert [(given["id"], "open" in given) for given in details] == [("split-1", True), ("split-3", False)]
+    assert "hash1" in page.words
+    assert "hash3" in page.words
+    assert page.words.count("3 min 20 s") == 2
+
+
+def test_names_are_escaped_and_kept(made):
+    names = ["<b>\"a\"&'b'.jpg", "über/ñ 图.png", "NA", "007", "<script>alert(1)</script>"]
+    write_split(made, names=names)
+    page = page_of(made)
+    assert [name for name in names if name not in page.words] == []
+    assert "b" not in {tag for tag, _ in page.tags}
+    assert "script" not in {tag for tag, _ in page.tags}
+
+
+def test_the_gallery_shows_the_nearest_and_the_farthest(made):
+    target = quantities(random_dos(12, seed=1))
+    mixture = np.linspace(0, 1, 12)[:, None]
+    pred_dos = (1 - mixture) * target["dos"] + mixture * 0.2
+    write_split(made, pred_dos=pred_dos)
+    distances = emd(pred_dos, target["dos"])
+    order = [f"{index}.jpg" for index in np.argsort(distances)]
+    page = page_of(made)
+    best, worst = page.between("Best first", "Worst first"), page.between("Worst first", "Every metric")
+    assert re.findall(r"\d+\.jpg", best) == order[:4]
+    assert re.findall(r"\d+\.jpg", worst) == order[::-1][:4]
+    assert re.findall(r"EMD (\S+)", worst) == [f"{value:.3f}" for value in np.sort(distances)[::-1][:4]]
+    assert "By EMD between predicted and label DOS" in page.words
+    card = next(label for label in page.labels if label.startswith("Share of opinions"))
+    first = int(order[0].split(".")[0])
+    assert f"1: label {100 * target['dos'][first, 0]:.1f} %, prediction {100 * pred_dos[first, 0]:.1f} %" in card
+    assert f"MOS {target['mos'][first]:.2f} {SCALE.mean(pred_dos)[first]:.2f}" in best
+
+
+def test_images_that_are_missing_or_broken_are_said_so(made):
+    (made / "images").mkdir(parents=True)
+    write_split(made, names=["gone.jpg", "broken.jpg", "cut.jpg", "folder"])
+    (made / "images" / "broken.jpg").write_text("not a picture")
+    Image.effect_noise((200, 200), 90).save(made / "images" / "whole.jpg")
+    (made / "images" / "cut.jpg").write_bytes((made / "images" / "whole.jpg").read_bytes()[:2000])
+    (made / "images" / "folder").mkdir()
+    page = page_of(made)
+    assert page.words.count("image not at hand") == 1
+    assert page.words.count("image cannot be decoded") == 3
+
+
+def test_thumbnails_are_small_and_as_the_network_sees_them(tmp_path):
+    picture = Image.new("RGB", (900, 600), "blue")
+    picture.paste("red", (0, 0, 450, 600))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter, which training does not heed
+    picture.save(tmp_path / "a.jpg", exif=exif)
+    made = thumbnail(tmp_path / "a.jpg")
+    content = base64.b64decode(made.source.removeprefix("data:image/jpeg;base64,"))
+    with Image.open(io.BytesIO(content)) as small:
+        assert small.size == (made.width, made.height) == (LONG_SIDE, round(LONG_SIDE * 2 / 3))
+        assert small.getpixel((20, 60))[0] > 200
+        assert small.getpixel((180, 60))[0] < 50
+        assert not small.getexif()
+    assert len(content) < 10_000
+
+
+@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.filterwarnings("ignore:the logistic fit failed")
+def test_few_images_have_undefined_metrics(images, made):
+    metrics = write_split(made, names=[f"{index}.jpg" for index in range(images)])
+    page = page_of(made)
+    assert (metrics["srcc"] is None) == (images == 1)
+    assert ("SRCC ↑ –" in page.words) == (images == 1)
+    assert ("not defined in any epoch" in page.source) == (images == 1)
+    assert "without a fit, which failed or was not possible" in page.words
+    assert ("Worst first" in page.words) == (images > 1)
+
+
+@pytest.mark.filterwarnings("ignore:the logistic fit failed")
+def test_constant_predictions(made):
+    write_split(made, pred_dos=np.full((12, 5), 0.2))
+    page = page_of(made)
+    assert "PLCC ↑ –" in page.words
+    assert "logistic fit</text>" not in page.source
+
+
+def test_every_null_is_a_dash(made):
+    metrics = write_split(made)
+    folder = made / "split_01"
+    nothing = {name: None for name in metrics if isinstance(metrics[name], float)}
+    gaps = {"selections": {"last": {"epoch": 1, **nothing}, "release": {"epochs": {}, **nothing}}}
+    gaps |= {"intervals": {name: [None, None] for name in nothing}, "pit_histogram": None, "environment": None}
+    gaps |= {"noise_ceiling": {"mos_srcc": None, "split_half_mos_srcc": None}, "selected_epoch": None}
+    (folder / "metrics.json").write_text(to_json({**metrics, **nothing, **gaps}))
+    record = json.loads((folder / "log.jsonl").read_text())
+    record |= {"lr": None, "train": dict.fromkeys(record["train"]), "test": dict.fromkeys(record["test"])}
+    (folder / "log.jsonl").write_text(to_json(record) + "\n")
+    page = page_of(made)
+    assert "SRCC ↑ –" in page.words
+    assert "PIT histogram" not in page.words
+    assert "last epoch 1, the last epoch – – – – – – –" in page.words
+
+
+def test_a_network_with_other_bins_than_the_labels(made):
+    """No predicted DOS, no metrics of it."""
+    metrics = write_split(made, pit_histogram=None)
+    folder = made / "split_01"
+    table = pd.read_csv(folder / "predictions.csv")
+    table.drop(columns=[f"pred_p{k}" for k in range(1, 6)]).to_csv(folder / "predictions.csv", index=False)
+    without = {name: value for name, value in metrics.items() if name not in ("emd", "jsd", "coverage_50")}
+    without["selections"] = {"last": {"epoch": 1, **{name: metrics[name] for name in ("srcc", "plcc", "rmse")}}}
+    (folder / "metrics.json").write_text(to_json(without))
+    page = page_of(made)
+    assert "By difference of predicted MOS and MOS label" in page.words
+    nearest = np.argmin(np.abs(table["pred_mos"] - table["target_mos"]))
+    assert page.between("Best first", ".jpg").split()[-1] == str(nearest)
+    assert "EMD ↓ –" in page.words
+    bars = [label for label in page.labels if label.startswith("Share of opinions")]
+    assert bars
+    assert not any("prediction" in label for label in bars)
+
+
+@pytest.mark.filterwarnings("ignore:the logistic fit failed")
+def test_several_databases(tmp_path):
+    names = ("koniq10k", "csiq")
+    members = ", ".join(f"{{name: {name}, root: {write_database(name, tmp_path / name).root}}}" for name in names)
+    (tmp_path / "union.yaml").write_text(f"dataset: [{members}]\n")
+    small = ["model.backbone=cvt_nano", "transform.resize=40", "transform.crop=32", "train.epochs=1"]
+    small += ["train.batch_size=8", "train.workers=0", "train.device=cpu", "protocol.splits=1"]
+    config = ["--config", str(tmp_path / "union.yaml"), "run.name=union", f"run.root={tmp_path / 'runs'}"]
+    assert main([*config, *small, "protocol.validation_fraction=0.2"]) == 0
+    page = page_of(tmp_path / "runs" / "union")
+    metrics = json.loads((tmp_path / "runs" / "union" / "split_01" / "metrics.json").read_text())
+    tiles = page.between("Arrows say", "Which epoch counts")
+    assert f"EMD ↓ {metrics['emd']:.3f}" in tiles.partition("koniq10k")[0]
+    assert "RMSE" not in tiles.partition("koniq10k")[0]  # of two scales
+    for name, unit in (("koniq10k", "points of 1 to 5"), ("csiq", "points of 0 to 1")):
+        of_one = metrics["databases"][name]
+        assert f"RMSE ↓ {of_one['rmse']:.3f} [" in tiles.partition(name)[2]
+        assert unit in tiles.partition(name)[2]
+        assert f"MOS label ({unit})" in page.source
+        assert f"EMD {emd_of_worst(tmp_path, name):.3f}" in page.between(f"{name}, ", "Every metric")
+        for selection in ("last", "validation", "release"):
+            assert f"{metrics['selections'][selection]['databases'][name]['emd']:.4f}" in page.words
+    assert len([given for tag, given in page.tags if tag == "img"]) > 4
+
+
+def emd_of_worst(tmp_path: Path, name: str) -> float:
+    table = pd.read_csv(tmp_path / "runs" / "union" / "split_01" / "predictions.csv")
+    rows = table[table["database"] == name]
+    pred, target = (rows[[f"{side}_p{k}" for k in range(1, 6)]].to_numpy() for side in ("pred", "target"))
+    return emd(pred, target).max()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (shutil.rmtree, "is not a folder; name the folder of a run"),
+        (lambda run: (run / "split_01").rename(run / "other"), "holds no split_NN"),
+        (lambda run: (run / "split_01" / "metrics.json").unlink(), "none of its splits is finished"),
+        (lambda run: (run / "split_01" / "metrics.json").write_text("{"), r"metrics\.json is missing or damaged"),
+        (lambda run: (run / "split_01" / "log.jsonl").write_text('{"epoch"'), r"log\.jsonl is missing or damaged"),
+        (lambda run: (run / "split_01" / "log.jsonl").write_text(""), "no epoch in it"),
+        (lambda run: (run / "split_01" / "predictions.csv").unlink(), r"predictions\.csv is missing or damaged"),
+        (lambda run: (run / "split_01" / "predictions.csv").write_text("image\na\n"), "no column target_mos"),
+        (lambda run: (run / "split_01" / "split.json").unlink(), r"split\.json is missing or damaged"),
+        (lambda run: (run / "report.html").mkdir(), r"report\.html cannot be written"),
+    ],
+)
+def test_what_cannot_be_reported_is_named(damage, message, made):
+    write_split(made)
+    damage(made)
+    with pytest.raises(UserError, match=message):
+        write_report(made)
+
+
+def test_a_split_is_not_a_run(made):
+    write_split(made)
+    with pytest.raises(UserError, match=r"is one split; name the folder of its run, .*made$"):
+        write_report(made / "split_01")
+
+
+def test_figures_stay_light_and_show_every_point():
+    rng = np.random.default_rng(0)
+    target = rng.uniform(1, 5, 2000)
+    pred = np.clip(target + rng.normal(0, 0.3, 2000), 1, 5)
+    svg = figures.mos_scatter("key", pred, target, SCALE, fit_logistic(pred, target))
+    assert svg.count("h.01") == 2000
+    assert len(svg) < 50_000
+    x, y = (float(value) for value in re.search(r"M(\S+) (\S+)h", svg).groups())  # the first image
+    box = re.search(r'<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"', svg)
+    left, top, width, height = (float(value) for value in box.groups())
+    low, high = 1 - 0.03 * 4, 5 + 0.03 * 4
+    assert low + (high - low) * (x - left) / width == pytest.approx(pred[0], abs=0.01)
+    assert high - (high - low) * (y - top) / height == pytest.approx(target[0], abs=0.01)
+    assert "predicted MOS (points of 1 to 5)" in svg
+
+
+def test_curves_show_every_split_and_their_mean():
+    values = np.array([[0.2, 0.5, np.nan], [0.4, 0.7, 0.9]])
+    svg = figures.curves("key", [figures.Series("test", values)], "SRCC")
+    lines = re.findall(r"stroke: var\(--dark\)(?:; stroke-opacity: \S+)?; stroke-width: ([\d.]+)", svg)
+    assert lines.count("0.8") == 2
+    assert lines.count("2") == 2  # the mean, and its key in the legend

@@ -1,0 +1,41 @@
+"""Folders of runs as main.py leaves them, made by hand, and the Markdown tables of a page as dicts."""
+
+import re
+
+from datasets.database import with_scales
+from utils.config import config_from_dict, dump_config
+from utils.files import to_json, write_text
+
+
+def write_run(root, name, of_splits, dataset="koniq10k", wanted=None, labels="l", hashes=None, changes=None):
+    """A run as main.py leaves it; a split of None is begun and not finished."""
+    dataset = {"name": dataset} if isinstance(dataset, str) else dataset
+    for number, metrics in enumerate(of_splits, start=1):
+        protocol = {"splits": wanted or len(of_splits)}
+        values = {"run": {"name": name}, "dataset": dataset, "protocol": protocol, **(changes or {}).get(number, {})}
+        folder = root / name / f"split_{number:02d}"
+        write_text(folder / "config.yaml", dump_config(with_scales(config_from_dict(values, "test"))))
+        origin = {"hash": (hashes or {}).get(number, f"h{number}"), "train": ["a"], "test": ["b"]}
+        origin |= {"validation": [], "labels": {"dos": "counts", "hash": labels}}
+        if isinstance(dataset, list):
+            origin = {"databases": {member.get("title", member["name"]): origin for member in dataset}}
+        write_text(folder / "split.json", to_json(origin))
+        if metrics is not None:
+            write_text(folder / "metrics.json", to_json(as_written(metrics)))
+    return root / name
+
+
+def as_written(metrics):
+    """`release` is as good as `last` and a tenth more, and names its epochs."""
+    better = {name: value * 1.1 for name, value in metrics.items() if isinstance(value, float)}
+    selections = {"last": {"epoch": 2, **metrics}, "release": {"epochs": {"srcc": 1}, **better}}
+    return {**metrics, "epoch": 2, "selection": "last", "selections": selections, "intervals": {"srcc": [0, 1]}}
+
+
+def tables(page):
+    """The Markdown tables of a page, each row a dict."""
+    found = []
+    for block in re.findall(r"(?:^\|.*\n?)+", page, re.MULTILINE):
+        head, _, *rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in block.splitlines()]
+        found.append([dict(zip(head, row, strict=True)) for row in rows])
+    return found

@@ -1,0 +1,334 @@
+"""summarize on hand-made runs whose figures are known, and once on a real one, recomputed from its predictions."""
+
+import io
+import re
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import ttest_rel, wilcoxon
+
+from tests.running import ROOT, train
+from tests.tools.made_runs import tables, write_run
+from tests.tools.recomputed import recomputed
+from tools.summarize import main
+from utils.errors import MissingFileError, UserError
+
+OURS = [0.91, 0.93, 0.925, 0.94, 0.9, 0.915]
+THEIRS = [0.90, 0.935, 0.91, 0.92, 0.88, 0.91]
+RMSE = [0.21, 0.19, 0.2, 0.22, 0.18, 0.2]
+MOVED = {2: {"dataset": {"name": "koniq10k", "root": "elsewhere"}}}
+UNION = [{"name": "koniq10k", "root": "a"}, {"name": "bid", "title": "Blur", "root": "b"}]
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """A folder with two runs on KonIQ-10k over the same six splits, and a file that is no run."""
+    write_run(tmp_path, "ours_full", [{"srcc": s, "rmse": r, "jsd": s / 10} for s, r in zip(OURS, RMSE, strict=True)])
+    write_run(tmp_path, "theirs", [{"srcc": s, "rmse": 0.3 - s / 10, "jsd": 0.1} for s in THEIRS])
+    (tmp_path / "README.md").write_text("no run")
+    return tmp_path
+
+
+def shown(capsys, *arguments):
+    assert main([str(argument) for argument in arguments]) == 0
+    return capsys.readouterr().out
+
+
+def csv_of(capsys, *arguments):
+    table = pd.read_csv(io.StringIO(shown(capsys, *arguments, "--format", "csv")))
+    return table.set_index(["run", "database", "metric"])
+
+
+def test_means_medians_and_published_rows(runs, capsys):
+    page = shown(capsys, runs, "--metrics", "srcc,rmse,jsd")
+    means, medians = tables(page)
+    assert [row["run"] for row in means] == ["ours_full", "theirs", "RichIQA, published", "TReS, published"]
+    assert means[0] == {
+        **{"run": "ours_full", "database": "koniq10k", "splits": "6"},
+        "SRCC ↑": f"**{np.mean(OURS):.4f} ± {np.std(OURS, ddof=1):.4f}**",
+        "RMSE ↓": f"**{np.mean(RMSE):.4f} ± {np.std(RMSE, ddof=1):.4f}**",
+        "JSD ↓": f"**{np.mean(OURS) / 10:.4f} ± {np.std(OURS, ddof=1) / 10:.4f}**",
+    }
+    assert means[1]["SRCC ↑"] == f"{np.mean(THEIRS):.4f} ± {np.std(THEIRS, ddof=1):.4f}"
+    assert list(means[2].values()) == ["RichIQA, published", "koniq10k", "10", "0.9383", "0.1727", "–"]
+    assert list(means[3].values()) == ["TReS, published", "koniq10k", "10", "0.9100", "0.2006", "–"]
+    assert "Published: mean of 10 splits of others, not ours" in page
+    assert [row["SRCC ↑"] for row in medians] == [f"{np.median(OURS):.4f}", f"{np.median(THEIRS):.4f}"]
+    assert "published" not in shown(capsys, runs, "--metrics", "jsd")
+    lines = page.splitlines()
+    assert len({len(line) for line in lines[2:8]}) == 1  # padded
+    assert re.fullmatch(r"\| -+ \| -+ \| -+: \| -+: \| -+: \| -+: \|", lines[3])
+
+
+def test_the_numbers_of_bid(tmp_path, capsys):
+    run = write_run(tmp_path, "bid", [{"srcc": 0.9, "plcc": 0.91, "rmse": 0.5}], dataset="bid")
+    (means,) = tables(shown(capsys, run))  # one split: no medians
+    assert means[0]["SRCC ↑"] == "0.9000"
+    assert list(means[1].values()) == ["RichIQA, published", "bid", "10", "0.8998", "0.9085", "0.5159"]
+    assert list(means[2].values()) == ["HyperIQA, published", "bid", "10", "0.8779", "0.8826", "0.6103"]
+
+
+def test_csv_has_the_numbers_in_full(runs, capsys):
+    table = csv_of(capsys, runs, "--baseline", "theirs")
+    assert [*table.columns] == [
+        *("selection", "splits", "mean", "std", "median", "t_p", "wilcoxon_p", "difference", "published"),
+        "paired_splits",
+    ]
+    assert len(table) == 2 * 3
+    row = table.loc["ours_full", "koniq10k", "srcc"]
+    assert (row["selection"], row["splits"], row["published"]) == ("last", 6, 0.9383)
+    assert row["mean"] == pytest.approx(np.mean(OURS), rel=1e-13)
+    assert row["std"] == pytest.approx(np.std(OURS, ddof=1), rel=1e-13)
+    assert row["median"] == pytest.approx(np.median(OURS), rel=1e-13)
+    assert table.loc["theirs"][["t_p", "wilcoxon_p", "difference"]].isna().all(axis=None)
+    assert np.isnan(table.loc["ours_full", "koniq10k", "jsd"]["published"])
+
+
+def test_paired_tests_are_those_of_scipy(runs, capsys):
+    row = csv_of(capsys, runs, "--baseline", runs / "theirs").loc["ours_full", "koniq10k", "srcc"]
+    assert row["difference"] == pytest.approx(np.mean(OURS) - np.mean(THEIRS))
+    assert row["t_p"] == pytest.approx(ttest_rel(OURS, THEIRS).pvalue, rel=1e-12)
+    assert row["wilcoxon_p"] == pytest.approx(wilcoxon(OURS, THEIRS).pvalue, rel=1e-12)
+    page = shown(capsys, runs, "--baseline", "theirs", "--metrics", "srcc, rmse,jsd,srcc")
+    assert [row["run"] for row in tables(page)[0][:2]] == ["ours_full", "theirs"]
+    line = tables(page)[2][0]
+    assert (line["metric"], line["run"], line["paired splits"]) == ("SRCC ↑", "ours_full", "6")
+    assert line["difference"] == f"{np.mean(OURS) - np.mean(THEIRS):+.4f}"
+    assert line["p, t test"] == f"{ttest_rel(OURS, THEIRS).pvalue:.3g}"
+    assert line["p, Wilcoxon"] == f"{wilcoxon(OURS, THEIRS).pvalue:.3g}"
+    for words in (
+        "two-sided, of the paired t test",
+        "2/2^n (0.0312 for n = 6), so that fewer than 6 cannot reach .05",
+        "overlap in training images, so that p values are too optimistic (Nadeau & Bengio 2003)",
+        "not corrected for the number of comparisons (3)",
+    ):
+        assert words in page
+
+
+def test_only_the_same_splits_are_paired(runs, capsys):
+    write_run(runs, "other", [{"srcc": s} for s in RMSE], hashes={2: "x", 5: "y"}, wanted=7)
+    row = csv_of(capsys, runs / "other", "--baseline", runs / "theirs").loc["other", "koniq10k", "srcc"]
+    kept = [0, 2, 3, 5]
+    ours, theirs = np.array(RMSE)[kept], np.array(THEIRS)[kept]
+    assert (row["splits"], row["paired_splits"]) == (6, 4)
+    assert row["difference"] == pytest.approx((ours - theirs).mean())
+    assert row["t_p"] == pytest.approx(ttest_rel(ours, theirs).pvalue, rel=1e-9)
+    page = shown(capsys, runs / "other", "--baseline", runs / "theirs")
+    assert "other on koniq10k, splits 2, 5 are not the same as in theirs (hash in split.json)" in page
+    assert "**" not in page  # nothing is best over different splits
+    elsewhere = write_run(runs, "elsewhere", [{"srcc": 0.5}] * 6, hashes=dict.fromkeys(range(1, 7), "x"))
+    with pytest.raises(UserError, match=r"no run has a split in common with theirs.*splits 1, 2, 3, 4, 5, 6 are not"):
+        main([str(elsewhere), "--baseline", str(runs / "theirs")])
+
+
+def test_one_common_split_and_no_difference(runs, capsys):
+    write_run(runs, "same", [{"srcc": s} for s in THEIRS])
+    write_run(runs, "short", [{"srcc": 0.95}])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        page = shown(capsys, runs / "theirs", runs / "same", runs / "short", "--baseline", "theirs")
+    same, short = tables(page)[2]
+    assert list(same.values()) == ["SRCC ↑", "same", "koniq10k", "6", "+0.0000", "–", "–"]
+    assert list(short.values()) == ["SRCC ↑", "short", "koniq10k", "1", "+0.0500", "–", "–"]
+    assert "short on koniq10k, splits 2, 3, 4, 5, 6 are not finished in both" in page
+
+
+def test_other_labels_keep_metrics_of_the_dos_apart(runs, capsys):
+    write_run(runs, "gaussian", [{"srcc": s, "jsd": 0.2} for s in OURS], labels="other")
+    page = shown(capsys, runs / "gaussian", runs / "theirs", "--baseline", "theirs")
+    assert [line["metric"] for line in tables(page)[2]] == ["SRCC ↑"]
+    assert "gaussian on koniq10k: trained and tested with other labels than theirs" in page
+    gaussian, theirs = tables(page)[0][:2]
+    assert "**" in gaussian["SRCC ↑"]
+    assert "**" not in gaussian["JSD ↓"] + theirs["JSD ↓"]
+
+
+def test_best_as_it_is_shown(tmp_path, capsys):
+    values = {"near": (0.90001, 0.5), "best": (0.90004, 0.6), "worse": (0.8, 0.7)}
+    for name, (srcc, coverage) in values.items():
+        write_run(tmp_path, name, [{"srcc": srcc, "coverage_50": coverage}])
+    (means,) = tables(shown(capsys, tmp_path, "--metrics", "srcc,coverage_50"))
+    assert [row["SRCC ↑"] for row in means[:3]] == ["**0.9000**", "**0.9000**", "0.8000"]
+    assert [row["COVERAGE 50"] for row in means[:3]] == ["0.6000", "0.5000", "0.7000"]
+
+
+def test_which_runs_are_meant(runs, tmp_path, capsys):
+    spelt = runs / ".." / runs.name / "theirs"
+    assert len(csv_of(capsys, runs, spelt)) == 2 * 3  # each run once
+    again = write_run(tmp_path / "other|place", "theirs", [{"srcc": s} for s in OURS], changes=MOVED)
+    page = shown(capsys, runs / "theirs", again, "--baseline", again)
+    ours, theirs = (str(path).replace("|", r"\|") for path in (again, runs / "theirs"))
+    assert re.search(rf"^\| {re.escape(theirs)} +\| koniq10k \|", page, re.MULTILINE)
+    assert re.search(rf"^\| SRCC ↑ \| {re.escape(theirs)} +\| koniq10k \| +6 \|", page, re.MULTILINE)
+    assert f"| {ours} |" in page
+    page = shown(capsys, runs / "theirs", "--baseline", runs / "ours_full")
+    assert [row["run"] for row in tables(page)[0][:2]] == ["ours_full", "theirs"]
+
+
+def write_union(runs, name, dataset, off=0.0):
+    both = [{"koniq10k": {"srcc": s - off, "rmse": 0.2}, "Blur": {"srcc": s - 0.1, "rmse": 0.6}} for s in OURS]
+    means = [{"srcc": (of["koniq10k"]["srcc"] + of["Blur"]["srcc"]) / 2, "databases": of} for of in both]
+    return write_run(runs, name, means, dataset=dataset)
+
+
+def test_several_databases(runs, capsys):
+    union = write_union(runs, "union", UNION)
+    page = shown(capsys, union, runs / "ours_full", runs / "theirs", "--baseline", "theirs", "--metrics", "srcc,rmse")
+    means, _, differences = tables(page)
+    assert [(row["run"], row["database"]) for row in means] == [
+        *(("union", "koniq10k"), ("ours_full", "koniq10k"), ("theirs", "koniq10k")),
+        *(("union", "Blur"), ("union", "mean"), ("RichIQA, published", "koniq10k"), ("TReS, published", "koniq10k")),
+        *(("RichIQA, published", "Blur"), ("HyperIQA, published", "Blur")),
+    ]
+    values = {(row["run"], row["database"]): row for row in means}
+    assert values["union", "koniq10k"]["SRCC ↑"].startswith(f"**{np.mean(OURS):.4f}")
+    assert values["union", "Blur"]["SRCC ↑"].startswith(f"{np.mean(OURS) - 0.1:.4f}")
+    assert values["union", "mean"]["SRCC ↑"].startswith(f"{np.mean(OURS) - 0.05:.4f}")
+    assert values["union", "mean"]["RMSE ↓"] == "–"
+    assert values["RichIQA, published", "Blur"]["RMSE ↓"] == "0.5159"
+    assert [(line["metric"], line["run"], line["database"]) for line in differences] == [
+        (metric, run, "koniq10k") for metric in ("SRCC ↑", "RMSE ↓") for run in ("union", "ours_full")
+    ]
+    assert differences[0]["difference"] == f"{np.mean(OURS) - np.mean(THEIRS):+.4f}"
+    assert "union on Blur, which theirs has not" in page
+
+
+def test_means_over_databases_are_compared_whatever_their_order(runs, capsys):
+    union, turned = write_union(runs, "union", UNION), write_union(runs, "turned", UNION[::-1], off=0.02)
+    differences = csv_of(capsys, union, turned, "--baseline", "union", "--metrics", "srcc")["difference"]["turned"]
+    assert differences.to_dict() == pytest.approx(
+        {("koniq10k", "srcc"): -0.02, ("Blur", "srcc"): 0, ("mean", "srcc"): -0.01}
+    )
+
+
+def test_release_is_marked_as_optimistic(runs, capsys):
+    for form in ("markdown", "latex"):
+        page = shown(capsys, runs, "--selection", "release", "--format", form)
+        assert "Selection release: each metric at its best epoch on the test part: optimistic" in page
+        assert f"{np.mean(OURS) * 1.1:.4f}" in page
+        assert "optimistic" not in shown(capsys, runs, "--format", form).replace("p values are too optimistic", "")
+    assert main([str(runs), "--selection", "release", "--format", "csv"]) == 0
+    captured = capsys.readouterr()
+    assert "optimistic" in captured.err
+    assert set(pd.read_csv(io.StringIO(captured.out))["selection"]) == {"release"}
+
+
+def test_latex(runs, capsys):
+    page = shown(capsys, runs, "--baseline", "theirs", "--format", "latex")
+    assert r"ours\_full & koniq10k & 6 & \textbf{0.9200 $\pm$ 0.0145} & " in page
+    assert r"\begin{tabular}{llrrrr}" in page
+    assert r"run & database & splits & SRCC $\uparrow$ & RMSE $\downarrow$ & JSD $\downarrow$ \\" in page
+    assert r"JSD $\downarrow$ & ours\_full & koniq10k & 6 & $-$0.0080 &" in page
+    assert r"Nadeau \& Bengio" in page
+    for rule in ("toprule", "midrule", "bottomrule", "end{tabular}", "end{table}"):
+        assert page.count(f"\\{rule}") == 3
+    lines = [line for line in page.splitlines() if not line.startswith("%")]
+    for line in lines:
+        assert not re.search(r"(?<!\\)[_#%^~]|[±↑↓–]|\*\*", line), line
+        assert line.replace(r"\{", "").count("{") == line.replace(r"\}", "").count("}"), line
+
+
+def test_metrics_that_are_not_defined(tmp_path, capsys):
+    run = write_run(tmp_path, "odd", [{"srcc": 0.9, "jsd": 0.1}, {"srcc": float("nan"), "jsd": 0.3}])
+    other = write_run(tmp_path, "even", [{"srcc": 0.8, "jsd": 0.1}, {"srcc": 0.7, "jsd": 0.2}])
+    page = shown(capsys, run, other, "--baseline", "even")
+    means, medians, differences = tables(page)
+    assert (means[0]["SRCC ↑"], means[0]["JSD ↓"]) == ("–", f"0.2000 ± {0.1 * 2**0.5:.4f}")
+    assert medians[0]["SRCC ↑"] == "–"
+    assert [line["metric"] for line in differences] == ["JSD ↓"]
+    assert "odd on koniq10k: SRCC of split 2 is not defined" in page
+
+
+def test_unfinished_runs(runs, capsys):
+    half = write_run(runs, "half", [{"srcc": 0.9}, None, {"srcc": 0.8}], wanted=4)
+    begun = write_run(runs, "begun", [None], wanted=10)
+    page = shown(capsys, half)
+    assert tables(page)[0][0]["splits"] == "2"
+    assert "half: 2 of 4 splits are finished; not yet: 2, 4" in page
+    assert "\n% half: 2 of 4 splits" in shown(capsys, half, "--format", "latex")
+    main([str(half), "--output", str(runs / "half.md")])
+    assert "note: half: 2 of 4 splits" in capsys.readouterr().err
+    for named in ([half, begun], [runs, begun], [begun, runs]):
+        with pytest.raises(UserError, match="begun: none of its 10 splits is finished"):
+            main([str(path) for path in named])
+    for place in (runs, runs / "*"):
+        page = shown(capsys, place)
+        assert [row["run"] for row in tables(page)[0][:3]] == ["half", "ours_full", "theirs"]
+        assert "Left out" in page
+        assert "begun: none of its 10 splits is finished" in page
+    with pytest.raises(UserError, match="nothing to summarise"):
+        main([str(runs / "beg*")])
+    with pytest.raises(UserError, match="begun: none of its 10"):
+        main([str(runs), "--baseline", "begun"])
+
+
+def test_output_takes_its_form_from_the_suffix(runs, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    for suffix, form in ((".md", "markdown"), (".tex", "latex"), (".csv", "csv")):
+        path = tmp_path / "out" / f"table{suffix}"
+        assert "written to" in shown(capsys, runs, "--output", path)
+        assert path.read_text(encoding="utf-8") == shown(capsys, runs, "--format", form)
+    shown(capsys, runs, "--output", tmp_path / "out" / "table.txt", "--format", "csv")
+    assert (tmp_path / "out" / "table.txt").read_text().startswith("run,database,")
+    assert not list((tmp_path / "out").glob(".*"))
+    with pytest.raises(UserError, match=r"table\.doc should end with \.md, \.tex, \.csv"):
+        main([str(runs), "--output", "table.doc"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (["theirs", "--metrics", "srcc,sroc"], UserError, r"'sroc' is not in .* \(did you mean 'srcc'\?\).*srcc, rmse"),
+        (["theirs", "--metrics", "epoch"], UserError, "'epoch' is not in"),
+        (["theirs", "--selection", "validation"], UserError, "no selection 'validation'; it has last, release"),
+        (["their"], MissingFileError, r"no run .*their \(did you mean 'theirs'\?\)"),
+        (["README.md"], MissingFileError, "is no run and holds none.*quotation marks"),
+        (["nothing*"], MissingFileError, "there is no run .*nothing"),
+        (["theirs/split_01"], UserError, "is one split; name the folder of its run"),
+        (["theirs", "--baseline", "ours"], MissingFileError, "neither the folder of a run nor the name of one"),
+        (["theirs", "--baseline", "theirs"], UserError, "theirs is the only run"),
+        (["mixed"], UserError, "split 2 was trained with other settings than split 1.*optim.lr"),
+        (["damaged"], UserError, r"metrics\.json is missing or damaged"),
+        (["theirs", "--selection", "release", "--metrics", "epochs"], UserError, "'epochs' is not in"),
+        (["without"], UserError, r"split\.json: not as main.py writes it, 'labels' is missing"),
+        (["old"], UserError, "has no selections"),
+    ],
+)
+def test_mistakes(arguments, error, message, runs):
+    write_run(runs, "mixed", [{"srcc": 0.9}] * 2, changes={2: {"optim": {"lr": 1e-3}}})
+    (write_run(runs, "damaged", [{"srcc": 0.9}]) / "split_01" / "metrics.json").write_text("{")
+    (write_run(runs, "old", [{"srcc": 0.9}]) / "split_01" / "metrics.json").write_text('{"srcc": 0.9}')
+    (write_run(runs, "without", [{"srcc": 0.9}]) / "split_01" / "split.json").write_text('{"hash": "h1"}')
+    with pytest.raises(error, match=message) as caught:
+        main([str(runs / arguments[0]), *arguments[1:]])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mistake_is_one_line_and_status_2(tmp_path):
+    command = [sys.executable, ROOT / "tools" / "summarize.py", "nowhere"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: there is no run nowhere; runs in \.: none\n", done.stderr)
+
+
+def test_a_real_run_recomputed_from_its_predictions(quick, tmp_path, capsys):
+    arguments = ("protocol.splits=3", "train.epochs=1", "protocol.train_fraction=0.5", "optim.lr=1e-3")
+    assert train(quick, *arguments) == 0
+    capsys.readouterr()
+    expected = pd.DataFrame(
+        [recomputed(path) for path in sorted((tmp_path / "runs" / "quick").glob("split_*/predictions.csv"))]
+    )
+    assert len(expected) == 3
+    assert expected["srcc"].nunique() == 3
+    table = csv_of(capsys, tmp_path / "runs" / "quick").loc["quick", "koniq10k"]
+    for name in expected:
+        assert table["mean"][name] == pytest.approx(expected[name].mean(), rel=1e-6), name
+        assert table["std"][name] == pytest.approx(expected[name].std(ddof=1), rel=1e-5), name
+        assert table["median"][name] == pytest.approx(expected[name].median(), rel=1e-6), name
+    means, _ = tables(shown(capsys, tmp_path / "runs"))
+    assert means[0]["EMD ↓"] == f"{expected['emd'].mean():.4f} ± {expected['emd'].std(ddof=1):.4f}"
+    assert len(means) == 3

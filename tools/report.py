@@ -1,0 +1,30 @@
+"""Builds the report of a run anew, such as after jobs on a cluster or on a machine that has the images.
+
+`python tools/report.py RUN ...`, where RUN is the folder of a run, such as checkpoint/demo. Writes RUN/report.html.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.installation import require_installation
+
+require_installation("matplotlib", "jinja2")
+
+from experiments.report import write_report
+from utils.runtime import run_script
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, such as checkpoint/demo")
+    for run in parser.parse_args(arguments).runs:
+        print(f"report: {write_report(Path(run))}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

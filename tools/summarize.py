@@ -1,0 +1,205 @@
+"""Summarises runs over their splits: mean, standard deviation, median, paired tests, published numbers.
+
+`python tools/summarize.py checkpoint/RUN... [--baseline RUN] [--selection last|validation|release]
+[--metrics srcc,plcc] [--format markdown|latex|csv] [--output FILE]`. A RUN is the folder of a run, a folder that holds
+runs, or a pattern such as 'checkpoint/koniq10k_*'.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tools.summary_runs import Row, find_runs, is_run, names_of, read_run
+from tools.summary_tables import Pair, by_database, latex_page, markdown_page, numbers_of, sections_of
+from utils.errors import MissingFileError, UserError, did_you_mean
+from utils.files import write_text
+from utils.report import SELECTION_NOTES, SUMMARY, title_of
+from utils.runtime import run_script
+from utils.tables import to_csv
+
+PAGES: dict[str, Callable] = {"markdown": markdown_page, "latex": latex_page}
+FORMS = {".md": "markdown", ".tex": "latex", ".csv": "csv"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parse_arguments(arguments)
+    form = form_of(args.format, args.output)
+    places, baseline = choose_runs(args.runs, args.baseline)
+    rows, notes = read_runs(places, baseline, args.selection)
+    metrics = choose_metrics(args.metrics, rows)
+    pairs, unpaired = pair_up(rows, baseline) if baseline is not None else ({}, [])
+    numbers = numbers_of(rows, metrics, args.selection, pairs)
+    notes += [*undefined(rows, metrics), *unpaired]
+    if form == "csv":
+        text = to_csv(numbers)
+        notes.insert(0, f"Selection {args.selection}: {SELECTION_NOTES[args.selection]}.")
+    else:
+        text = PAGES[form](sections_of(numbers, rows, baseline), notes)
+    if args.output:
+        write_text(args.output, text)
+        print(f"written to {args.output}")
+    else:
+        print(text, end="")
+    if args.output or form == "csv":
+        print("".join(f"note: {note}\n" for note in notes), end="", file=sys.stderr)
+    return 0
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run or of runs, or a pattern")
+    parser.add_argument("--baseline", metavar="RUN", help="folder or name of the run that the others are compared with")
+    parser.add_argument(
+        "--selection",
+        choices=list(SELECTION_NOTES),
+        default="last",
+        help="which epoch the metrics are of: "
+        + "; ".join(f"{name} {note}" for name, note in SELECTION_NOTES.items())
+        + "; default: %(default)s",
+    )
+    parser.add_argument(
+        "--metrics", metavar="NAMES", help=f"with commas between, as in metrics.json; default: {','.join(SUMMARY)}"
+    )
+    parser.add_argument("--format", choices=[*FORMS.values()], help="default: by the suffix of --output, else markdown")
+    parser.add_argument("--output", metavar="FILE", type=Path, help="a .md, .tex or .csv; default: the terminal")
+    return parser.parse_args(arguments)
+
+
+def form_of(form: str | None, output: Path | None) -> str:
+    """The format that is asked for or, without, that of the file's suffix."""
+    if form is not None or output is None:
+        return form or "markdown"
+    if output.suffix.lower() not in FORMS:
+        raise UserError(f"--output: {output} should end with {', '.join(FORMS)}, or name the --format")
+    return FORMS[output.suffix.lower()]
+
+
+def choose_runs(places: Sequence[str], baseline: str | None) -> tuple[dict[Path, tuple[str, bool]], str | None]:
+    """Folders with the name of each run and whether it was named itself, and the name of the baseline.
+
+    A baseline that is not among the runs comes before them.
+    """
+    found = find_runs(places)
+    names = names_of(list(found))
+    if baseline is None:
+        return {path: (names[path], named) for path, named in found.items()}, None
+    chosen = next((path for path, name in names.items() if name == baseline), Path(baseline))
+    if not is_run(chosen):
+        raise MissingFileError(
+            f"--baseline: {baseline} is neither the folder of a run nor the name of one of these"
+            f"{did_you_mean(baseline, names.values())}: {', '.join(names.values())}"
+        )
+    among = next((path for path in found if path.resolve() == chosen.resolve()), None)
+    found = {**({} if among else {chosen: True}), **found, among or chosen: True}
+    names = names_of(list(found))
+    return {path: (names[path], named) for path, named in found.items()}, names[among or chosen]
+
+
+def read_runs(
+    places: dict[Path, tuple[str, bool]], baseline: str | None, selection: str
+) -> tuple[list[Row], list[str]]:
+    """The rows of all runs, by database, and notes; a run that was found and has nothing to show is left out.
+
+    Raises:
+        UserError: A run that was named has nothing to show, or none has.
+    """
+    rows, notes = [], []
+    for path, (name, named) in places.items():
+        try:
+            of_run, remarks = read_run(path, name, selection)
+        except UserError as error:
+            if named:
+                raise
+            notes.append(f"Left out: {error}.")
+            continue
+        rows += of_run
+        notes += remarks
+    if not rows:
+        raise UserError(f"there is nothing to summarise. {' '.join(notes)}")
+    if baseline is not None and len({row.run for row in rows}) == 1:
+        raise UserError(f"--baseline: {baseline} is the only run; name another one to compare with it")
+    return by_database(rows), notes
+
+
+def choose_metrics(names: str | None, rows: Sequence[Row]) -> list[str]:
+    """The metrics that are asked for, or the main ones that there are.
+
+    Raises:
+        UserError: One that no run has.
+    """
+    results = [result for row in rows for result in row.results.values()]
+    known = dict.fromkeys(
+        name
+        for result in results
+        for name, value in result.items()
+        if name != "epoch" and (value is None or isinstance(value, (int, float)))
+    )
+    if names is None:
+        return [name for name in SUMMARY if name in known]
+    wanted = list(dict.fromkeys(name.strip() for name in names.split(",")))
+    for name in wanted:
+        if name not in known:
+            raise UserError(
+                f"--metrics: {name!r} is not in the metrics of these runs{did_you_mean(name, known)}; allowed: "
+                f"{', '.join(known)}"
+            )
+    return wanted
+
+
+def pair_up(rows: Sequence[Row], baseline: str) -> tuple[dict[tuple[str, str], Pair], list[str]]:
+    """What can be compared with the baseline, by run and database, and in words what cannot.
+
+    Raises:
+        UserError: Nothing can.
+    """
+    of_baseline = {row.database: row for row in rows if row.run == baseline}
+    pairs, notes = {}, []
+    for row in rows:
+        if row.run == baseline:
+            continue
+        if row.database not in of_baseline:
+            notes.append(f"Not compared: {row.run} on {row.database}, which {baseline} has not.")
+            continue
+        base, place = of_baseline[row.database], f"{row.run} on {row.database}"
+        both = [number for number in row.results if number in base.results]
+        same = [number for number in both if row.origins[number].split == base.origins[number].split]
+        other, single = [n for n in both if n not in same], sorted(row.results.keys() ^ base.results.keys())
+        reasons = [f"{listed(other)} not the same as in {baseline} (hash in split.json)"] if other else []
+        reasons += [f"{listed(single)} not finished in both"] if single else []
+        if reasons:
+            notes.append(f"Not compared: {place}, {'; '.join(reasons)}.")
+        if same:
+            same_labels = all(row.origins[number].labels == base.origins[number].labels for number in same)
+            pairs[row.run, row.database] = Pair(base, same, same_labels)
+            if not same_labels:
+                notes.append(
+                    f"{place}: trained and tested with other labels than {baseline} (labels.hash in split.json), so "
+                    "that metrics of SOS and DOS are not compared."
+                )
+    if not pairs:
+        raise UserError(f"--baseline: no run has a split in common with {baseline}. {' '.join(notes)}")
+    return pairs, notes
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """`split 1 is`, `splits 1, 2 are`."""
+    names = ", ".join(map(str, numbers))
+    return f"split {names} is" if len(numbers) == 1 else f"splits {names} are"
+
+
+def undefined(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
+    """Metrics that are null in some split, so that they have no mean."""
+    notes = []
+    for row in rows:
+        for metric in metrics:
+            numbers = [number for number, result in row.results.items() if result.get(metric, 0) is None]
+            if numbers:
+                notes.append(f"{row.run} on {row.database}: {title_of(metric)} of {listed(numbers)} not defined.")
+    return notes
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,210 @@
+"""Finds the folders of runs and reads the test metrics of their finished splits."""
+
+import glob
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.config import changed_keys, load_config
+from utils.errors import MissingFileError, UserError, did_you_mean, some_of
+from utils.files import read_json, reading
+from utils.report import as_numbers
+from utils.run_folder import CONFIG, FREE_KEYS, SPLIT, RunFolder
+from utils.settings import Config
+
+SPLIT_FOLDER = re.compile(r"split_(\d+)")
+MEAN = "mean"  # over the databases of a run
+SHOWN = 8  # names in one message
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Hashes of which image is in which part, and of the labels."""
+
+    split: str
+    labels: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """Test metrics of a run on one database.
+
+    Args:
+        run: Its name.
+        database: Title, or MEAN for the mean over several.
+        name: Of the database in the config, empty for the mean.
+        results: Metrics of each finished split, by its number.
+        origins: Where these come from; for the mean, of all databases together.
+    """
+
+    run: str
+    database: str
+    name: str
+    results: dict[int, dict[str, Any]]
+    origins: dict[int, Origin]
+
+    def values(self, metric: str, numbers: Sequence[int] | None = None) -> np.ndarray:
+        """A metric of these splits, or of all, (S,) float64; NaN where it is not defined or not there."""
+        numbers = list(self.results) if numbers is None else numbers
+        return as_numbers([self.results[number].get(metric) for number in numbers])
+
+
+def find_runs(places: Sequence[str]) -> dict[Path, bool]:
+    """Folders of runs in the order given, each once, and whether it was named itself rather than found.
+
+    Args:
+        places: Folders of runs, folders that hold such, and patterns.
+
+    Raises:
+        MissingFileError: A place without runs.
+    """
+    found: dict[Path, tuple[Path, bool]] = {}
+    for place in places:
+        with reading(place):
+            runs, named = _runs_at(place)
+            for run in runs:
+                before = found.get(run.resolve(), (run, False))
+                found[run.resolve()] = before[0], before[1] or named
+    return dict(found.values())
+
+
+def _runs_at(place: str) -> tuple[list[Path], bool]:
+    path = Path(place)
+    if is_run(path):
+        return [path], True
+    fitting = [path] if path.exists() else sorted(map(Path, glob.glob(place)))
+    runs = [run for fit in fitting for run in ([fit] if is_run(fit) else _runs_in(fit))]
+    if runs:
+        return runs, False
+    if SPLIT_FOLDER.fullmatch(path.name) and is_run(path.parent):
+        raise UserError(f"{place} is one split; name the folder of its run, {path.parent}")
+    if path.exists():
+        raise MissingFileError(
+            f"{place} is no run and holds none: a run is a folder with split_NN/{CONFIG}, as main.py writes it. A "
+            f"pattern in quotation marks passes over what is no run, such as '{path.parent}/*'"
+        )
+    beside = [run.name for run in _runs_in(path.parent)]
+    raise MissingFileError(
+        f"there is no run {place}{did_you_mean(path.name, beside)}; runs in {path.parent}: "
+        f"{some_of(beside, SHOWN) or 'none'}"
+    )
+
+
+def is_run(path: Path) -> bool:
+    """Whether main.py has begun a split in this folder."""
+    return bool(_splits_of(path))
+
+
+def _runs_in(path: Path) -> list[Path]:
+    return [folder for folder in sorted(path.iterdir()) if is_run(folder)] if path.is_dir() else []
+
+
+def _splits_of(path: Path) -> dict[int, RunFolder]:
+    """By number, the splits that were begun."""
+    begun = path.glob(f"split_*/{CONFIG}")
+    matches = ((SPLIT_FOLDER.fullmatch(file.parent.name), file.parent) for file in begun)
+    return dict(sorted((int(match[1]), RunFolder(folder)) for match, folder in matches if match))
+
+
+def names_of(paths: Sequence[Path]) -> dict[Path, str]:
+    """What each run is called: its folder's name, or the whole path where two have the same."""
+    names = [path.resolve().name for path in paths]
+    return {path: str(path) if names.count(name) > 1 else name for path, name in zip(paths, names, strict=True)}
+
+
+def read_run(path: Path, name: str, selection: str) -> tuple[list[Row], list[str]]:
+    """The rows of a run, one for each database and, of several, their mean; and what is to be said of it.
+
+    Raises:
+        UserError: No split is finished, the splits have different settings, or a file is not as main.py writes it.
+    """
+    folders = _splits_of(path)
+    configs = {number: load_config(folder.path / CONFIG) for number, folder in folders.items()}
+    wanted = max(*(config.protocol.splits for config in configs.values()), *configs)
+    finished = {number: folder for number, folder in folders.items() if folder.finished}
+    if not finished:
+        raise UserError(
+            f"{path}: none of its {wanted} splits is finished; main.py --resume with its config goes on with it"
+        )
+    notes = []
+    if len(finished) < wanted:
+        missing = [str(number) for number in range(1, wanted + 1) if number not in finished]
+        notes = [f"{name}: {len(finished)} of {wanted} splits are finished; not yet: {', '.join(missing)}."]
+    config = _one_config(path, {number: configs[number] for number in finished})
+    results = {number: _results(folder, selection) for number, folder in finished.items()}
+    origins = {number: _origins(folder, config) for number, folder in finished.items()}
+    return _rows(name, config, results, origins), notes
+
+
+def _one_config(path: Path, configs: dict[int, Config]) -> Config:
+    """The settings that all splits share."""
+    first, *others = configs
+    for number in others:
+        changed = changed_keys(configs[first], configs[number], ignored=FREE_KEYS)
+        if changed:
+            raise UserError(
+                f"{path}: split {number} was trained with other settings than split {first}, so that they have no "
+                f"mean: {some_of(changed, SHOWN)}; train one of them again with main.py --split N --overwrite"
+            )
+    return configs[first]
+
+
+def _results(folder: RunFolder, selection: str) -> dict[str, Any]:
+    """The test metrics of a finished split as a way of selection reports them."""
+    metrics = folder.metrics()
+    selections = metrics.get("selections") if isinstance(metrics, dict) else None
+    if not isinstance(selections, dict) or "last" not in selections:
+        raise UserError(f"{folder.path}: metrics.json has no selections, as main.py writes them; train the split again")
+    if selection not in selections:
+        raise UserError(
+            f"{folder.path}: no selection {selection!r}; it has {', '.join(selections)}. For `validation` a run needs "
+            "a validation part, such as protocol.validation_fraction=0.1"
+        )
+    return selections[selection]
+
+
+def _origins(folder: RunFolder, config: Config) -> dict[str, Origin]:
+    """By title of the database."""
+    stated = read_json(folder.path / SPLIT)
+    titles = _titles(config)
+    try:
+        by_title = stated["databases"] if config.several else {next(iter(titles)): stated}
+        return {title: Origin(by_title[title]["hash"], by_title[title]["labels"]["hash"]) for title in titles}
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder.path / SPLIT}: not as main.py writes it, {error} is missing") from error
+
+
+def _titles(config: Config) -> dict[str, str]:
+    """Name of each database in the config, by its title."""
+    return {member.title or member.name: member.name for member in config.members}
+
+
+def _rows(
+    run: str, config: Config, results: dict[int, dict[str, Any]], origins: dict[int, dict[str, Origin]]
+) -> list[Row]:
+    titles = _titles(config)
+    if not config.several:
+        (title,) = titles
+        return [Row(run, title, titles[title], results, {number: of[title] for number, of in origins.items()})]
+    rows = [
+        Row(
+            run,
+            title,
+            name,
+            {number: of["databases"][title] for number, of in results.items()},
+            {number: of[title] for number, of in origins.items()},
+        )
+        for title, name in titles.items()
+    ]
+    together = {
+        number: Origin(
+            " ".join(f"{title} {origin.split}" for title, origin in sorted(of.items())),
+            " ".join(f"{title} {origin.labels}" for title, origin in sorted(of.items())),
+        )
+        for number, of in origins.items()
+    }
+    return [*rows, Row(run, MEAN, "", results, together)]
