@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools.summary_runs import Row, find_runs, is_run, names_of, read_run
+from tools.summary_runs import MEAN, Row, find_runs, is_run, names_of, read_run
 from tools.summary_tables import Pair, by_database, latex_page, markdown_page, numbers_of, sections_of
 from utils.errors import MissingFileError, UserError, did_you_mean
 from utils.files import write_text
@@ -57,7 +57,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         choices=list(SELECTION_NOTES),
         default="last",
         help="which epoch the metrics are of: "
-        + "; ".join(f"{name} {note}" for name, note in SELECTION_NOTES.items())
+        + ", ".join(f"{name} ({note})" for name, note in SELECTION_NOTES.items())
         + "; default: %(default)s",
     )
     parser.add_argument(
@@ -161,7 +161,8 @@ def pair_up(rows: Sequence[Row], baseline: str) -> tuple[dict[tuple[str, str], P
         if row.run == baseline:
             continue
         if row.database not in of_baseline:
-            notes.append(f"Not compared: {row.run} on {row.database}, which {baseline} has not.")
+            if row.database != MEAN:
+                notes.append(f"Not compared: {row.run} on {row.database}, which {baseline} was not tested on.")
             continue
         base, place = of_baseline[row.database], f"{row.run} on {row.database}"
         both = [number for number in row.results if number in base.results]

@@ -165,7 +165,7 @@ def differences_section(numbers: pd.DataFrame, baseline: str) -> Section:
             "run": line.run,
             "database": line.database,
             "paired splits": str(line.paired_splits),
-            "difference": f"{line.difference:+.{DECIMALS}f}",
+            "difference": number(line.difference, sign="+"),
             "p, t test": p_value(line.t_p),
             "p, Wilcoxon": p_value(line.wilcoxon_p),
         }
@@ -191,8 +191,9 @@ def column(metric: str) -> str:
     return title_of(metric) + ARROWS.get(BETTER.get(metric), "")
 
 
-def number(value: float) -> str:
-    return DASH if np.isnan(value) else f"{value:.{DECIMALS}f}"
+def number(value: float, sign: str = "-") -> str:
+    """With `+` as the sign, positive numbers have one, too."""
+    return DASH if np.isnan(value) else f"{round(value, DECIMALS) + 0:{sign}.{DECIMALS}f}"  # + 0: no -0.0000
 
 
 def spread(mean: float, std: float) -> str:

@@ -1,0 +1,86 @@
+"""Which runs summarize takes, what it says of those that are not finished, and mistakes."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.running import ROOT
+from tests.tools.made_runs import OURS, csv_of, shown, tables, write_run
+from tools.summarize import main
+from utils.errors import MissingFileError, UserError
+
+MOVED = {2: {"dataset": {"name": "koniq10k", "root": "elsewhere"}}}
+
+
+def test_which_runs_are_meant(runs, tmp_path, capsys):
+    spelt = runs / ".." / runs.name / "theirs"
+    assert len(csv_of(capsys, runs, spelt)) == 2 * 3  # each run once
+    again = write_run(tmp_path / "other|place", "theirs", [{"srcc": s} for s in OURS], changes=MOVED)
+    page = shown(capsys, runs / "theirs", again, "--baseline", again)
+    ours, theirs = (str(path).replace("|", r"\|") for path in (again, runs / "theirs"))
+    assert re.search(rf"^\| {re.escape(theirs)} +\| koniq10k \|", page, re.MULTILINE)
+    assert re.search(rf"^\| SRCC ↑ \| {re.escape(theirs)} +\| koniq10k \| +6 \|", page, re.MULTILINE)
+    assert f"| {ours} |" in page
+    page = shown(capsys, runs / "theirs", "--baseline", runs / "ours_full")
+    assert [row["run"] for row in tables(page)[0][:2]] == ["ours_full", "theirs"]
+
+
+def test_unfinished_runs(runs, capsys):
+    half = write_run(runs, "half", [{"srcc": 0.9}, None, {"srcc": 0.8}], wanted=4)
+    begun = write_run(runs, "begun", [None], wanted=10)
+    page = shown(capsys, half)
+    assert tables(page)[0][0]["splits"] == "2"
+    assert "half: 2 of 4 splits are finished; not yet: 2, 4" in page
+    assert "\n% half: 2 of 4 splits" in shown(capsys, half, "--format", "latex")
+    main([str(half), "--output", str(runs / "half.md")])
+    assert "note: half: 2 of 4 splits" in capsys.readouterr().err
+    for named in ([half, begun], [runs, begun], [begun, runs]):
+        with pytest.raises(UserError, match="begun: none of its 10 splits is finished"):
+            main([str(path) for path in named])
+    for place in (runs, runs / "*"):
+        page = shown(capsys, place)
+        assert [row["run"] for row in tables(page)[0][:3]] == ["half", "ours_full", "theirs"]
+        assert "Left out" in page
+        assert "begun: none of its 10 splits is finished" in page
+    with pytest.raises(UserError, match="nothing to summarise"):
+        main([str(runs / "beg*")])
+    with pytest.raises(UserError, match="begun: none of its 10"):
+        main([str(runs), "--baseline", "begun"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (["theirs", "--metrics", "srcc,sroc"], UserError, r"'sroc' is not in .* \(did you mean 'srcc'\?\).*srcc, rmse"),
+        (["theirs", "--metrics", "epoch"], UserError, "'epoch' is not in"),
+        (["theirs", "--selection", "validation"], UserError, "no selection 'validation'; it has last, release"),
+        (["their"], MissingFileError, r"no run .*their \(did you mean 'theirs'\?\)"),
+        (["README.md"], MissingFileError, "is no run and holds none.*quotation marks"),
+        (["nothing*"], MissingFileError, "there is no run .*nothing"),
+        (["theirs/split_01"], UserError, "is one split; name the folder of its run"),
+        (["theirs", "--baseline", "ours"], MissingFileError, "neither the folder of a run nor the name of one"),
+        (["theirs", "--baseline", "theirs"], UserError, "theirs is the only run"),
+        (["mixed"], UserError, "split 2 was trained with other settings than split 1.*optim.lr"),
+        (["damaged"], UserError, r"metrics\.json is missing or damaged"),
+        (["theirs", "--selection", "release", "--metrics", "epochs"], UserError, "'epochs' is not in"),
+        (["without"], UserError, r"split\.json: not as main.py writes it, 'labels' is missing"),
+        (["old"], UserError, "has no selections"),
+    ],
+)
+def test_mistakes(arguments, error, message, runs):
+    write_run(runs, "mixed", [{"srcc": 0.9}] * 2, changes={2: {"optim": {"lr": 1e-3}}})
+    (write_run(runs, "damaged", [{"srcc": 0.9}]) / "split_01" / "metrics.json").write_text("{")
+    (write_run(runs, "old", [{"srcc": 0.9}]) / "split_01" / "metrics.json").write_text('{"srcc": 0.9}')
+    (write_run(runs, "without", [{"srcc": 0.9}]) / "split_01" / "split.json").write_text('{"hash": "h1"}')
+    with pytest.raises(error, match=message) as caught:
+        main([str(runs / arguments[0]), *arguments[1:]])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mistake_is_one_line_and_status_2(tmp_path):
+    command = [sys.executable, ROOT / "tools" / "summarize.py", "nowhere"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: there is no run nowhere; runs in \.: none\n", done.stderr)
