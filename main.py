@@ -13,7 +13,7 @@ from pathlib import Path
 
 from utils.installation import require_installation
 
-require_installation()
+require_installation("matplotlib", "jinja2")
 
 import numpy as np
 import torch

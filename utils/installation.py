@@ -9,7 +9,7 @@ MODULES = (
     *("torch", "torchvision", "timm", "einops", "numpy", "scipy", "pandas", "PIL", "yaml", "tqdm"),
     *("pydantic", "safetensors", "huggingface_hub", "filelock"),
 )
-WHERE_NEEDED = ("openpyxl", "xlrd", "matplotlib")  # by some label files, and by tools that draw
+WHERE_NEEDED = ("openpyxl", "xlrd", "matplotlib", "jinja2")  # by some label files, and by what draws and reports
 
 
 def require_installation(*more: str) -> None:
