@@ -16,7 +16,7 @@ MOVED = {2: {"dataset": {"name": "koniq10k", "root": "elsewhere"}}}
 
 def test_which_runs_are_meant(runs, tmp_path, capsys):
     spelt = runs / ".." / runs.name / "theirs"
-    assert len(csv_of(capsys, runs, spelt)) == 2 * 3  # each run once
+    assert len(csv_of(capsys, spelt, runs)) == 2 * 3  # each run once
     again = write_run(tmp_path / "other|place", "theirs", [{"srcc": s} for s in OURS], changes=MOVED)
     page = shown(capsys, runs / "theirs", again, "--baseline", again)
     ours, theirs = (str(path).replace("|", r"\|") for path in (again, runs / "theirs"))
