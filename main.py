@@ -69,13 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 failures.append(f"{experiment.config.run.name}: {error}")
                 print(f"{failures[-1]}\nthe suite goes on", file=sys.stderr)
                 continue
-            if not finished:
+            if not finished or (interruption.requested and experiment is not experiments[-1]):
                 print(f"interrupted; everything is saved, and {'the same command' if suite else '--resume'} goes on")
                 return INTERRUPTED
     if failures:
         raise UserError(f"{len(failures)} of {len(experiments)} runs failed: {'; '.join(failures)}")
     if suite:
-        print(f"python tools/summarize.py {' '.join(str(experiment.path) for experiment in experiments)}")
+        print(f"for a table: python tools/summarize.py {' '.join(str(experiment.path) for experiment in experiments)}")
     return 0
 
 
@@ -148,7 +148,7 @@ def run_experiment(experiment: Experiment, args: argparse.Namespace, resume: boo
         if folder.finished:
             print(f"split {number} is finished, see {folder.path}\n{results_lines(folder.metrics())}")
             if not was_finished:
-                print(f"report: {write_report(experiment.path)}")
+                print_report(experiment.path)
         if interruption.requested and not (folder.finished and folder == list(folders.values())[-1]):
             return False
     if len(folders) > 1:
@@ -156,6 +156,14 @@ def run_experiment(experiment: Experiment, args: argparse.Namespace, resume: boo
     if folder.best.exists():
         print(f"score an image with it: python inference.py IMAGE --checkpoint {folder.best}")
     return True
+
+
+def print_report(path: Path) -> None:
+    """Writes the report of a run; what keeps it from being written is no reason to lose the splits to come."""
+    try:
+        print(f"report: {write_report(path)}")
+    except UserError as error:
+        print(f"warning: no report: {error}; python tools/report.py {path} tries again", file=sys.stderr)
 
 
 def run_split(run: SplitRun, device: torch.device, resume: bool) -> None:

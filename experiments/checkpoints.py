@@ -1,6 +1,5 @@
 """Finished checkpoints on databases: one on one, or a folder of runs on a list of databases as a matrix."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from models.loading import TrainedNetwork, load_network
 from utils.errors import MissingFileError, UserError
 from utils.files import read_json, to_json, write_text
 from utils.report import ceiling_line, metrics_line
-from utils.run_folder import BEST, METRICS, PREDICTIONS
+from utils.run_folder import BEST, METRICS, PREDICTIONS, SPLIT_FOLDER
 from utils.runtime import environment
 from utils.settings import Config
 
@@ -45,7 +44,7 @@ def find_checkpoints(place: str | Path) -> list[Path]:
     """
     place = Path(place)
     if place.is_dir():
-        found = sorted(path for path in place.rglob(BEST) if re.fullmatch(r"split_\d+", path.parent.name))
+        found = sorted(path for path in place.rglob(BEST) if SPLIT_FOLDER.fullmatch(path.parent.name))
         if not found:
             raise MissingFileError(f"--evaluate: there is no split_NN/{BEST} under {place}; name a run or a checkpoint")
         return found
@@ -160,13 +159,14 @@ def require_same_checkpoint(folder: Path, checkpoint: Path) -> None:
     """Refuses to put results where those of a checkpoint of another place lie."""
     if (folder / METRICS).exists():
         before = read_json(folder / METRICS).get("checkpoint")
-        if before != str(checkpoint):
+        if before is None or Path(before).absolute() != checkpoint.absolute():
             raise UserError(f"{folder} holds results of {before}; choose another folder with --output")
 
 
 def label_of(checkpoint: Path) -> Path:
     """`run/split_NN` of a best.pt in a run folder, `run/split_NN/last` of a last.pt; elsewhere the name of the file."""
-    if not re.fullmatch(r"split_\d+", checkpoint.parent.name):
-        return Path(checkpoint.stem)
-    folder = Path(checkpoint.absolute().parent.parent.name) / checkpoint.parent.name
-    return folder if checkpoint.name == BEST else folder / checkpoint.stem
+    path = checkpoint.absolute()
+    if not SPLIT_FOLDER.fullmatch(path.parent.name):
+        return Path(path.stem)
+    folder = Path(path.parent.parent.name) / path.parent.name
+    return folder if path.name == BEST else folder / path.stem

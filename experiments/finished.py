@@ -5,7 +5,6 @@ N images, K bins.
 
 import io
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,10 +20,9 @@ from utils.config import load_config
 from utils.errors import MissingFileError, UserError, one_line
 from utils.files import read_json
 from utils.metrics import emd
-from utils.run_folder import CONFIG, LOG, METRICS, PREDICTIONS, SPLIT
+from utils.run_folder import CONFIG, LOG, METRICS, PREDICTIONS, SPLIT, SPLIT_FOLDER
 from utils.settings import Config
 
-FOLDER = re.compile(r"split_(\d+)")
 NAMES = ("database", "image")  # columns of texts
 REQUIRED = ("image", "target_mos", "pred_mos", "target_sos", "pred_sos")
 
@@ -135,9 +133,9 @@ def split_folders(run: Path) -> dict[int, Path]:
     """
     if not run.is_dir():
         raise MissingFileError(f"{run} is not a folder; name the folder of a run, such as checkpoint/demo")
-    if FOLDER.fullmatch(run.resolve().name) and (run / CONFIG).exists():
+    if SPLIT_FOLDER.fullmatch(run.resolve().name) and (run / CONFIG).exists():
         raise UserError(f"{run} is one split; name the folder of its run, {run.resolve().parent}")
-    folders = {int(match[1]): path for path in run.iterdir() if (match := FOLDER.fullmatch(path.name))}
+    folders = {int(match[1]): path for path in run.iterdir() if (match := SPLIT_FOLDER.fullmatch(path.name))}
     if not folders:
         raise UserError(f"{run} holds no split_NN; name the folder of a run, such as checkpoint/demo")
     return dict(sorted(folders.items()))

@@ -15,8 +15,6 @@ from utils.runtime import Interruption
 from utils.settings import Config
 from utils.tensorboard import require_tensorboard
 
-YAML = (".yaml", ".yml")
-
 
 @dataclass(frozen=True)
 class Experiment:
@@ -72,7 +70,7 @@ class SplitRun:
 
 def is_override(text: str) -> bool:
     """Whether an argument is `key.subkey=value` rather than a file."""
-    return bool(re.match(r"[\w.]+=", text)) and not text.endswith(YAML)
+    return bool(re.match(r"[\w.]+=", text)) and not Path(text).is_file()
 
 
 def load_configs(places: Sequence[str], overrides: list[str]) -> list[Config]:

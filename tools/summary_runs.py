@@ -1,7 +1,6 @@
 """Finds the folders of runs and reads the test metrics of their finished splits."""
 
 import glob
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,9 @@ from utils.config import changed_keys, load_config
 from utils.errors import MissingFileError, UserError, did_you_mean, some_of
 from utils.files import read_json, reading
 from utils.report import as_numbers
-from utils.run_folder import CONFIG, FREE_KEYS, SPLIT, RunFolder
+from utils.run_folder import CONFIG, FREE_KEYS, SPLIT, SPLIT_FOLDER, RunFolder
 from utils.settings import Config
 
-SPLIT_FOLDER = re.compile(r"split_(\d+)")
 MEAN = "mean"  # over the databases of a run
 SHOWN = 8  # names in one message
 

@@ -1,6 +1,7 @@
 """The folder of one split of a run: what is in it, whether it may be touched, how it is written."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from utils.tensorboard import write_events
 
 LAST, BEST, CONFIG, SPLIT = "last.pt", "best.pt", "config.yaml", "split.json"
 LOG, METRICS, PREDICTIONS = "log.jsonl", "metrics.json", "predictions.csv"
+SPLIT_FOLDER = re.compile(r"split_(\d+)")
 # keys that may differ when a run is resumed: they change where and how fast it runs, not what comes out
 FREE_KEYS = (
     *("run.root", "dataset.root", "dataset.split_file", "protocol.splits"),

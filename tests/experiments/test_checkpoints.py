@@ -94,6 +94,10 @@ def test_bins_are_matched_by_order_and_rulers_where_their_numbers_differ(tmp_pat
     assert ruled["mos"] == pytest.approx([0, 0.5])
     assert ruled["sos"] == pytest.approx([0, np.arange(10).std() / 9])
     assert "dos" not in ruled
+    uneven = RatingScale(0, 10, (1, 9))  # an opinion of 9 of 10, the best, is a DMOS of 0.1
+    assert database.for_network(uneven).quantities(np.eye(2)[[1]])["mos"] == pytest.approx([0.1])
+    lopsided = RatingScale(0, 10, (2, 9))
+    assert database.for_network(lopsided).quantities(np.eye(2))["mos"] == pytest.approx([0.8, 0.1])
     upward = RatingScale(0, 1, (0.1, 0.3, 0.5, 0.7, 0.9), higher_is_better=False)
     assert database.for_network(upward).quantities(np.eye(5)[[4]])["mos"] == pytest.approx([0.9])
 
@@ -134,7 +138,7 @@ def test_the_matrix(quick, evaluate, tmp_path, capsys):
     assert r"\toprule" in (tmp_path / "out" / "matrix.tex").read_text()
 
 
-def test_mistakes(run, evaluate, tmp_path, quick):
+def test_mistakes(run, evaluate, tmp_path, quick, monkeypatch):
     (tmp_path / "empty").mkdir()
     with pytest.raises(MissingFileError, match=r"no split_NN/best\.pt under"):
         find_checkpoints(tmp_path / "empty")
@@ -143,6 +147,9 @@ def test_mistakes(run, evaluate, tmp_path, quick):
     with pytest.raises(UserError, match="bid is there twice"):
         evaluate(run / "best.pt", "bid", options=["--config", str(ROOT / "configs/bid.yaml"), DATA.format(tmp_path)])
     evaluate(run / "best.pt", "bid")
+    monkeypatch.chdir(run)
+    evaluate("best.pt", "bid")  # the same file, said in another way
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["quick"]
     train(quick, f"run.root={tmp_path / 'elsewhere'}", "train.epochs=1")
     with pytest.raises(UserError, match=r"holds results of .*choose another folder with --output"):
         evaluate(tmp_path / "elsewhere" / "quick" / "split_01" / "best.pt", "bid")

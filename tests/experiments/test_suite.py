@@ -87,9 +87,33 @@ def test_mistakes(suite, tmp_path):
         main(["--config", str(tmp_path / "no*.yaml")])
 
 
-def test_overrides_may_follow_config_and_the_last_one_counts():
+def test_interrupted_in_the_last_step_of_a_run_the_next_does_not_begin(suite, tmp_path, monkeypatch):
+    finish = RunFolder.finish
+
+    def finish_and_interrupt(self, *results):
+        finish(self, *results)
+        if self.path.name == "split_02":
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(RunFolder, "finish", finish_and_interrupt)
+    assert main(suite) == 130
+    assert {path.parts[0] for path in tables(tmp_path)} == {"one"}
+    assert not (tmp_path / "runs" / "three").exists()
+    assert not (tmp_path / "runs" / "two").exists()
+
+
+def test_a_report_that_cannot_be_written_costs_no_split(suite, tmp_path, capsys):
+    (tmp_path / "runs" / "two" / "report.html").mkdir(parents=True)
+    assert main([suite[0], str(tmp_path / "two.yaml"), *suite[2:]]) == 0
+    assert len(tables(tmp_path)) == 2
+    assert "warning: no report: " in capsys.readouterr().err
+
+
+def test_overrides_may_follow_config_and_the_last_one_counts(tmp_path, monkeypatch):
     args = parse_arguments(["--config", "a.yaml", "b.yaml", "optim.lr=1", "--split", "2", "optim.lr=2"])
     assert (args.config, args.overrides, args.split) == (["a.yaml", "b.yaml"], ["optim.lr=1", "optim.lr=2"], 2)
-    assert is_override("dataset.0.root=/data/a.yaml/x")
+    assert is_override("dataset.0.root=/data/a.yaml")
+    (tmp_path / "lr=1.yaml").touch()
+    monkeypatch.chdir(tmp_path)
     assert not is_override("lr=1.yaml")
     assert not is_override("--output=x")
