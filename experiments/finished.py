@@ -47,13 +47,13 @@ class FinishedSplit:
         return (self.folder / METRICS).stat().st_mtime
 
     @cached_property
-    def tests(self) -> "list[TestPart]":
+    def tests(self) -> "list[ScoredPart]":
         """The test part of each database."""
-        return [TestPart.of(self, number) for number in range(len(self.config.members))]
+        return [ScoredPart.of(self, number) for number in range(len(self.config.members))]
 
 
 @dataclass(frozen=True)
-class TestPart:
+class ScoredPart:
     """The test images of one database in a split.
 
     Args:
@@ -81,7 +81,7 @@ class TestPart:
     predictions: pd.DataFrame
 
     @classmethod
-    def of(cls, split: FinishedSplit, number: int) -> "TestPart":
+    def of(cls, split: FinishedSplit, number: int) -> "ScoredPart":
         """Of database `number` of the config, from 0."""
         config, member, metrics = split.config, split.config.members[number], split.metrics
         title = member.title or member.name

@@ -13,7 +13,7 @@ from PIL import Image
 
 from datasets.scale import RatingScale
 from datasets.transforms import errors_of, to_rgb
-from experiments.finished import TestPart
+from experiments.finished import ScoredPart
 from utils.errors import MissingFileError, UserError
 
 SHOWN = 4  # best, and as many worst
@@ -73,7 +73,7 @@ class Gallery:
     short: str
 
 
-def gallery(part: TestPart) -> Gallery:
+def gallery(part: ScoredPart) -> Gallery:
     """Up to four images whose prediction is nearest to their label, and four whose prediction is farthest from it.
 
     By EMD of the distributions; where there are none on the bins of the labels, by the difference of the MOS. No image
@@ -108,7 +108,7 @@ def thumbnail(path: Path) -> Thumbnail:
     return Thumbnail(f"data:image/jpeg;base64,{encoded}", *small.size)
 
 
-def _card(part: TestPart, index: int, bars: Bars | None) -> Card:
+def _card(part: ScoredPart, index: int, bars: Bars | None) -> Card:
     row = part.predictions.iloc[index]
     mos, sos = (tuple(float(row[f"{side}_{name}"]) for side in ("target", "pred")) for name in ("mos", "sos"))
     return Card(row["image"], thumbnail(part.root / row["image"]), float(part.distances[index]), mos, sos, bars)

@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from datasets.labels import LabelRecipe
-from experiments.finished import FinishedSplit, TestPart, finished_splits, split_folders
+from experiments.finished import FinishedSplit, ScoredPart, finished_splits, split_folders
 from experiments.gallery import Gallery, gallery
 from experiments.report_drawings import Drawing, part_drawings, training_curves
 from experiments.report_tables import (
@@ -33,7 +33,7 @@ WAIT = 60  # seconds, for another process that writes the same report
 class PartSection:
     """What is shown of the test part of one database in one split."""
 
-    part: TestPart
+    part: ScoredPart
     drawings: list[Drawing]
     gallery: Gallery
     metrics: Table

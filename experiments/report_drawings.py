@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from experiments import figures
 from experiments.figures import DARK, INK, MIDDLE, Series
-from experiments.finished import FinishedSplit, TestPart
+from experiments.finished import FinishedSplit, ScoredPart
 from experiments.report_tables import CEILING_OF, heading_of, number
 from utils.metrics import CENTRAL, fit_logistic, logistic
 from utils.report import as_numbers
@@ -51,7 +51,7 @@ def training_curves(splits: Sequence[FinishedSplit]) -> list[Drawing]:
     return drawings
 
 
-def part_drawings(part: TestPart, key: str) -> list[Drawing]:
+def part_drawings(part: ScoredPart, key: str) -> list[Drawing]:
     """MOS, SOS, residuals and, where it is known, the PIT histogram; `key` is different for each part of a page."""
     pred, target = part.values("pred_mos"), part.values("target_mos")
     fit = fit_logistic(pred, target)
@@ -135,7 +135,7 @@ def _over_epochs(splits: Sequence[FinishedSplit], pick: Callable[[dict], float |
     return values
 
 
-def _pit_caption(part: TestPart) -> str:
+def _pit_caption(part: ScoredPart) -> str:
     covered = [
         f"{100 * value:.1f} % in the central {share} %"
         for share in CENTRAL

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experiments.figures import points_of
-from experiments.finished import FinishedSplit, TestPart
+from experiments.finished import FinishedSplit, ScoredPart
 from utils.metrics import BETTER, HIGHER
 from utils.report import IN_UNITS, SELECTION_NOTES, SUMMARY, as_numbers, explained, title_of
 from utils.tables import DASH
@@ -72,7 +72,7 @@ def mean_tiles(splits: Sequence[FinishedSplit]) -> list[Tile]:
     return [_tile(name, [split.metrics.get(name) for split in splits], None, [], "") for name in names]
 
 
-def tiles(parts: Sequence[TestPart]) -> list[Tile]:
+def tiles(parts: Sequence[ScoredPart]) -> list[Tile]:
     """Of one database, from its test part in each split."""
     made = []
     for name in HEADLINE:
@@ -103,7 +103,7 @@ def selections_table(splits: Sequence[FinishedSplit], number_of: int | None) -> 
     return Table(title, [heading_of(name) for name in names], rows)
 
 
-def all_metrics_table(part: TestPart) -> Table:
+def all_metrics_table(part: ScoredPart) -> Table:
     """Every metric of the last epoch in one split, with its interval and, where there is one, its ceiling."""
     names = [name for name in part.metrics if name in BETTER or name.startswith("coverage")]
     rows = []

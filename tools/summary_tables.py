@@ -20,6 +20,7 @@ ARROWS = {HIGHER: " ↑", LOWER: " ↓"}
 DECIMALS = 4
 NUMBERS = ("mean", "std", "median", "t_p", "wilcoxon_p", "difference", "published")
 COLUMNS = ("run", "database", "selection", "metric", "splits", *NUMBERS, "paired_splits")
+SHRUNK_TO_LINE = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
 FEWEST_FOR_WILCOXON = 6  # 2 / 2^6 is the first below .05
 BOLD_NOTE = "Bold: the best mean on a database, where all runs on it have the same splits and labels."
 PUBLISHED_NOTE = (
@@ -213,10 +214,14 @@ def markdown_page(sections: Sequence[Section], notes: Sequence[str]) -> str:
 
 
 def latex_page(sections: Sequence[Section], notes: Sequence[str]) -> str:
-    """Sections as LaTeX tables with what belongs to them in the caption, notes as comments."""
-    parts = ["% needs \\usepackage{booktabs}\n"]
+    """Sections as LaTeX tables with what belongs to them in the caption, notes as comments.
+
+    `table*` stands over both columns of a page that has two; a table that is wider still is made smaller.
+    """
+    parts = ["% needs \\usepackage{booktabs,graphicx}\n"]
     for section in sections:
         caption = escape_latex(" ".join([section.caption, *section.notes]))
         tabular = to_latex(section.table, section.text_columns)
-        parts.append(f"\\begin{{table}}\n\\centering\n\\caption{{{caption}}}\n{tabular}\\end{{table}}\n")
+        fitted = f"{SHRUNK_TO_LINE}{{%\n{tabular}}}\n"
+        parts.append(f"\\begin{{table*}}\n\\centering\n\\caption{{{caption}}}\n{fitted}\\end{{table*}}\n")
     return "\n".join([*parts, *(f"% {note}" for note in notes)]).rstrip("\n") + "\n"

@@ -1,7 +1,11 @@
 """Several configs as a suite: skipped, resumed, interrupted, failing, and the command line that names them."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -47,20 +51,28 @@ def test_a_pattern_runs_all_and_then_nothing(suite, tmp_path, capsys):
     assert "epoch 1/1" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("after", [1, 2, 4])
-def test_interrupted_and_started_again_it_ends_in_the_same_tables(after, suite, tmp_path, monkeypatch):
+def test_killed_interrupted_and_started_again_it_ends_in_the_same_tables(suite, tmp_path, monkeypatch):
     assert main([*suite, f"run.root={tmp_path / 'whole' / 'runs'}"]) == 0
-    save, calls = RunFolder.save, []
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "main.py", *suite]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "runs").glob("*/*/last.pt"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert len(tables(tmp_path)) < 6
+    save = RunFolder.save
 
     def save_and_interrupt(self, config, state):
         save(self, config, state)
-        calls.append(self)
-        if len(calls) == after:
-            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(RunFolder, "save", save_and_interrupt)
-    assert main(suite) == 130
-    assert len(tables(tmp_path)) < 6
+    for _ in range(2):  # each in the next run or split
+        with monkeypatch.context() as patch:
+            patch.setattr(RunFolder, "save", save_and_interrupt)
+            assert main(suite) == 130
+        assert len(tables(tmp_path)) < 6
     assert main(suite) == 0
     assert tables(tmp_path) == tables(tmp_path / "whole")
 

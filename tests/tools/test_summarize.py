@@ -2,6 +2,8 @@
 
 import io
 import re
+import shutil
+import subprocess
 import warnings
 
 import numpy as np
@@ -193,12 +195,28 @@ def test_latex(runs, capsys):
     assert r"run & database & splits & SRCC $\uparrow$ & RMSE $\downarrow$ & JSD $\downarrow$ \\" in page
     assert r"JSD $\downarrow$ & ours\_full & koniq10k & 6 & $-$0.0080 &" in page
     assert r"Nadeau \& Bengio" in page
-    for rule in ("toprule", "midrule", "bottomrule", "end{tabular}", "end{table}"):
+    for rule in ("toprule", "midrule", "bottomrule", "end{tabular}", "end{table*}"):
         assert page.count(f"\\{rule}") == 3
     lines = [line for line in page.splitlines() if not line.startswith("%")]
     for line in lines:
-        assert not re.search(r"(?<!\\)[_#%^~]|[±↑↓–]|\*\*", line), line
-        assert line.replace(r"\{", "").count("{") == line.replace(r"\}", "").count("}"), line
+        assert not re.search(r"(?<!\\)[_#^~]|(?<![\\{])%|[±↑↓–]|\*\*", line), line
+    bare = "\n".join(lines).replace(r"\{", "").replace(r"\}", "")
+    assert bare.count("{") == bare.count("}")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+@pytest.mark.parametrize("options", ["", "twocolumn"])
+def test_latex_is_set_within_the_page(runs, tmp_path, options, capsys):
+    write_run(runs, "größe+1.0_x", [{f"metric_{k}": 0.5 for k in range(20)} | {"srcc": 0.9}])
+    metrics = ",".join(["srcc", *(f"metric_{k}" for k in range(20))])
+    page = shown(capsys, runs, "--baseline", "theirs", "--metrics", metrics, "--format", "latex")
+    packages = r"\usepackage{booktabs,graphicx}"
+    document = rf"\documentclass[{options}]{{article}}{packages}\begin{{document}}{page}\end{{document}}"
+    (tmp_path / "page.tex").write_text(document, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
 
 
 def test_metrics_that_are_not_defined(tmp_path, capsys):
