@@ -39,7 +39,8 @@ from utils.report import (
     results_lines,
     summary_of_splits,
 )
-from utils.runtime import Interruption, derive_seed, pick_device, run_script, seed_everything
+from utils.runtime import Interruption, derive_seed, pick_device, seed_everything
+from utils.script import run_script
 from utils.selection import file_epoch, final_metrics
 from utils.settings import Config
 

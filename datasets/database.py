@@ -6,7 +6,6 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from torchvision.transforms import Compose
 
 from datasets.ceiling import noise_ceiling, votes_of
 from datasets.iqa import IQADataset
@@ -15,6 +14,7 @@ from datasets.ratings import Rating, Record
 from datasets.readers import FORMATS, LABEL_OPTIONS, database_scale, load_labels
 from datasets.scale import RatingScale, mean_on, std_on
 from datasets.splits import Split, make_split
+from datasets.transforms import Transform
 from utils.errors import UserError
 from utils.metrics import split_metrics
 from utils.settings import Config, MemberSettings, ScaleSettings
@@ -64,7 +64,7 @@ class Database:
         left_out = self.ratings.keys() - self.records.keys()
         return make_split(list(self.records.values()), config.protocol, number, self.split_file, self.title, left_out)
 
-    def dataset(self, names: Sequence[str], transform: Compose) -> IQADataset:
+    def dataset(self, names: Sequence[str], transform: Transform) -> IQADataset:
         """These images, with labels in the order of the network's bins."""
         return IQADataset(self.root, [self.records[name] for name in names], transform, self.number, self.reversed_bins)
 

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
-from torchvision.transforms import Compose
 
 from datasets.labels import Record
-from datasets.transforms import load_image, seeded
+from datasets.transforms import Transform, load_image, seeded
 from utils.errors import UserError
 
 LARGEST_SEED = 2**63 - 1
@@ -37,7 +36,7 @@ class IQADataset(Dataset):
         self,
         root: str | Path,
         records: Sequence[Record],
-        transform: Compose,
+        transform: Transform,
         database: int = 0,
         reversed_bins: bool = False,
     ):
@@ -57,9 +56,7 @@ class IQADataset(Dataset):
         index, seed = key
         try:
             image = load_image(self.root / self.images[index])
-        except (
-            UserError
-        ) as error:  # rereversed_bins, since a loader's worker would turn what is raised into a traceback
+        except UserError as error:  # returned, since a loader's worker would turn what is raised into a traceback
             return error
         return {
             "image": seeded(self.transform, image, seed),  # (3, H, W)

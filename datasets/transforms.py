@@ -1,38 +1,77 @@
 """Images from disk to the network's input, in training, test and inference alike."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
-from torchvision.transforms import (
-    CenterCrop,
-    Compose,
-    InterpolationMode,
-    Normalize,
-    RandomCrop,
-    RandomHorizontalFlip,
-    Resize,
-    ToTensor,
-)
+from torch import Tensor
 
 from utils.errors import MissingFileError, UserError, one_line
+from utils.numerics import constant
 from utils.settings import TransformSettings
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def build_train_transform(settings: TransformSettings) -> Compose:
+Transform = Callable[[Image.Image], Tensor]
+
+
+def build_train_transform(settings: TransformSettings) -> Transform:
     """PIL to (3, crop, crop): squash, random flip, random crop, normalise. Draws from torch's default generator."""
-    return Compose([_squash(settings), RandomHorizontalFlip(), RandomCrop(settings.crop), *_to_input()])
+    from torchvision.transforms import Compose, RandomCrop, RandomHorizontalFlip  # noqa: PLC0415, not for scoring
+
+    return Compose([Squash(settings.resize), RandomHorizontalFlip(), RandomCrop(settings.crop), to_input])
 
 
-def build_test_transform(settings: TransformSettings) -> Compose:
+def build_test_transform(settings: TransformSettings) -> Transform:
     """PIL to (3, crop, crop): squash, centre crop, normalise."""
-    return Compose([_squash(settings), CenterCrop(settings.crop), *_to_input()])
+    return SquashAndCrop(settings.resize, settings.crop)
+
+
+@dataclass(frozen=True)
+class Squash:
+    """A picture to a square of `size` pixels, whatever its aspect."""
+
+    size: int
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        return image.resize((self.size, self.size), Image.Resampling.BILINEAR)
+
+
+@dataclass(frozen=True)
+class SquashAndCrop:
+    """The test transform: a square of `resize` pixels, of which the central `crop` are taken."""
+
+    resize: int
+    crop: int
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        return to_input(Squash(self.resize)(image).crop(central_box(self.resize, self.crop)))
+
+
+def central_box(size: int, crop: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the central square of `crop` pixels in a square of `size`."""
+    start = round((size - crop) / 2)
+    return start, start, start + crop, start + crop
+
+
+def to_input(image: Image.Image) -> Tensor:
+    """An RGB picture as the network takes it: (3, H, W), float32, normalised."""
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()  # (3, H, W), 0..255
+    return normalise(pixels.to(torch.float32).div(255))
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """Pixels (..., 3, H, W) in 0..1 less ImageNet's mean, over its deviation."""
+    mean, std = (
+        constant(values, pixels.dtype, pixels.device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return (pixels - mean) / std
 
 
 def load_image(path: str | Path) -> Image.Image:
@@ -88,16 +127,8 @@ def require_known_range(image: Image.Image) -> None:
         raise UserError("an image of floats has no known range; save it with 8 or 16 bits")
 
 
-def seeded(transform: Compose, image: Image.Image, seed: int) -> torch.Tensor:
+def seeded(transform: Transform, image: Image.Image, seed: int) -> Tensor:
     """The transform with its random draws fixed by `seed`, leaving torch's default generator as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return transform(image)
-
-
-def _squash(settings: TransformSettings) -> Resize:
-    return Resize((settings.resize, settings.resize), InterpolationMode.BILINEAR)
-
-
-def _to_input() -> list:
-    return [ToTensor(), Normalize(IMAGENET_MEAN, IMAGENET_STD)]

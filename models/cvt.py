@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 
 QUICK_GELU_SLOPE = 1.702  # Hendrycks and Gimpel, arXiv 1606.08415: x * sigmoid(1.702 x) approximates GELU
@@ -38,6 +37,23 @@ CVT_SHAPES = {
 def quick_gelu(x: Tensor) -> Tensor:
     """Sigmoid approximation of GELU, the activation of CvT, any shape."""
     return x * torch.sigmoid(QUICK_GELU_SLOPE * x)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training drops a whole residual branch of a sample, and divides the kept ones by their rate.
+
+    Draws as timm's does, whose import would cost a script that only scores more than its forward pass.
+    """
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return branch
+        kept = branch.new_empty(len(branch), *[1] * (branch.dim() - 1)).bernoulli_(1 - self.rate)  # (B, 1, 1)
+        return branch * kept.div_(1 - self.rate)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -191,6 +207,10 @@ class CvT(nn.Module):
         return maps
 
     def _initialise(self, init: str) -> None:
+        if self.stages[0].embedding.conv.weight.is_meta:
+            return  # a checkpoint fills it
+        from timm.layers import trunc_normal_  # noqa: PLC0415, an import that scoring does without
+
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 if init == "xavier":

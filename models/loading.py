@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from models import build_model
 from models.pretrained import load_exactly, translate_weights
 from models.richiqa import RichIQA
+from models.timm_backbone import PREFIX as TIMM_PREFIX
 from utils.checkpoint import is_own, read_tensors, require_readable_version
 from utils.config import config_from_dict
 from utils.errors import UserError
@@ -55,6 +58,13 @@ def load_network(path: str | Path, config_of_release: Config | None = None) -> T
         )
     else:
         config = config_of_release
-    model = build_model(config.model, len(config.scale.bin_centers))
+    model = _build_unfilled(config)
     load_exactly(model, weights, str(path))
     return TrainedNetwork(model, config, own, content.get("split") if own else None, path)
+
+
+def _build_unfilled(config: Config) -> RichIQA:
+    """The network; a CvT without values of its own, since random ones would be made for nothing."""
+    timm = config.model.backbone.startswith(TIMM_PREFIX)  # keeps buffers that no checkpoint fills
+    with torch.device("cpu" if timm else "meta"):
+        return build_model(config.model, len(config.scale.bin_centers))

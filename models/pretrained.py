@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
 from models.official import DATA_PARALLEL_PREFIX, StateDict, compare_names, from_cvt, from_huggingface, from_official
@@ -68,7 +66,11 @@ def load_exactly(model: nn.Module, state_dict: StateDict, source: str) -> None:
                 f"{source} does not fit this network: {name} is {tuple(tensor.shape)} there, "
                 f"{tuple(expected[name].shape)} here"
             )
-    model.load_state_dict(state_dict)
+    if any(tensor.is_meta for tensor in expected.values()):  # nothing to copy into
+        state_dict = {name: tensor.to(expected[name].dtype) for name, tensor in state_dict.items()}
+        model.load_state_dict(state_dict, assign=True)
+    else:
+        model.load_state_dict(state_dict)
 
 
 def translate_weights(content: dict, path: Path) -> tuple[str, StateDict]:
@@ -131,6 +133,9 @@ def find_imagenet22k(backbone: str) -> Path:
 
 def _from_hub(repository: str) -> tuple[Path | None, str]:
     """A weights file of a repository, from the local cache, else from the network; or None and the reason."""
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415, only where weights are fetched
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
+
     reason = "the repository holds none of " + ", ".join(HUB_FILES)
     for local in (True, False):
         for hub_file in HUB_FILES:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import timm
 from torch import Tensor, nn
 
 from utils.errors import MissingFileError, UserError, one_line
@@ -35,6 +34,8 @@ def build_timm_backbone(name: str, drop_path: float, weights: str | None = None)
     Raises:
         UserError: An unknown name, a model without feature levels, or weights that cannot be had.
     """
+    import timm  # noqa: PLC0415, seconds that a network without it does not need
+
     plain = name.removeprefix(PREFIX)
     if not timm.is_model(plain):
         near = ", ".join(timm.list_models(f"*{plain[:6]}*")[:5]) or "none"
@@ -59,6 +60,8 @@ def build_timm_backbone(name: str, drop_path: float, weights: str | None = None)
 
 def _create(name: str, drop_path: float, options: dict) -> nn.Module:
     """The model with `drop_path_rate` and any image size where its constructor takes them, without where not."""
+    import timm  # noqa: PLC0415, as above
+
     for extra in ({"strict_img_size": False}, {"dynamic_img_size": True}, {}):  # Swin, ViT, convolutional networks
         for rate in ({"drop_path_rate": drop_path}, {}):
             try:

@@ -25,7 +25,7 @@ from tools.examination_picture import draw
 from utils.config import load_config
 from utils.errors import UserError, did_you_mean
 from utils.files import to_json, write_text
-from utils.runtime import run_script
+from utils.script import run_script
 from utils.settings import Config
 
 SHOWN = 10  # problems of a kind, unless --all

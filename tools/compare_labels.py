@@ -30,7 +30,7 @@ from datasets.readers.tables import numbers, read_table
 from utils.errors import UserError
 from utils.files import reading, write_text
 from utils.report import CEILING
-from utils.runtime import run_script
+from utils.script import run_script
 from utils.tables import to_markdown
 
 Array = np.ndarray

@@ -15,7 +15,7 @@ from utils.installation import require_installation
 require_installation("matplotlib", "jinja2")
 
 from experiments.report import write_report
-from utils.runtime import run_script
+from utils.script import run_script
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from tools.summary_tables import Pair, by_database, latex_page, markdown_page, n
 from utils.errors import MissingFileError, UserError, did_you_mean
 from utils.files import write_text
 from utils.report import SELECTION_NOTES, SUMMARY, title_of
-from utils.runtime import run_script
+from utils.script import run_script
 from utils.tables import to_csv
 
 PAGES: dict[str, Callable] = {"markdown": markdown_page, "latex": latex_page}

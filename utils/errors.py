@@ -5,11 +5,22 @@ from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """Something the user can mend: says what was wrong, the value, what is allowed and the next step."""
+    """Something the user can mend: says what was wrong, the value, what is allowed and the next step.
+
+    `status` is what a script that ends with it exits with.
+    """
+
+    status = 2
 
 
 class MissingFileError(UserError, FileNotFoundError):
     """A file or folder that should be there is not."""
+
+
+class MachineError(UserError):
+    """The machine, not the command, stands in the way: a full disk, memory that is not enough."""
+
+    status = 1
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -12,8 +12,8 @@ MODULES = (
 WHERE_NEEDED = ("openpyxl", "xlrd", "matplotlib", "jinja2")  # by some label files, and by what draws and reports
 
 
-def require_installation(*more: str) -> None:
-    """Leaves the process with status 2 where packages are missing or torch and torchvision do not match.
+def require_packages(*more: str) -> None:
+    """Leaves the process with status 2 where packages are missing; imports none of them.
 
     Args:
         more: Of WHERE_NEEDED, what this script cannot do without.
@@ -21,6 +21,11 @@ def require_installation(*more: str) -> None:
     missing = [name for name in (*MODULES, *more) if find_spec(name) is None]
     if missing:
         _leave(f"not installed for {sys.executable}: {', '.join(missing)}")
+
+
+def require_installation(*more: str) -> None:
+    """The same, and where torch and torchvision do not match."""
+    require_packages(*more)
     import torch
 
     try:

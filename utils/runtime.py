@@ -1,12 +1,8 @@
-"""The machine and the process: device, random states, interruption, installation."""
+"""The machine and the process: device, random states, interruption, versions."""
 
-import os
 import platform
 import random
 import signal
-import sys
-import warnings
-from collections.abc import Callable
 from importlib import metadata
 
 import numpy as np
@@ -94,25 +90,3 @@ class Interruption:
     def _request(self, number, _frame):
         self.requested = True
         signal.signal(number, self._previous[number])
-
-
-def run_script(main: Callable[[], int]) -> None:
-    """Runs a script's `main` and exits with its status; a user's mistake is one line on stderr and status 2."""
-    warnings.showwarning = _one_line_warning
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # a terminal or file that cannot show the bars gets question marks
-    try:
-        sys.exit(main())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-
-
-def _one_line_warning(message: Warning | str, *_origin) -> None:
-    print(f"warning: {message}", file=sys.stderr)

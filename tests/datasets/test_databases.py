@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datasets import read_records
-from datasets.readers import FORMATS, load_labels
+from datasets.readers import FORMATS, load_labels, read_records
 from datasets.scale import RatingScale
 from datasets.splits import make_split
 from tests.databases import OFFICIAL, Made, each, write_database

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import demo, read_records
+from datasets import demo
 from datasets.demo import scene_of, simulate_votes, votes_table, write_demo
+from datasets.readers import read_records
 from datasets.readers.demo import DEMO
 from utils.errors import UserError
 

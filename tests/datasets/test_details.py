@@ -6,8 +6,7 @@ import pytest
 import xlwt
 from scipy.io import loadmat, savemat
 
-from datasets import read_records
-from datasets.readers import load_labels, read_ratings
+from datasets.readers import load_labels, read_ratings, read_records
 from datasets.readers.folder import Folder, under
 from datasets.scale import RatingScale
 from datasets.splits import make_split

@@ -10,7 +10,7 @@ import pytest
 from openpyxl import load_workbook
 from scipy.io import savemat
 
-from datasets import read_records
+from datasets.readers import read_records
 from datasets.scale import RatingScale
 from datasets.splits import read_split
 from tests.databases import write_database

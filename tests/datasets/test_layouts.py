@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 from scipy.io import loadmat, savemat
 
-from datasets import read_records
-from datasets.readers import load_labels
+from datasets.readers import load_labels, read_records
 from datasets.splits import make_split
 from tests.databases import Made, each, write_database, write_spaq
 from utils.errors import MissingFileError, UserError

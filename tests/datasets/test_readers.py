@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datasets import read_records
-from datasets.readers import load_labels
+from datasets.readers import load_labels, read_records
 from datasets.scale import RatingScale
 from tests.conftest import KONIQ_SCORES
 from utils.errors import MissingFileError, UserError

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from timm.layers import DropPath
+from timm.layers import DropPath as TimmDropPath
 from torch import nn
 from transformers import CvtConfig, CvtModel
 
 from models import build_model
+from models.cvt import DropPath
 from models.official import from_huggingface
 from models.pretrained import load_exactly
 from utils.errors import UserError
@@ -82,12 +83,17 @@ def test_number_of_bins():
 
 def test_drop_path_grows_over_the_last_stage_and_acts_per_sample():
     model = build_model(ModelSettings(drop_path=0.3))
-    rates = [block.drop_path.drop_prob for stage in model.backbone.stages for block in stage.blocks]
+    rates = [block.drop_path.rate for stage in model.backbone.stages for block in stage.blocks]
     assert rates[:5] == [0.0] * 5
     assert rates[5:] == pytest.approx([0.02 * index for index in range(16)])
     dropped = DropPath(0.5).train()(torch.ones(4000, 2))
     assert set(dropped.unique().tolist()) == {0.0, 2.0}
     assert torch.equal(dropped[:, 0], dropped[:, 1])
+    branch = torch.rand(8, 3, 4)
+    torch.manual_seed(0)
+    ours = DropPath(0.3).train()(branch)
+    torch.manual_seed(0)
+    assert torch.equal(ours, TimmDropPath(0.3).train()(branch))
 
 
 def test_initialisation():

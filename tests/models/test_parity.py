@@ -7,11 +7,11 @@ release on a filling of parameters of the release's own; here parameters are fil
 import pytest
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath
 
 from datasets.scale import RatingScale
 from losses import JointLoss
 from models import build_model
+from models.cvt import DropPath
 from models.official import to_official
 from tests.models.filling import fill, images, targets
 
@@ -84,7 +84,7 @@ def test_training_steps_match_the_release(loss):
     model = fill(build_model()).train()
     for module in model.modules():
         if isinstance(module, DropPath):
-            module.drop_prob = 0.0
+            module.rate = 0.0
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, weight_decay=5e-7)
     totals = []
     for _ in TRAINING_TOTALS:

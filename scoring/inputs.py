@@ -1,0 +1,146 @@
+"""Which images are meant: files, folders, patterns and lists, in a stable order. Imports nothing heavy."""
+
+import csv
+import glob
+import io
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.errors import MissingFileError, UserError, did_you_mean, one_line, some_of
+
+# what is picked from folders, in any case of letters; a file that is named itself may end as it likes
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".bmp", ".dib"}
+    | {".gif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".tga"}
+)
+STDIN = "-"
+IMAGE_COLUMNS = ("image", "path")  # of a CSV, unless it is said; `path` is what our own output has
+TABLES = {".csv": ",", ".tsv": "\t"}
+SHOWN = 8  # names in one message
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a user names.
+
+    Args:
+        places: Files, folders and patterns; `-` is a list on the standard input.
+        lists: Files that name images, one in each line, or CSV and TSV with a header row.
+        recursive: Whether folders are searched to the bottom.
+        image_column: Of CSV lists; None: `image` or `path`.
+        root: Folder that relative names in lists are below; None: the working folder.
+        left_out: Folders in which nothing is picked, such as those that are written to.
+    """
+
+    places: Sequence[str]
+    lists: Sequence[str] = ()
+    recursive: bool = False
+    image_column: str | None = None
+    root: str | None = None
+    left_out: Sequence[str] = ()
+
+
+def find_images(inputs: Inputs) -> list[str]:
+    """Paths of everything that is meant, in the order named; of folders sorted by name, each folder before those in it.
+
+    A path that is named twice comes twice only if a list says so. What a place names need not be an image: that is
+    found out when it is opened.
+
+    Raises:
+        MissingFileError: A pattern that nothing fits, or a list that does not exist.
+        UserError: No image at all, or a list that cannot be read.
+    """
+    found: dict[str, None] = {}
+    for place in inputs.places:
+        if place != STDIN:
+            found.update(dict.fromkeys(_images_at(place, inputs)))
+    paths = list(found)
+    for path in [*([STDIN] if STDIN in inputs.places else []), *inputs.lists]:
+        paths += _images_of_list(path, inputs)
+    if not paths:
+        hint = "" if inputs.recursive else "; --recursive looks into the folders below, too"
+        named = some_of([*inputs.places, *inputs.lists], SHOWN)
+        raise UserError(f"no image in {named}: files that end with {', '.join(sorted(SUFFIXES))}{hint}")
+    return paths
+
+
+def _images_at(place: str, inputs: Inputs) -> Iterator[str]:
+    if os.path.isdir(place):
+        yield from _images_in(place, inputs)
+        return
+    if os.path.lexists(place) or not glob.has_magic(place):
+        yield place  # one that does not exist becomes a row with its error
+        return
+    fitting = sorted(glob.glob(place, recursive=True), key=os.fsencode)
+    if not fitting:
+        raise MissingFileError(f"no file fits the pattern {place!r}")
+    for path in fitting:
+        if os.path.isdir(path):
+            yield from _images_in(path, inputs)
+        elif _is_picked(path):
+            yield path
+
+
+def _images_in(folder: str, inputs: Inputs) -> Iterator[str]:
+    """The images of a folder; one that cannot be listed is an error, as are folders below it."""
+    left_out = {os.path.realpath(path) for path in inputs.left_out}
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
+    except OSError as error:
+        raise UserError(f"folder {folder} cannot be read: {error.strerror or one_line(error)}") from error
+    below = []
+    for entry in entries:
+        is_folder = entry.is_dir(follow_symlinks=False)
+        if _is_picked(entry.name):
+            yield entry.path  # a folder by such a name is told from an image when it is opened
+        if is_folder and inputs.recursive and os.path.realpath(entry.path) not in left_out:
+            below.append(entry.path)
+    for path in below:
+        yield from _images_in(path, inputs)
+
+
+def _is_picked(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in SUFFIXES and not os.path.basename(path).startswith(".")
+
+
+def _images_of_list(path: str, inputs: Inputs) -> list[str]:
+    content = _read_list(path)
+    name = "the standard input" if path == STDIN else path
+    delimiter = TABLES.get(Path(path).suffix.lower())
+    if delimiter is not None:
+        names = _names_of_table(content, delimiter, name, inputs.image_column)
+    elif inputs.image_column is not None and path != STDIN:
+        raise UserError(f"--image-column: {path} is no table; a list with columns ends with {' or '.join(TABLES)}")
+    else:
+        ends = b"\0" if b"\0" in content else b"\n"  # as `find -print0` and `find` write
+        lines = (line.removesuffix(b"\r") for line in content.split(ends))
+        names = [os.fsdecode(line) for line in lines if line.strip()]
+    root = inputs.root
+    return [os.path.join(root, name) for name in names] if root else names
+
+
+def _read_list(path: str) -> bytes:
+    if path == STDIN:
+        return sys.stdin.buffer.read()
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise MissingFileError(f"--list: {path} does not exist") from error
+    except OSError as error:
+        raise UserError(f"--list: {path} cannot be read: {error.strerror or one_line(error)}") from error
+
+
+def _names_of_table(content: bytes, delimiter: str, source: str, column: str | None) -> list[str]:
+    text = content.decode("utf-8-sig", "surrogateescape")
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    titles = [title for title in rows.fieldnames or () if title is not None]
+    chosen = [column] if column is not None else [title for title in IMAGE_COLUMNS if title in titles]
+    if len(chosen) != 1 or chosen[0] not in titles:
+        wanted = (
+            f"no column {column!r}{did_you_mean(column, titles)}" if column is not None else "no one column of images"
+        )
+        raise UserError(f"{source}: {wanted}; name one by --image-column: {', '.join(titles) or 'it has none'}")
+    return [row[chosen[0]] for row in rows if row[chosen[0]]]

@@ -1,0 +1,106 @@
+"""The command line of `inference.py`, and names and defaults shared with what it calls; imports nothing heavy."""
+
+import argparse
+from collections.abc import Sequence
+
+from scoring.inputs import IMAGE_COLUMNS, SUFFIXES, Inputs
+
+PREPROCESS = ("release", "release-224", "five-crop", "full")
+FORMATS = ("text", "json", "jsonl", "csv", "parquet")
+OUTPUT_SUFFIXES = {".txt": "text", ".json": "json", ".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+MAX_PIXELS = 200_000_000  # the largest sensors of phones; 600 MB as RGB
+BACKGROUND = "white"
+SOME_FAILED = 3
+EPILOG = """\
+exit status: 0 all images were scored, 3 some were not (their rows say why), 2 the command was wrong, 1 anything else
+"""
+
+
+def inputs_of(args: argparse.Namespace) -> Inputs:
+    left_out = [args.map] if args.map else []
+    return Inputs(args.images, args.list, args.recursive, args.image_column, args.root, left_out)
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Predict how good people would find photographs, and how much they would disagree.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_inputs(parser.add_argument_group("what is scored"))
+    _add_network(parser.add_argument_group("by which network"))
+    _add_pictures(parser.add_argument_group("how pictures are read"))
+    _add_outputs(parser.add_argument_group("what is written"))
+    args = parser.parse_args(arguments)
+    if not args.images and not args.list:
+        parser.error("name images, folders, patterns or a --list")
+    if args.resume and args.overwrite:
+        parser.error("--resume and --overwrite contradict each other")
+    for option in ("batch_size", "workers", "max_pixels"):
+        if getattr(args, option) is not None and getattr(args, option) < 1:
+            parser.error(f"--{option.replace('_', '-')} is 1 or more, got {getattr(args, option)}")
+    return args
+
+
+def _add_inputs(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "images",
+        nargs="*",
+        metavar="IMAGE",
+        help="files, folders (of which images are picked: " + " ".join(sorted(SUFFIXES)) + "), patterns in quotation "
+        "marks, or - for a list on the standard input",
+    )
+    group.add_argument(
+        "--list", action="append", default=[], metavar="FILE", help="names of images: one in each line, or .csv, .tsv"
+    )
+    group.add_argument(
+        "--image-column", metavar="NAME", help=f"of a --list with columns; default: {' or '.join(IMAGE_COLUMNS)}"
+    )
+    group.add_argument("--root", metavar="FOLDER", help="that names in lists are below; default: the working folder")
+    group.add_argument("--recursive", action="store_true", help="search folders to the bottom")
+
+
+def _add_network(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--checkpoint", metavar="FILE", help="default: the newest best.pt under checkpoint/")
+    group.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
+    group.add_argument("--batch-size", type=int, metavar="N", help="images at once; default: 1 on a CPU, else 32")
+    of_release = group.add_mutually_exclusive_group()
+    of_release.add_argument("--scale", help="rating scale of a release checkpoint: acr, 0,100 or 1,5:1,2,3,4,5")
+    of_release.add_argument("--config", metavar="FILE", help="YAML that a release checkpoint was trained with")
+    group.add_argument(
+        "--preprocess",
+        choices=PREPROCESS,
+        default=PREPROCESS[0],
+        help="release (default): squash to a square, central crop, as in training's tests; release-224: the square of "
+        "224 pixels of the release's own inference; five-crop: centre and corners, averaged; full: the whole picture "
+        "at its own aspect",
+    )
+
+
+def _add_pictures(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--workers", type=int, metavar="N", help="threads that read and decode; default: one a core")
+    group.add_argument(
+        "--max-pixels", type=int, default=MAX_PIXELS, metavar="N", help="larger pictures are not decoded; default: 2e8"
+    )
+    group.add_argument(
+        "--truncated",
+        choices=("error", "accept"),
+        default="error",
+        help="a file that ends too early is an error (default), or is scored with the rest grey",
+    )
+    group.add_argument("--background", default=BACKGROUND, metavar="COLOUR", help="behind transparency; default: white")
+
+
+def _add_outputs(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="default: by the suffix of --output, on the terminal text",
+    )
+    group.add_argument("--output", metavar="FILE", help=f"{', '.join(OUTPUT_SUFFIXES)}; default: the terminal")
+    group.add_argument("--relative-to", metavar="FOLDER", help="tell paths from there; default: as they were named")
+    group.add_argument("--resume", action="store_true", help="go on with a half-finished --output")
+    group.add_argument("--overwrite", action="store_true", help="replace the --output that is there")
+    group.add_argument("--strict", action="store_true", help="stop at the first image that cannot be scored")
+    group.add_argument("--map", metavar="FOLDER", help="draw there, for each image, what lowers and raises its MOS")

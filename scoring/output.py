@@ -1,0 +1,201 @@
+"""Where results go: written as they come, so that a kill costs one batch at most, and gone on with by --resume."""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from scoring.formats import FORMATS, Format, JsonLines
+from scoring.options import OUTPUT_SUFFIXES
+from utils.errors import MachineError, UserError, one_line
+from utils.files import write_text
+
+PARQUET = "parquet"
+JOURNAL = ".part.jsonl"  # what a Parquet file is made of at the end: it cannot be read before it is whole
+ROWS_AT_ONCE = 10_000  # of Parquet
+SAME = ("scale", "preprocess", "checkpoint")  # fields that all records of a file share
+
+Record = dict[str, Any]
+
+
+def format_of(name: str | None, output: str | None) -> str:
+    """The format that is asked for or, without, that of the file's suffix; on the terminal, text.
+
+    Raises:
+        UserError: A suffix of no format, or Parquet for the terminal.
+    """
+    if name is None and output is not None:
+        suffix = Path(output).suffix.lower()
+        if suffix not in OUTPUT_SUFFIXES:
+            raise UserError(f"--output: {output} should end with {', '.join(OUTPUT_SUFFIXES)}, or name the --format")
+        name = OUTPUT_SUFFIXES[suffix]
+    if name == PARQUET:
+        require_pyarrow()
+        if output is None:
+            raise UserError("--format: parquet is for a file; name it by --output")
+    return name or "text"
+
+
+def require_pyarrow() -> None:
+    """Says what to install where Parquet cannot be written.
+
+    Raises:
+        UserError: pyarrow is missing.
+    """
+    try:
+        import pyarrow.parquet  # noqa: F401, PLC0415, an optional package
+    except ImportError as error:
+        raise UserError(
+            "--format: parquet needs the package pyarrow; `pip install pyarrow`, or write csv or jsonl"
+        ) from error
+
+
+class Output:
+    """A file, or the standard output, that records are written to; a context manager.
+
+    Args:
+        name: Of the format.
+        output: Path, or None for the standard output.
+        make: From the class of a format to the format.
+    """
+
+    def __init__(self, name: str, output: str | None, make: Callable[[type[Format]], Format]):
+        self.output = Path(output) if output is not None else None
+        self.parquet = name == PARQUET
+        self.format = make(JsonLines if self.parquet else FORMATS[name])
+        self.path = self.output
+        if self.parquet:
+            self.path = self.output.with_name(self.output.name + JOURNAL)
+        self.written = self.failed = 0
+        self.stream: IO[bytes] | None = None
+
+    def require_leave(self, resume: bool, overwrite: bool) -> None:
+        """Refuses to lose what is there, before anything is scored.
+
+        Raises:
+            UserError: There is a file and neither is meant, or a format that cannot be gone on with.
+        """
+        if resume and (self.output is None or not self.format.resumable):
+            raise UserError("--resume goes on with an --output of csv, jsonl, json or parquet")
+        if self.output is None:
+            return
+        if self.output.is_dir():
+            raise UserError(f"--output: {self.output} is a folder; name a file")
+        there = [path for path in {self.output, self.path} if path.exists()]
+        if there and not (resume or overwrite):
+            raise UserError(f"--output: {there[0]} is there already; --resume goes on with it, --overwrite replaces it")
+
+    def resume(self, names: Sequence[str], same: Record, batch_size: int) -> list[int]:
+        """Which images are still to be scored, after the file is cut to the whole batches that it holds.
+
+        `failed` is then how many of those that stay could not be scored.
+
+        Args:
+            names: Of all images, as records tell them.
+            same: What every record of this run says of scale, preprocessing and checkpoint.
+            batch_size: Rows are kept in multiples, so that every image is scored among the same others as without
+                the interruption.
+
+        Raises:
+            UserError: The file holds something else, or results of another network.
+        """
+        if self.parquet and self.output.exists() and not self.path.exists():
+            self._restore_journal()
+        if not self.path.exists():
+            return list(range(len(names)))
+        found: list[tuple[str, int, bool]] = []
+        try:
+            for record, end in self.format.read(self.path.read_bytes()):
+                if not found:
+                    self._require_same(record, same)
+                found.append((record["path"], end, record["error"] is not None))
+        except UserError:
+            raise
+        except (ValueError, KeyError) as error:
+            raise UserError(
+                f"--resume: {self.path} cannot be gone on with: {one_line(error)}; --overwrite replaces it"
+            ) from error
+        ordered = [path for path, *_ in found] == list(names[: len(found)])
+        if ordered and len(found) < len(names):
+            found = found[: len(found) // batch_size * batch_size]
+        self.written, self.failed = len(found), sum(failed for *_, failed in found)
+        os.truncate(self.path, found[-1][1] if found else 0)
+        done = Counter(path for path, *_ in found)
+        left = []
+        for index, name in enumerate(names):
+            done[name] -= 1
+            if done[name] < 0:
+                left.append(index)
+        return left
+
+    def _require_same(self, record: Record, same: Record) -> None:
+        changed = [f"{key} {record[key]} then, {same[key]} now" for key in SAME if record[key] != same[key]]
+        if changed:
+            raise UserError(f"--resume: {self.path} was written with other settings: {'; '.join(changed)}")
+
+    def __enter__(self) -> "Output":
+        if self.output is None:
+            self.stream = sys.stdout.buffer
+        else:
+            with self._writing():
+                self.output.parent.mkdir(parents=True, exist_ok=True)
+                self.stream = open(self.path, "ab" if self.written else "wb")
+        if not self.written:
+            self._write(self.format.head())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_error: Any) -> None:
+        if kind is None:
+            self._write(self.format.tail())
+        if self.output is not None:
+            self.stream.close()
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Writes a batch, all the way to the system."""
+        pieces = []
+        for record in records:
+            pieces += [self.format.separator if self.written else "", self.format.record(record)]
+            self.written += 1
+        self._write("".join(pieces))
+
+    def finish(self) -> None:
+        """After the last record: makes the Parquet file of its journal."""
+        if self.parquet:
+            from scoring.parquet import write_parquet  # noqa: PLC0415, an optional package
+
+            write_parquet(self.path, self.output, self.format, ROWS_AT_ONCE)
+            self.path.unlink()
+
+    def _restore_journal(self) -> None:
+        """A whole Parquet file as the journal that it was made of, for images that have come since."""
+        from scoring.parquet import read_parquet  # noqa: PLC0415, an optional package
+
+        write_text(self.path, "".join(self.format.record(record) for record in read_parquet(self.output)))
+
+    def _write(self, text: str) -> None:
+        with self._writing():
+            encoding = "utf-8" if self.output is not None else (sys.stdout.encoding or "utf-8")
+            self.stream.write(text.encode(encoding, "replace"))
+            self.stream.flush()
+
+    def _writing(self) -> "_Writing":
+        return _Writing(self.output)
+
+
+class _Writing:
+    """What the system says of a full disk, as an error that names the file."""
+
+    def __init__(self, output: Path | None):
+        self.output = output
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
+        if isinstance(error, BrokenPipeError):
+            return
+        if isinstance(error, OSError):
+            place = self.output or "the standard output"
+            raise MachineError(f"{place} cannot be written: {error.strerror or one_line(error)}") from error

@@ -1,0 +1,301 @@
+"""A trained network as a function from pictures to what people would say of them.
+
+B pictures, V views of one, H W image size, K bins.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from datasets.scale import RatingScale
+from datasets.transforms import central_box, normalise
+from models.loading import TrainedNetwork, load_network
+from scoring.conversion import to_picture
+from scoring.pictures import PictureSettings, as_seen, open_picture
+from scoring.preprocess import RELEASE, build_preprocess
+from scoring.scales import parse_scale
+from utils.config import load_config
+from utils.errors import MachineError, MissingFileError, UserError
+from utils.runtime import pick_device
+from utils.settings import Config, ScaleSettings
+
+RUNS = Path("checkpoint")
+HASH_LENGTH = 16  # hexadecimal digits
+HASH_BLOCK = 2**20
+AHEAD = 2  # batches that are decoded while one is scored
+
+Array = np.ndarray
+Shown = str | Path | Image.Image | Array | Tensor
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What people would say of one image: `mos` and `sos` in units of `scale`, `dos` over its bins, lowest first."""
+
+    mos: float
+    sos: float
+    dos: tuple[float, ...]
+    scale: RatingScale
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A picture that is ready to be scored, views (V, 3, H, W); `small` is there where it is to be shown."""
+
+    views: Tensor
+    width: int
+    height: int
+    notes: tuple[str, ...]
+    small: Image.Image | None = None
+
+
+class Predictor:
+    """A trained network with its transform and its rating scale; made by `load_predictor`."""
+
+    def __init__(
+        self,
+        network: TrainedNetwork,
+        device: torch.device,
+        preprocess: str = RELEASE,
+        pictures: PictureSettings = PictureSettings(),
+    ):
+        self.kept_side: int | None = (
+            None  # long side, in pixels, of the picture that `prepare` keeps; None: it does not
+        )
+        self.model = network.model.eval().requires_grad_(False).to(device)
+        self.scale = RatingScale(**network.config.scale.model_dump())
+        self.transform = network.config.transform
+        self.preprocess = build_preprocess(preprocess, network.config.transform)
+        self.pictures = pictures
+        self.device = device
+        self.checkpoint = network.path
+
+    def __call__(self, images: Shown | Sequence[Shown]) -> Prediction | list[Prediction]:
+        """Scores one image, as the evaluation of main.py does, or a list of them.
+
+        Args:
+            images: Each a path, a PIL image of any mode, or a uint8 array or tensor: (H, W), (H, W, 3) or (H, W, 4)
+                of NumPy, (C, H, W) of torch; of torch also float in 0..1. A list, or an array or tensor with one more
+                dimension, is a list of images.
+
+        Returns:
+            A prediction, or a list of them.
+
+        Raises:
+            MissingFileError: No such file.
+            UserError: Not an image that can be decoded, or another type.
+        """
+        if is_several(images):
+            return list(self.score_many(images))
+        return self.predict([self.prepare(images)])[0]
+
+    def score_many(
+        self, images: Iterable[Shown], batch_size: int = 8, workers: int = 2, errors: str = "raise"
+    ) -> Iterator[Prediction | UserError]:
+        """Scores a stream of images, in its order, decoding the next ones meanwhile.
+
+        Args:
+            images: As for a call; taken from the stream as they are needed.
+            batch_size: How many go through the network at once; changes scores by rounding alone.
+            workers: Threads that read and decode.
+            errors: `raise`, or `return`: the error takes the place of the prediction, and the stream goes on.
+
+        Raises:
+            UserError: As for a call.
+        """
+        if errors not in ("raise", "return"):
+            raise UserError(f"errors: {errors!r}; allowed: raise, return")
+        for batch in self.prepared_batches(images, batch_size, workers):
+            predictions = iter(self.predict([item for item in batch if isinstance(item, Prepared)]))
+            for item in batch:
+                if isinstance(item, UserError) and errors == "raise":
+                    raise item
+                yield item if isinstance(item, UserError) else next(predictions)
+
+    def prepared_batches(
+        self, images: Iterable[Shown], batch_size: int, workers: int
+    ) -> Iterator[list[Prepared | UserError]]:
+        """Batches of what `prepare` makes of a stream of images, or the error that it raises."""
+        waiting: deque[Future] = deque()
+        stream = iter(images)
+        with ThreadPoolExecutor(max(workers, 1)) as pool:
+            try:
+                while True:
+                    while len(waiting) < AHEAD * batch_size + workers:
+                        image = next(stream, waiting)  # `waiting` itself says that there are no more
+                        if image is waiting:
+                            break
+                        waiting.append(pool.submit(self._prepared_or_error, image))
+                    if not waiting:
+                        return
+                    yield [waiting.popleft().result() for _ in range(min(batch_size, len(waiting)))]
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def prepare(self, image: Shown) -> Prepared:
+        """Reads one image and makes its views.
+
+        Raises:
+            MissingFileError: No such file.
+            UserError: Not an image that can be decoded, or another type.
+        """
+        if isinstance(image, (str, Path)):
+            picture = open_picture(image, self.pictures)
+        else:
+            picture = as_seen(to_picture(image), self.pictures)
+        width, height = picture.image.size
+        notes = picture.notes
+        if min(width, height) < self.transform.crop:
+            notes = (*notes, f"smaller than the {self.transform.crop} pixels that the network sees: enlarged")
+        views = torch.stack(self.preprocess.views(picture.image))
+        return Prepared(views, width, height, notes, self._small(picture.image))
+
+    @torch.inference_mode()
+    def predict(self, prepared: Sequence[Prepared]) -> list[Prediction]:
+        """Scores what `prepare` made; pictures whose views have the same size go through the network together.
+
+        Raises:
+            UserError: The network predicts something that is not finite, or cannot take views of this size.
+            MachineError: The device has not enough memory for them.
+        """
+        groups: dict[torch.Size, list[int]] = {}
+        for index, item in enumerate(prepared):
+            groups.setdefault(item.views.shape, []).append(index)
+        predictions: dict[int, Prediction] = {}
+        for indices in groups.values():
+            views = torch.cat([prepared[index].views for index in indices]).to(self.device)  # (B*V, 3, H, W)
+            dos = self._dos(views).reshape(len(indices), -1, self.scale.num_bins).mean(axis=1)  # (B, V, K) -> (B, K)
+            scores = zip(self.scale.mean(dos), self.scale.std(dos), dos, strict=True)
+            for index, (mos, sos, shares) in zip(indices, scores, strict=True):
+                predictions[index] = Prediction(float(mos), float(sos), tuple(shares.tolist()), self.scale)
+        return [predictions[index] for index in range(len(prepared))]
+
+    def differentiable(self, pixels: Tensor) -> Tensor:
+        """MOS (B,) of images (B, 3, H, W) in 0..1, with a gradient that reaches the pixels: a loss, or a filter.
+
+        The squash and the central crop are those of the test transform, on floats: PIL rounds to 8 bits, so a MOS
+        differs from that of a call by a little. Lower may be better: see `scale`.
+
+        Raises:
+            UserError: Another shape, or not floats.
+        """
+        if (
+            not isinstance(pixels, Tensor)
+            or pixels.dim() != 4
+            or pixels.shape[1] != 3
+            or not pixels.is_floating_point()
+        ):
+            got = f"{pixels.dtype} {tuple(pixels.shape)}" if isinstance(pixels, Tensor) else type(pixels).__name__
+            raise UserError(f"differentiable: a float tensor (B, 3, H, W) in 0..1 is needed, got {got}")
+        size = (self.transform.resize, self.transform.resize)
+        square = F.interpolate(pixels.to(self.device, torch.float32), size, mode="bilinear", antialias=True)
+        left, top, right, bottom = central_box(self.transform.resize, self.transform.crop)
+        return self.scale.mean(self.model(normalise(square[:, :, top:bottom, left:right])))  # (B,)
+
+    def _small(self, image: Image.Image) -> Image.Image | None:
+        if self.kept_side is None:
+            return None
+        small = image.copy()
+        small.thumbnail((self.kept_side, self.kept_side))
+        return small
+
+    def _prepared_or_error(self, image: Shown) -> Prepared | UserError:
+        try:
+            return self.prepare(image)
+        except UserError as error:
+            return error
+
+    def _dos(self, views: Tensor) -> Array:
+        """DOS (B, K), float64, of views (B, 3, H, W)."""
+        try:
+            dos = self.model(views).cpu().double().numpy()
+        except torch.OutOfMemoryError as error:
+            raise MachineError(
+                f"{self.device} has not enough memory for {len(views)} views of {views.shape[-1]}x{views.shape[-2]} "
+                "pixels at once; use a smaller batch size"
+            ) from error
+        if not np.isfinite(dos).all():
+            raise UserError(f"{self.checkpoint} predicts values that are not finite; its training went wrong")
+        return dos
+
+
+def load_predictor(
+    checkpoint: str | Path | None = None,
+    device: str | torch.device = "auto",
+    scale: RatingScale | str | None = None,
+    config: Config | str | Path | None = None,
+    preprocess: str = RELEASE,
+    pictures: PictureSettings = PictureSettings(),
+) -> Predictor:
+    """Builds a predictor from a checkpoint alone.
+
+    Args:
+        checkpoint: `best.pt` or `last.pt` of a run, or a checkpoint of the RichIQA release; None for the newest best.pt
+            under checkpoint/.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        scale: Rating scale of a checkpoint of the release, which does not carry one; a text as for `--scale`.
+        config: Instead of `scale`, the config that such a checkpoint was trained with: scale, transform and network;
+            or the path of its YAML.
+        preprocess: `release`, `release-224`, `five-crop` or `full`, see scoring/preprocess.py.
+        pictures: The largest picture that is decoded, and the colour behind transparent ones.
+
+    Raises:
+        MissingFileError: No checkpoint.
+        UserError: A checkpoint that does not fit, a device that is not there, or a scale too many or too few.
+    """
+    path = Path(checkpoint) if checkpoint is not None else newest_best(RUNS)
+    target = pick_device(device)
+    network = load_network(path, _stated_config(scale, config))
+    if network.own and not (scale is None and config is None):
+        raise UserError(f"{path} carries its own rating scale and config; leave yours away")
+    return Predictor(network, target, preprocess, pictures)
+
+
+def newest_best(root: Path) -> Path:
+    """The best.pt that was written last under a root of runs.
+
+    Raises:
+        MissingFileError: There is none.
+    """
+    found = sorted(root.glob("*/split_*/best.pt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise MissingFileError(
+            f"no trained network under {root.resolve()}; `python main.py` trains the demo, --checkpoint FILE names "
+            "another"
+        )
+    return found[-1]
+
+
+def hash_of(path: Path) -> str:
+    """The first digits of a file's SHA-256."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(HASH_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()[:HASH_LENGTH]
+
+
+def is_several(images: Shown | Sequence[Shown]) -> bool:
+    """Whether an argument is a list of images rather than one."""
+    if isinstance(images, (np.ndarray, Tensor)):
+        return images.ndim == 4
+    return isinstance(images, (list, tuple))
+
+
+def _stated_config(scale: RatingScale | str | None, config: Config | str | Path | None) -> Config | None:
+    """The config that a caller states for a checkpoint of the release: its own, or the release's on a stated scale."""
+    if config is not None:
+        return config if isinstance(config, Config) else load_config(config)
+    if scale is None:
+        return None
+    scale = parse_scale(scale) if isinstance(scale, str) else scale
+    return Config(scale=ScaleSettings(**{name: getattr(scale, name) for name in ScaleSettings.model_fields}))
