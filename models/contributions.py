@@ -66,10 +66,9 @@ def contributions(model: RichIQA, pixels: Tensor) -> Contributions:
 def mos_map(parts: Contributions, centers: Sequence[float], size: tuple[int, int]) -> Tensor:
     """First-order contribution of each pixel to MOS.
 
-    With p the predicted DOS and c the bin centres, d MOS / d logits_k = p_k (c_k - MOS). A position's parts times these,
-    and times the share of the algorithmic path, are its contribution; all stages are added up. Parts that grow by a
-    small share e move MOS by e times the sum of the map over their positions. The norm that divides the features counts
-    as fixed.
+    With p the predicted DOS and c the bin centres, d MOS / d logits_k = p_k (c_k - MOS). A position's parts times
+    these, and times the share of the algorithmic path, are its contribution; all stages are added up. Where parts grow
+    by a small share e, MOS moves by e times what they contribute. The norm that divides the features counts as fixed.
 
     Each position's contribution is spread over the pixels as bilinear interpolation would weigh it, and divided so that
     its sum stays: a map of a stage is divided by the pixels per position. Positions are taken to tile the image evenly.
@@ -106,7 +105,9 @@ def mos_slope(dos: Tensor, centers: Sequence[float]) -> Tensor:
 def _spread(few: int, many: int, like: Tensor) -> Tensor:
     """How much of each position goes to each pixel along one side: (few, many), rows summing to 1."""
     if many < few:
-        raise ValueError(f"size: a map of {few} positions along a side cannot be drawn on {many} pixels; give the input's")
+        raise ValueError(
+            f"size: a map of {few} positions along a side cannot be drawn on {many} pixels; give the input's H and W"
+        )
     unit = torch.eye(few, dtype=like.dtype, device=like.device)[None]  # (1, few, few)
     weights = F.interpolate(unit, size=many, mode="linear", align_corners=False)[0]  # (few, many)
     return weights / weights.sum(dim=1, keepdim=True)
