@@ -45,7 +45,10 @@ class RichIQA(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Multi-level features f: the spatial means of the chosen maps, side by side, (B, C)."""
-        maps = self.backbone(images)  # list of (B, C_i, H_i, W_i)
+        return self.pool(self.backbone(images))  # (B, C)
+
+    def pool(self, maps: Sequence[Tensor]) -> Tensor:
+        """Features (B, C) of the backbone's maps, (B, C_i, H_i, W_i) each."""
         # contiguous, since a sum along memory is pairwise and so loses less than one across it
         means = [maps[stage - 1].contiguous().mean(dim=(2, 3)) for stage in self.stages]  # list of (B, C_i)
         return torch.cat(means, dim=1)  # (B, C)
