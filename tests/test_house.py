@@ -13,6 +13,7 @@ MAY_IMPORT = {
     "models": {"models", "utils"},
     "scoring": {"scoring", "models", "datasets", "utils"},
     "inference.py": {"scoring", "utils"},
+    "hubconf.py": {"scoring"},
     "experiments": {"experiments", "models", "datasets", "losses", "utils"},
     "main.py": {"experiments", "models", "datasets", "losses", "utils"},
     "tools": {"tools", "experiments", "models", "datasets", "losses", "utils"},
