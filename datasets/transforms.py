@@ -19,10 +19,8 @@ from torchvision.transforms import (
 )
 
 from utils.errors import MissingFileError, UserError, one_line
+from utils.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from utils.settings import TransformSettings
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def build_train_transform(settings: TransformSettings) -> Compose:

@@ -11,12 +11,13 @@ MAY_IMPORT = {
     "datasets": {"datasets", "utils"},
     "losses": {"losses", "datasets", "utils"},
     "models": {"models", "utils"},
+    "scoring": {"scoring", "models", "datasets", "utils"},
     "inference.py": {"models", "datasets", "utils"},
     "experiments": {"experiments", "models", "datasets", "losses", "utils"},
     "main.py": {"experiments", "models", "datasets", "losses", "utils"},
-    "tools": {"tools", "experiments", "models", "datasets", "losses", "utils"},
+    "tools": {"tools", "experiments", "scoring", "models", "datasets", "losses", "utils"},
 }
-OURS = {"main", "inference", "experiments", "models", "datasets", "losses", "utils", "tools", "tests"}
+OURS = {"main", "inference", "experiments", "scoring", "models", "datasets", "losses", "utils", "tools", "tests"}
 LONGEST_FILE, LONGEST_FUNCTION = 300, 50
 
 

@@ -1,0 +1,1 @@
+"""Scoring images with a trained network: what is read, how it is scored, what is written."""
