@@ -67,9 +67,7 @@ def choose_format(name: str | None, output: Path | None) -> Format:
     """
     known = ", ".join(form.suffix for form in FORMATS.values())
     if output is None and name is None:
-        raise UserError(
-            f"which format? Give --format {', '.join(FORMATS)}, or --output with a file that ends in {known}"
-        )
+        raise UserError(f"which format? Say --format {', '.join(FORMATS)}, or --output FILE that ends in {known}")
     if output is None:
         return FORMATS[name]
     by_suffix = {form.suffix: key for key, form in FORMATS.items()}
