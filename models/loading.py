@@ -54,7 +54,8 @@ def load_network(path: str | Path, config_of_release: Config | None = None) -> T
     elif config_of_release is None:
         raise UserError(
             f"{path} is a checkpoint of the release, which does not carry its rating scale; say it: "
-            "scale=RatingScale(...) in Python, --scale acr or --config configs/koniq10k.yaml on the command line"
+            "scale=RatingScale(...) in Python, --scale acr or --config configs/koniq10k.yaml on the command line (of "
+            "tools/export.py: --scale acr or --trained-with configs/koniq10k.yaml)"
         )
     else:
         config = config_of_release
