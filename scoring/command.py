@@ -5,9 +5,11 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from itertools import islice
 
 from PIL import Image
 
+from scoring.gallery_run import RunGallery
 from scoring.local import Tally, score
 from scoring.options import SOME_FAILED
 from scoring.output import Output, format_of
@@ -32,6 +34,7 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
         UserError: Options that do not go together, a checkpoint that does not fit; with --strict, a bad image.
     """
     form = format_of(args.format, args.output)
+    gallery = RunGallery(args) if args.report else None
     predictor = build_predictor(args)
     recorder = Recorder(predictor, args.relative_to)
     batch_size = args.batch_size or (CPU_BATCH if predictor.device.type == "cpu" else GPU_BATCH)
@@ -40,8 +43,11 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
     output.require_leave(args.resume, args.overwrite)
     if args.resume:
         names = [recorder.name(path) for path in paths]
-        paths = [paths[index] for index in output.resume(names, recorder.same, batch_size)]
-    tally, errors = Tally(), []
+        left = output.resume(names, recorder.same, batch_size)
+        if gallery is not None:
+            gallery.keep(output.kept(), dict(zip(names, paths, strict=True)))
+        paths = [paths[index] for index in left]
+    tally, errors, stream = Tally(), [], iter(paths)
     with output:
         for records in score(paths, predictor, recorder, batch_size, workers, tally):
             failed = [record for record in records if record["error"] is not None]
@@ -50,7 +56,11 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
                 raise StrictError(f"--strict: {failed[0]['error']}")
             output.write(records)
             errors += [record["error"] for record in failed]
+            if gallery is not None:
+                gallery.add(records, islice(stream, len(records)))
     output.finish()
+    if gallery is not None:
+        gallery.write(recorder.same, predictor.pictures, workers)
     report(tally, errors, quiet=len(paths) == 1)
     return tally.failed + output.failed
 

@@ -51,8 +51,14 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def open_picture(path: str | Path, settings: PictureSettings = PictureSettings()) -> Picture:
+def open_picture(path: str | Path, settings: PictureSettings = PictureSettings(), coarse: int | None = None) -> Picture:
     """Reads an image file.
+
+    Args:
+        path: Of the file.
+        settings: How it is read.
+        coarse: Pixels; a JPEG may then be decoded at a fraction of its size, which is quick, with no side shorter than
+            this. None: in full.
 
     Raises:
         MissingFileError: No such file.
@@ -61,6 +67,8 @@ def open_picture(path: str | Path, settings: PictureSettings = PictureSettings()
     _require_file(path)
     try:
         with errors_of(path), _opened(path) as image:
+            if coarse is not None:
+                image.draft(None, (coarse, coarse))
             return as_seen(image, settings)
     except UserError:
         raise
