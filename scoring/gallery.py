@@ -3,6 +3,7 @@
 N images, K bins.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -132,6 +133,7 @@ def write_gallery(
     template = page_environment(Path(__file__).parent).get_template(TEMPLATE)
     pieces = template.generate(
         title=on_one_line(path.stem),
+        folder=common_folder([image.name for image in images]),
         scale=scale,
         same=same,
         date=f"{datetime.now(timezone.utc):%Y-%m-%d} (UTC)",
@@ -160,6 +162,12 @@ def thumbnail(place: str, pictures: PictureSettings = PictureSettings()) -> Thum
         return Thumbnail(error=on_one_line(str(error).encode("utf-8", "backslashreplace").decode()))
     small.thumbnail((LONG_SIDE, LONG_SIDE), reducing_gap=2)
     return Thumbnail(jpeg_source(small, QUALITY), *small.size)
+
+
+def common_folder(names: Sequence[str]) -> str:
+    """What all names begin with, up to a separator: the folder that they are in, or nothing."""
+    start = os.path.commonprefix(list(names))  # noqa: RUF071, it is cut at a separator
+    return start[: start.rfind(os.sep) + 1]
 
 
 def digits_of(scale: RatingScale) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from datasets.scale import RatingScale
 from scoring.records import bin_edges
 
-WIDTH, HEIGHT = 120, 40  # of the bars of a card, in units of its drawing
+WIDTH, HEIGHT = 120, 36  # of the bars of a card, in units of its drawing
 HISTOGRAM_WIDTH, HISTOGRAM_HEIGHT, HISTOGRAM_BINS = 320, 80, 20
 FEW, SOME = 6, 4  # so many bins have each a number below them, else about so many
 FILLED = 0.8  # of the width of a bin
