@@ -26,7 +26,7 @@ def __getattr__(name: str):
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     paths = find_images(inputs_of(args))
-    require_packages(*(["jinja2"] if args.report else []))
+    require_packages(*([] if args.report is None else ["jinja2"]))
     from scoring.command import score_command  # noqa: PLC0415, imports torch
 
     return SOME_FAILED if score_command(args, paths) else 0

@@ -6,10 +6,10 @@ import sys
 import warnings
 from collections.abc import Sequence
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from scoring.gallery_run import RunGallery
 from scoring.local import Tally, score
 from scoring.options import SOME_FAILED
 from scoring.output import Output, format_of
@@ -17,6 +17,9 @@ from scoring.pictures import PictureSettings, accept_truncated
 from scoring.predictor import Predictor, load_predictor
 from scoring.records import Recorder
 from utils.errors import UserError, some_of
+
+if TYPE_CHECKING:
+    from scoring.gallery_run import RunGallery
 
 CPU_BATCH, GPU_BATCH = 1, 32
 
@@ -34,7 +37,7 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
         UserError: Options that do not go together, a checkpoint that does not fit; with --strict, a bad image.
     """
     form = format_of(args.format, args.output)
-    gallery = RunGallery(args) if args.report else None
+    gallery = build_gallery(args)
     predictor = build_predictor(args)
     recorder = Recorder(predictor, args.relative_to)
     batch_size = args.batch_size or (CPU_BATCH if predictor.device.type == "cpu" else GPU_BATCH)
@@ -63,6 +66,15 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
         gallery.write(recorder.same, predictor.pictures, workers)
     report(tally, errors, quiet=len(paths) == 1)
     return tally.failed + output.failed
+
+
+def build_gallery(args: argparse.Namespace) -> "RunGallery | None":
+    """What `--report` gathers, if it is asked for."""
+    if args.report is None:
+        return None
+    from scoring.gallery_run import RunGallery  # noqa: PLC0415, needs jinja2
+
+    return RunGallery(args)
 
 
 def build_predictor(args: argparse.Namespace) -> Predictor:

@@ -4,6 +4,7 @@ N images, K bins.
 """
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from tqdm import tqdm
 
 from datasets.scale import RatingScale
 from scoring.formats import on_one_line
@@ -94,7 +96,7 @@ def image_of(record: Record, place: str) -> ScoredImage | FailedImage:
     """What the page needs of a record as it was made, or as it was read back from a file, where numbers may be text.
 
     Raises:
-        ValueError, KeyError, TypeError: A record that is none.
+        ValueError, KeyError, TypeError: Values are missing, or are no finite numbers.
     """
     name = on_one_line(record["path"])
     if record["error"] is not None:
@@ -102,6 +104,8 @@ def image_of(record: Record, place: str) -> ScoredImage | FailedImage:
     scale = parse_scale(record["scale"])
     numbers = {key: float(record[key]) for key in ("mos", "mos_01", "sos", "low_90", "high_90")}
     dos = tuple(float(record[f"p{k}"]) for k in range(1, scale.num_bins + 1))
+    if not (np.isfinite([*numbers.values(), *dos]).all() and sum(dos) > 0):
+        raise ValueError(f"{name} has scores that are none")
     return ScoredImage(name, place, **numbers, dos=dos, notes=on_one_line(record["notes"] or ""))
 
 
@@ -129,7 +133,7 @@ def write_gallery(
     failed = [image for image in images if isinstance(image, FailedImage)]
     mos_01, sos = (np.array([getattr(image, name) for image in scored]) for name in ("mos_01", "sos"))  # (N,) each
     marked = disputed(sos, scale.high - scale.low)
-    chosen = sampled(best_first(mos_01), sos)
+    chosen = sampled(best_first(mos_01), sos, SHOWN, EXTREMES)
     template = page_environment(Path(__file__).parent).get_template(TEMPLATE)
     pieces = template.generate(
         title=on_one_line(path.stem),
@@ -191,13 +195,15 @@ def _cards(
 ) -> Iterator[Card]:
     """As they are needed: the next thumbnails are made meanwhile."""
     highest = max((max(scored[index].dos) for index in chosen), default=1.0)
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
+    progress = tqdm(total=len(chosen), unit="image", desc="report", leave=False, disable=None, file=sys.stderr)
+    with progress, ThreadPoolExecutor(max(workers, 1)) as pool:
         for some in _batches(chosen.tolist()):
             small = pool.map(lambda index: thumbnail(scored[index].place, pictures), some)
             for index, picture in zip(some, small, strict=True):
                 image = scored[index]
                 drawn = bars(image.dos, image.mos, (image.low_90, image.high_90), scale, highest)
                 yield Card(image, picture, bool(marked[index]), drawn)
+            progress.update(len(some))
 
 
 def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -60,6 +61,7 @@ class RunGallery:
             UserError: The place is not writable.
         """
         write_gallery(self.path, self.images, same, pictures, workers)
+        print(f"report: {self.path}", file=sys.stderr)
 
     def _require_leave(self, args: argparse.Namespace) -> None:
         if self.path.suffix.lower() != PAGE_SUFFIX:

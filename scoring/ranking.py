@@ -19,7 +19,7 @@ def best_first(mos_01: Array) -> Array:
     return np.argsort(-mos_01, kind="stable")
 
 
-def sampled(order: Array, sos: Array, most: int = SHOWN, extremes: int = EXTREMES) -> Array:
+def sampled(order: Array, sos: Array, most: int, extremes: int) -> Array:
     """All of `order` or, of more than `most`, that many, in the same order.
 
     The first and the last and those of the highest SOS, `extremes` of each, and of the others every so many-th.
