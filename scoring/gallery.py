@@ -146,7 +146,7 @@ def write_gallery(
         cards=_cards(scored, chosen, marked, scale, pictures, workers),
         failed=failed[:REASONS],
         failed_count=len(failed),
-        limits={"shown": SHOWN, "extremes": EXTREMES, "disputed": DISPUTED_WIDTH},
+        limits={"extremes": EXTREMES, "disputed": DISPUTED_WIDTH},
         digits=digits_of(scale),
         ticks={"bars": bar_ticks(scale), "histogram": histogram_ticks(scale)},
     )
