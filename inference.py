@@ -4,29 +4,33 @@ In Python: `from inference import load_predictor`. What is slow to import is imp
 """
 
 from collections.abc import Sequence
+from importlib import import_module
 
 from scoring.inputs import find_images
 from scoring.options import SOME_FAILED, inputs_of, parse_arguments
 from utils.installation import require_packages
 from utils.script import run_script
 
-FROM_PREDICTOR = ("Prediction", "Predictor", "load_predictor")
+HOMES = {
+    "load_predictor": "scoring.loading",
+    "Predictor": "scoring.predictor",
+    "Prediction": "scoring.predictor",
+    "PictureSettings": "scoring.pictures",
+}
 
 
 def __getattr__(name: str):
     """What Python programs import from here, without its cost for `--help`."""
-    if name in FROM_PREDICTOR:
+    if name in HOMES:
         require_packages()
-        from scoring import predictor  # noqa: PLC0415, imports torch
-
-        return getattr(predictor, name)
+        return getattr(import_module(HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     paths = find_images(inputs_of(args))
-    require_packages(*([] if args.report is None else ["jinja2"]))
+    require_packages()
     from scoring.command import score_command  # noqa: PLC0415, imports torch
 
     return SOME_FAILED if score_command(args, paths) else 0

@@ -4,19 +4,21 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from scoring.local import Tally, score
+from scoring.loading import load_predictor
+from scoring.local import Scored, Tally, score
 from scoring.options import SOME_FAILED
 from scoring.output import Output, format_of
 from scoring.pictures import PictureSettings, accept_truncated
-from scoring.predictor import Predictor, load_predictor
-from scoring.records import Recorder
+from scoring.predictor import Predictor
+from scoring.records import Record, Recorder
 from utils.errors import UserError, some_of
+from utils.installation import require_packages
 
 if TYPE_CHECKING:
     from scoring.gallery_run import RunGallery
@@ -41,7 +43,6 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
     predictor = build_predictor(args)
     recorder = Recorder(predictor, args.relative_to)
     batch_size = args.batch_size or (CPU_BATCH if predictor.device.type == "cpu" else GPU_BATCH)
-    workers = args.workers or os.cpu_count() or 1
     output = Output(form, args.output, lambda kind: kind(recorder.columns, str(predictor.checkpoint)))
     output.require_leave(args.resume, args.overwrite)
     if args.resume:
@@ -50,29 +51,51 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
         if gallery is not None:
             gallery.keep(output.kept(), dict(zip(names, paths, strict=True)))
         paths = [paths[index] for index in left]
-    tally, errors, stream = Tally(), [], iter(paths)
-    with output:
-        for records in score(paths, predictor, recorder, batch_size, workers, tally):
-            failed = [record for record in records if record["error"] is not None]
-            if args.strict and failed:
-                output.write(records[: records.index(failed[0])])
-                raise StrictError(f"--strict: {failed[0]['error']}")
-            output.write(records)
-            errors += [record["error"] for record in failed]
-            if gallery is not None:
-                gallery.add(records, islice(stream, len(records)))
-    output.finish()
+    workers = args.workers or os.cpu_count() or 1
+    tally = Tally()
+    batches = score(paths, predictor, recorder, batch_size, workers, tally, watcher(args, predictor, recorder))
+    errors = write(gallery.gathered(batches, paths) if gallery is not None else batches, output, args.strict)
     if gallery is not None:
         gallery.write(recorder.same, predictor.pictures, workers)
-    report(tally, errors, quiet=len(paths) == 1)
+    describe(tally, errors, quiet=len(paths) == 1)
     return tally.failed + output.failed
+
+
+def write(batches: Iterable[list[Record]], output: Output, strict: bool) -> list[str]:
+    """Writes batches of records as they come; returns the errors in them.
+
+    Raises:
+        StrictError: With `strict`, at the first error; what came before it is written.
+    """
+    errors = []
+    with output:
+        for records in batches:
+            failed = [record["error"] for record in records if record["error"] is not None]
+            if strict and failed:
+                output.write(list(takewhile(lambda record: record["error"] is None, records)))
+                raise StrictError(f"--strict: {failed[0]}")
+            output.write(records)
+            errors += failed
+    output.finish()
+    return errors
+
+
+def watcher(args: argparse.Namespace, predictor: Predictor, recorder: Recorder) -> Callable[[Scored], None] | None:
+    """What is done with each image beside its record."""
+    if args.map is None:
+        return None
+    require_packages("matplotlib")
+    from scoring.maps import MapWriter  # noqa: PLC0415, imports matplotlib
+
+    return MapWriter(args.map, predictor, recorder)
 
 
 def build_gallery(args: argparse.Namespace) -> "RunGallery | None":
     """What `--report` gathers, if it is asked for."""
     if args.report is None:
         return None
-    from scoring.gallery_run import RunGallery  # noqa: PLC0415, needs jinja2
+    require_packages("jinja2")
+    from scoring.gallery_run import RunGallery  # noqa: PLC0415, imports jinja2
 
     return RunGallery(args)
 
@@ -87,7 +110,7 @@ def build_predictor(args: argparse.Namespace) -> Predictor:
     return load_predictor(args.checkpoint, args.device, args.scale, args.config, args.preprocess, pictures)
 
 
-def report(tally: Tally, errors: Sequence[str], quiet: bool) -> None:
+def describe(tally: Tally, errors: Sequence[str], quiet: bool) -> None:
     """What came of it, on the standard error."""
     if errors:
         print(f"{tally.failed} could not be scored: {some_of(errors, 3)}", file=sys.stderr)

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from scoring.gallery import FailedImage, ScoredImage, image_of, write_gallery
@@ -50,9 +50,12 @@ class RunGallery:
                     f"--report: an earlier record cannot be shown: {one_line(error)}; --overwrite begins anew"
                 ) from error
 
-    def add(self, records: Iterable[Record], paths: Iterable[str]) -> None:
-        """Takes records as they are made, and the paths of their images."""
-        self.images += [image_of(record, path) for record, path in zip(records, paths, strict=True)]
+    def gathered(self, batches: Iterable[list[Record]], paths: Iterable[str]) -> Iterator[list[Record]]:
+        """Passes on batches of records as they are made, and takes them; `paths` are those of their images."""
+        stream = iter(paths)
+        for records in batches:
+            self.images += [image_of(record, next(stream)) for record in records]
+            yield records
 
     def write(self, same: Record, pictures: PictureSettings, workers: int) -> None:
         """Opens the images again and writes the page.

@@ -139,8 +139,8 @@ def _names_of_table(content: bytes, delimiter: str, source: str, column: str | N
     titles = [title for title in rows.fieldnames or () if title is not None]
     chosen = [column] if column is not None else [title for title in IMAGE_COLUMNS if title in titles]
     if len(chosen) != 1 or chosen[0] not in titles:
-        wanted = (
-            f"no column {column!r}{did_you_mean(column, titles)}" if column is not None else "no one column of images"
-        )
-        raise UserError(f"{source}: {wanted}; name one by --image-column: {', '.join(titles) or 'it has none'}")
+        hint = did_you_mean(column, titles) if column is not None else ""
+        wanted = " or ".join(repr(title) for title in ([column] if column is not None else IMAGE_COLUMNS))
+        there = ", ".join(titles) or "it has none"
+        raise UserError(f"{source}: not one column {wanted}{hint}; name one by --image-column: {there}")
     return [row[chosen[0]] for row in rows if row[chosen[0]]]

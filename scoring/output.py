@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from scoring.formats import FORMATS, Format, JsonLines
 from scoring.options import OUTPUT_SUFFIXES
@@ -50,6 +50,14 @@ def require_pyarrow() -> None:
         raise UserError(
             "--format: parquet needs the package pyarrow; `pip install pyarrow`, or write csv or jsonl"
         ) from error
+
+
+class _Row(NamedTuple):
+    """A record in a file: its image, at which byte it ends, whether it is one that could not be scored."""
+
+    path: str
+    end: int
+    failed: bool
 
 
 class Output:
@@ -103,26 +111,14 @@ class Output:
         """
         if self.parquet and self.output.exists() and not self.path.exists():
             self._restore_journal()
-        if not self.path.exists():
+        found = self._read_back(same) if self.path.exists() else []
+        if not found:
             return list(range(len(names)))
-        found: list[tuple[str, int, bool]] = []
-        try:
-            for record, end in self.format.read(self.path.read_bytes()):
-                if not found:
-                    self._require_same(record, same)
-                found.append((record["path"], end, record["error"] is not None))
-        except UserError:
-            raise
-        except (ValueError, KeyError) as error:
-            raise UserError(
-                f"--resume: {self.path} cannot be gone on with: {one_line(error)}; --overwrite replaces it"
-            ) from error
-        ordered = [path for path, *_ in found] == list(names[: len(found)])
-        if ordered and len(found) < len(names):
+        if [row.path for row in found] == list(names[: len(found)]) and len(found) < len(names):
             found = found[: len(found) // batch_size * batch_size]
-        self.written, self.failed = len(found), sum(failed for *_, failed in found)
-        os.truncate(self.path, found[-1][1] if found else 0)
-        done = Counter(path for path, *_ in found)
+        self.written, self.failed = len(found), sum(row.failed for row in found)
+        os.truncate(self.path, found[-1].end if found else 0)
+        done = Counter(row.path for row in found)
         left = []
         for index, name in enumerate(names):
             done[name] -= 1
@@ -134,6 +130,22 @@ class Output:
         """The records that stay of an earlier run, after `resume`; from CSV, all values are text."""
         if self.written:
             yield from (record for record, _ in self.format.read(self.path.read_bytes()))
+
+    def _read_back(self, same: Record) -> list["_Row"]:
+        """The whole records of the file."""
+        found = []
+        try:
+            for record, end in self.format.read(self.path.read_bytes()):
+                if not found:
+                    self._require_same(record, same)
+                found.append(_Row(record["path"], end, record["error"] is not None))
+        except UserError:
+            raise
+        except (ValueError, KeyError) as error:
+            raise UserError(
+                f"--resume: {self.path} cannot be gone on with: {one_line(error)}; --overwrite replaces it"
+            ) from error
+        return found
 
     def _require_same(self, record: Record, same: Record) -> None:
         changed = [f"{key} {record[key]} then, {same[key]} now" for key in SAME if record[key] != same[key]]

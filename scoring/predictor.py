@@ -18,17 +18,12 @@ from torch import Tensor
 
 from datasets.scale import RatingScale
 from datasets.transforms import central_box, normalise
-from models.loading import TrainedNetwork, load_network
+from models.loading import TrainedNetwork
 from scoring.conversion import to_picture
 from scoring.pictures import PictureSettings, as_seen, open_picture
 from scoring.preprocess import RELEASE, build_preprocess
-from scoring.scales import parse_scale
-from utils.config import load_config
-from utils.errors import MachineError, MissingFileError, UserError
-from utils.runtime import pick_device
-from utils.settings import Config, ScaleSettings
+from utils.errors import MachineError, UserError
 
-RUNS = Path("checkpoint")
 HASH_LENGTH = 16  # hexadecimal digits
 HASH_BLOCK = 2**20
 AHEAD = 2  # batches that are decoded while one is scored
@@ -59,7 +54,7 @@ class Prepared:
 
 
 class Predictor:
-    """A trained network with its transform and its rating scale; made by `load_predictor`."""
+    """A trained network with its transform and its rating scale; made by `scoring.loading.load_predictor`."""
 
     def __init__(
         self,
@@ -228,53 +223,6 @@ class Predictor:
         return dos
 
 
-def load_predictor(
-    checkpoint: str | Path | None = None,
-    device: str | torch.device = "auto",
-    scale: RatingScale | str | None = None,
-    config: Config | str | Path | None = None,
-    preprocess: str = RELEASE,
-    pictures: PictureSettings = PictureSettings(),
-) -> Predictor:
-    """Builds a predictor from a checkpoint alone.
-
-    Args:
-        checkpoint: `best.pt` or `last.pt` of a run, or a checkpoint of the RichIQA release; None for the newest best.pt
-            under checkpoint/.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        scale: Rating scale of a checkpoint of the release, which does not carry one; a text as for `--scale`.
-        config: Instead of `scale`, the config that such a checkpoint was trained with: scale, transform and network;
-            or the path of its YAML.
-        preprocess: `release`, `release-224`, `five-crop` or `full`, see scoring/preprocess.py.
-        pictures: The largest picture that is decoded, and the colour behind transparent ones.
-
-    Raises:
-        MissingFileError: No checkpoint.
-        UserError: A checkpoint that does not fit, a device that is not there, or a scale too many or too few.
-    """
-    path = Path(checkpoint) if checkpoint is not None else newest_best(RUNS)
-    target = pick_device(device)
-    network = load_network(path, _stated_config(scale, config))
-    if network.own and not (scale is None and config is None):
-        raise UserError(f"{path} carries its own rating scale and config; leave yours away")
-    return Predictor(network, target, preprocess, pictures)
-
-
-def newest_best(root: Path) -> Path:
-    """The best.pt that was written last under a root of runs.
-
-    Raises:
-        MissingFileError: There is none.
-    """
-    found = sorted(root.glob("*/split_*/best.pt"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise MissingFileError(
-            f"no trained network under {root.resolve()}; `python main.py` trains the demo, --checkpoint FILE names "
-            "another"
-        )
-    return found[-1]
-
-
 def hash_of(path: Path) -> str:
     """The first digits of a file's SHA-256."""
     digest = hashlib.sha256()
@@ -289,13 +237,3 @@ def is_several(images: Shown | Sequence[Shown]) -> bool:
     if isinstance(images, (np.ndarray, Tensor)):
         return images.ndim == 4
     return isinstance(images, (list, tuple))
-
-
-def _stated_config(scale: RatingScale | str | None, config: Config | str | Path | None) -> Config | None:
-    """The config that a caller states for a checkpoint of the release: its own, or the release's on a stated scale."""
-    if config is not None:
-        return config if isinstance(config, Config) else load_config(config)
-    if scale is None:
-        return None
-    scale = parse_scale(scale) if isinstance(scale, str) else scale
-    return Config(scale=ScaleSettings(**{name: getattr(scale, name) for name in ScaleSettings.model_fields}))

@@ -13,11 +13,25 @@ MAY_IMPORT = {
     "models": {"models", "utils"},
     "scoring": {"scoring", "models", "datasets", "utils"},
     "inference.py": {"scoring", "utils"},
+    "hubconf.py": {"scoring"},
     "experiments": {"experiments", "models", "datasets", "losses", "utils"},
     "main.py": {"experiments", "models", "datasets", "losses", "utils"},
+    "benchmarks": {"benchmarks", "models", "datasets", "losses", "utils"},
     "tools": {"tools", "experiments", "models", "datasets", "losses", "utils"},
 }
-OURS = {"main", "inference", "experiments", "scoring", "models", "datasets", "losses", "utils", "tools", "tests"}
+OURS = {
+    "main",
+    "benchmarks",
+    "inference",
+    "experiments",
+    "scoring",
+    "models",
+    "datasets",
+    "losses",
+    "utils",
+    "tools",
+    "tests",
+}
 LONGEST_FILE, LONGEST_FUNCTION = 300, 50
 
 

@@ -13,7 +13,7 @@ from datasets.transforms import build_test_transform
 from inference import load_predictor
 from models import build_model
 from models.official import to_official
-from scoring.predictor import newest_best
+from scoring.loading import newest_best
 from scoring.scales import parse_scale, scale_text
 from tests.running import ROOT
 from tests.scoring.scored import ACR, SETTINGS

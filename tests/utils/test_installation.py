@@ -29,15 +29,16 @@ sys.meta_path.insert(0, Broken())
 
 
 @pytest.mark.parametrize(
-    ("sabotage", "message"),
+    ("sabotage", "code", "message"),
     [
-        (MISSING, "not installed for"),
-        (MISMATCHED, "torchvision does not match torch"),
+        (MISSING, "import main", "not installed for"),
+        (MISMATCHED, "import main", "torchvision does not match torch"),
+        (MISSING, "from inference import main; main(['a.png'])", "not installed for"),
+        (MISSING, "from inference import load_predictor", "not installed for"),
     ],
 )
-@pytest.mark.parametrize("script", ["main", "inference"])
-def test_one_line_and_status_2(script, sabotage, message):
-    code = f"{sabotage}\nimport {script}"
+def test_one_line_and_status_2(sabotage, code, message):
+    code = f"{sabotage}\n{code}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert message in done.stderr

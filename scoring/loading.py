@@ -1,0 +1,75 @@
+"""A predictor from a checkpoint alone."""
+
+from pathlib import Path
+
+import torch
+
+from datasets.scale import RatingScale
+from models.loading import load_network
+from scoring.pictures import PictureSettings
+from scoring.predictor import Predictor
+from scoring.preprocess import RELEASE
+from scoring.scales import parse_scale
+from utils.config import load_config
+from utils.errors import MissingFileError, UserError
+from utils.runtime import pick_device
+from utils.settings import Config, ScaleSettings
+
+RUNS = Path("checkpoint")
+
+
+def load_predictor(
+    checkpoint: str | Path | None = None,
+    device: str | torch.device = "auto",
+    scale: RatingScale | str | None = None,
+    config: Config | str | Path | None = None,
+    preprocess: str = RELEASE,
+    pictures: PictureSettings = PictureSettings(),
+) -> Predictor:
+    """Builds a predictor from a checkpoint alone.
+
+    Args:
+        checkpoint: `best.pt` or `last.pt` of a run, or a checkpoint of the RichIQA release; None for the newest best.pt
+            under checkpoint/.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        scale: Rating scale of a checkpoint of the release, which does not carry one; a text as for `--scale`.
+        config: Instead of `scale`, the config that such a checkpoint was trained with: scale, transform and network;
+            or the path of its YAML.
+        preprocess: `release`, `release-224`, `five-crop` or `full`, see scoring/preprocess.py.
+        pictures: The largest picture that is decoded, and the colour behind transparent ones.
+
+    Raises:
+        MissingFileError: No checkpoint.
+        UserError: A checkpoint that does not fit, a device that is not there, or a scale too many or too few.
+    """
+    path = Path(checkpoint) if checkpoint is not None else newest_best(RUNS)
+    target = pick_device(device)
+    network = load_network(path, _stated_config(scale, config))
+    if network.own and not (scale is None and config is None):
+        raise UserError(f"{path} carries its own rating scale and config; leave yours away")
+    return Predictor(network, target, preprocess, pictures)
+
+
+def newest_best(root: Path) -> Path:
+    """The best.pt that was written last under a root of runs.
+
+    Raises:
+        MissingFileError: There is none.
+    """
+    found = sorted(root.glob("*/split_*/best.pt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise MissingFileError(
+            f"no trained network under {root.resolve()}; `python main.py` trains the demo, --checkpoint FILE names "
+            "another"
+        )
+    return found[-1]
+
+
+def _stated_config(scale: RatingScale | str | None, config: Config | str | Path | None) -> Config | None:
+    """The config that a caller states for a checkpoint of the release: its own, or the release's on a stated scale."""
+    if config is not None:
+        return config if isinstance(config, Config) else load_config(config)
+    if scale is None:
+        return None
+    scale = parse_scale(scale) if isinstance(scale, str) else scale
+    return Config(scale=ScaleSettings(**{name: getattr(scale, name) for name in ScaleSettings.model_fields}))

@@ -1,0 +1,117 @@
+"""Which images files, folders, patterns and lists mean."""
+
+import io
+import os
+import sys
+
+import pytest
+
+from scoring.inputs import Inputs, find_images
+from utils.errors import MissingFileError, UserError
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    for name in ("b.jpg", "a.PNG", "notes.txt", "c.jpeg.bak", ".hidden.png", "sub/z.webp", "sub/deep/y.tif", "Z.gif"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def found(*places, **options):
+    return find_images(Inputs(places, **options))
+
+
+def test_folders_give_their_images_in_the_order_of_names(folder):
+    assert found("photos") == ["photos/Z.gif", "photos/a.PNG", "photos/b.jpg"]
+    below = ["photos/sub/z.webp", "photos/sub/deep/y.tif"]
+    assert found("photos", recursive=True) == ["photos/Z.gif", "photos/a.PNG", "photos/b.jpg", *below]
+    assert found("photos", recursive=True, left_out=["photos/sub/deep"])[3:] == below[:1]
+    assert found(str(folder / "photos"))[0] == str(folder / "photos" / "Z.gif")
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_is_named_is_taken_as_it_is_and_once():
+    assert found("photos/notes.txt", "photos/b.jpg", "photos", "photos/b.jpg", "missing.png") == [
+        "photos/notes.txt",
+        "photos/b.jpg",
+        "photos/Z.gif",
+        "photos/a.PNG",
+        "missing.png",
+    ]
+
+
+def test_patterns(folder):
+    assert found("photos/*") == ["photos/Z.gif", "photos/a.PNG", "photos/b.jpg", "photos/sub/z.webp"]
+    assert found("photos/**/*.tif") == ["photos/sub/deep/y.tif"]
+    (folder / "photos" / "b[1].jpg").touch()
+    assert found("photos/b[1].jpg") == ["photos/b[1].jpg"]  # a name, before it is a pattern
+    with pytest.raises(MissingFileError, match=r"no file fits the pattern 'photos/\*\.bmp'"):
+        found("photos/*.bmp")
+
+
+def test_a_folder_named_like_an_image_is_an_image_that_fails_and_a_folder(folder):
+    (folder / "photos" / "a.jpg").mkdir()
+    (folder / "photos" / "a.jpg" / "in.png").touch()
+    assert "photos/a.jpg" in found("photos")
+    paths = found("photos", recursive=True)
+    assert {"photos/a.jpg", "photos/a.jpg/in.png"} <= set(paths)
+
+
+def test_links_that_lead_in_a_circle_end(folder):
+    (folder / "photos" / "sub" / "up").symlink_to(folder / "photos", target_is_directory=True)
+    (folder / "photos" / "broken.png").symlink_to("nowhere")
+    assert len(found("photos", recursive=True)) == 6
+
+
+def test_lists(folder, monkeypatch):
+    (folder / "list.txt").write_bytes(b"photos/b.jpg\r\n\n  spaced .png\nphotos/b.jpg\nodd\xff.png")
+    expected = ["photos/b.jpg", "  spaced .png", "photos/b.jpg", os.fsdecode(b"odd\xff.png")]
+    assert found(lists=["list.txt"]) == expected
+    assert found("photos/a.PNG", lists=["list.txt"], root="/data") == [
+        "photos/a.PNG",
+        *("/data/" + name for name in expected),
+    ]
+    (folder / "zero.txt").write_bytes(b"two\nlines.png\0b.png\0")
+    assert found(lists=["zero.txt"]) == ["two\nlines.png", "b.png"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x.png\ny.png\n")))
+    assert found("-", "photos/a.PNG") == ["photos/a.PNG", "x.png", "y.png"]
+
+
+def test_tables(folder):
+    (folder / "list.csv").write_text('\ufeffimage,mos\n"a, b.png",3\nc.png,4\n', encoding="utf-8")
+    assert found(lists=["list.csv"]) == ["a, b.png", "c.png"]
+    (folder / "ours.tsv").write_text("id\tname\n1\tx.png\n")
+    assert found(lists=["ours.tsv"], image_column="name") == ["x.png"]
+    with pytest.raises(UserError, match=r"ours\.tsv: not one column 'image' or 'path'; name one by .*: id, name"):
+        found(lists=["ours.tsv"])
+    with pytest.raises(UserError, match=r"not one column 'nam' .did you mean 'name'"):
+        found(lists=["ours.tsv"], image_column="nam")
+    (folder / "both.csv").write_text("image,path\na,b\n")
+    with pytest.raises(UserError, match="not one column"):
+        found(lists=["both.csv"])
+    (folder / "list.txt").write_text("a.png\n")
+    with pytest.raises(UserError, match=r"--image-column: list\.txt is no table"):
+        found(lists=["list.txt"], image_column="name")
+
+
+def test_nothing_to_score(folder):
+    (folder / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no image in empty: files that end with .*\.jpg.*--recursive"):
+        found("empty")
+    with pytest.raises(MissingFileError, match=r"--list: no\.txt does not exist"):
+        found(lists=["no.txt"])
+    with pytest.raises(UserError, match="--list: photos cannot be read"):
+        found(lists=["photos"])
+
+
+def test_a_folder_that_may_not_be_read(folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match="folder photos cannot be read: Permission denied"):
+        found("photos")
+    assert folder
