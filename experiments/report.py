@@ -6,7 +6,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from datasets.labels import LabelRecipe
 from experiments.finished import FinishedSplit, ScoredPart, finished_splits, split_folders
@@ -24,6 +23,7 @@ from experiments.report_tables import (
 from utils.config import dump_config
 from utils.errors import UserError
 from utils.files import write_text
+from utils.pages import page_environment
 
 FILE, TEMPLATE = "report.html", "report.html.j2"
 WAIT = 60  # seconds, for another process that writes the same report
@@ -62,13 +62,7 @@ def write_report(run: Path) -> Path:
 
 def render(name: str, splits: Sequence[FinishedSplit]) -> str:
     """The page."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(Path(__file__).parent)
     environment.filters["number"] = number
     config = splits[0].config
     tables = [selections_table(splits, number_of) for number_of in range(len(config.members))]

@@ -8,6 +8,7 @@ from scoring.inputs import IMAGE_COLUMNS, SUFFIXES, Inputs
 PREPROCESS = ("release", "release-224", "five-crop", "full")
 FORMATS = ("text", "json", "jsonl", "csv", "parquet")
 OUTPUT_SUFFIXES = {".txt": "text", ".json": "json", ".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+PAGE_SUFFIX = ".html"
 MAX_PIXELS = 200_000_000  # the largest sensors of phones; 600 MB as RGB
 BACKGROUND = "white"
 SOME_FAILED = 3
@@ -101,6 +102,9 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--output", metavar="FILE", help=f"{', '.join(OUTPUT_SUFFIXES)}; default: the terminal")
     group.add_argument("--relative-to", metavar="FOLDER", help="tell paths from there; default: as they were named")
     group.add_argument("--resume", action="store_true", help="go on with a half-finished --output")
-    group.add_argument("--overwrite", action="store_true", help="replace the --output that is there")
+    group.add_argument("--overwrite", action="store_true", help="replace the --output and --report that are there")
     group.add_argument("--strict", action="store_true", help="stop at the first image that cannot be scored")
+    group.add_argument(
+        "--report", metavar="FILE", help=f"a page to look through, pictures and scores, in one file: {PAGE_SUFFIX}"
+    )
     group.add_argument("--map", metavar="FOLDER", help="draw there, for each image, what lowers and raises its MOS")

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -125,6 +125,11 @@ class Output:
             if done[name] < 0:
                 left.append(index)
         return left
+
+    def kept(self) -> Iterator[Record]:
+        """The records that stay of an earlier run, after `resume`; from CSV, all values are text."""
+        if self.written:
+            yield from (record for record, _ in self.format.read(self.path.read_bytes()))
 
     def _read_back(self, same: Record) -> list["_Row"]:
         """The whole records of the file."""

@@ -51,8 +51,14 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def open_picture(path: str | Path, settings: PictureSettings = PictureSettings()) -> Picture:
+def open_picture(path: str | Path, settings: PictureSettings = PictureSettings(), coarse: int | None = None) -> Picture:
     """Reads an image file.
+
+    Args:
+        path: Of the file.
+        settings: How it is read.
+        coarse: Pixels; a JPEG may then be decoded at a fraction of its size, which is quick, with no side shorter than
+            this. None: in full.
 
     Raises:
         MissingFileError: No such file.
@@ -61,6 +67,9 @@ def open_picture(path: str | Path, settings: PictureSettings = PictureSettings()
     _require_file(path)
     try:
         with errors_of(path), _opened(path) as image:
+            if coarse is not None:
+                _require_few_pixels(image, settings)  # of the whole picture
+                image.draft(None, (coarse, coarse))
             return as_seen(image, settings)
     except UserError:
         raise
@@ -78,13 +87,8 @@ def as_seen(image: Image.Image, settings: PictureSettings = PictureSettings()) -
     Raises:
         UserError: Too many pixels, or a mode whose range of values is not known; and what Pillow raises.
     """
-    width, height = image.size
-    if width * height > settings.max_pixels:
-        raise UserError(
-            f"{width}x{height} is {width * height} pixels, more than the {settings.max_pixels} that are decoded; "
-            "--max-pixels sets another limit"
-        )
-    if width * height > LARGE:
+    _require_few_pixels(image, settings)
+    if image.width * image.height > LARGE:
         with _one_large_at_a_time:
             image.load()
     image.load()
@@ -117,6 +121,15 @@ def _require_file(path: str | Path) -> None:
         raise UserError(f"{path} is not a file but a device, pipe or socket")
     if mode.st_size == 0:
         raise UserError(f"{path} is empty")
+
+
+def _require_few_pixels(image: Image.Image, settings: PictureSettings) -> None:
+    width, height = image.size
+    if width * height > settings.max_pixels:
+        raise UserError(
+            f"{width}x{height} is {width * height} pixels, more than the {settings.max_pixels} that are decoded; "
+            "--max-pixels sets another limit"
+        )
 
 
 def _opened(path: str | Path) -> Image.Image:
