@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.databases import OFFICIAL, write_database
-from tests.running import ROOT
+from tests.running import ROOT, run_script
 from tools.check_dataset import main
 from utils.errors import UserError
 
@@ -253,12 +253,12 @@ def test_mistakes(arguments, message, check):
         check(*arguments)
 
 
-def test_as_a_script_from_anywhere(tmp_path):
+def test_as_a_script_from_anywhere(tmp_path, monkeypatch, capsys):
     made = write_database("bid", tmp_path / "bid")
     command = [sys.executable, ROOT / "tools" / "check_dataset.py", "--dataset", "bid", "--root", made.root]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "checkpoint" / "check_bid.png").is_file()
-    done = subprocess.run([*command[:3], "bit"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+    monkeypatch.chdir(tmp_path)
+    assert run_script(monkeypatch, "tools/check_dataset.py", "--dataset", "bit") == 2
+    assert "Traceback" not in capsys.readouterr().err
