@@ -49,7 +49,7 @@ def train_losses(config: Config) -> list[dict[str, float]]:
     return losses
 
 
-def run_script(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str) -> int:
+def run_as_script(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str) -> int:
     """A script as its user starts it, without the seconds that a new process takes to import torch; its status."""
     monkeypatch.setattr(sys, "argv", [script, *arguments])
     monkeypatch.setattr(sys, "path", sys.path.copy())

@@ -18,7 +18,7 @@ from inference import load_predictor
 from main import main
 from tests.conftest import KONIQ_SCORES
 from tests.databases import write_database
-from tests.running import ROOT, folder_of, run_script, train, train_losses
+from tests.running import ROOT, folder_of, run_as_script, train, train_losses
 from utils.checkpoint import read_checkpoint
 from utils.config import load_config
 from utils.errors import MissingFileError, UserError
@@ -274,7 +274,7 @@ def test_missing_images_are_all_listed(quick, koniq_root, tmp_path):
 @pytest.mark.parametrize("arguments", [["optim.lrr=1"], ["--resum"], ["--split", "0"], ["--resume", "--overwrite"]])
 def test_command_line_mistakes_end_with_status_2(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert run_script(monkeypatch, "main.py", *arguments) == 2
+    assert run_as_script(monkeypatch, "main.py", *arguments) == 2
     error = capsys.readouterr().err
     assert "Traceback" not in error
     assert "error: " in error

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.databases import OFFICIAL, write_database
-from tests.running import ROOT, run_script
+from tests.running import ROOT, run_as_script
 from tools.check_dataset import main
 from utils.errors import UserError
 
@@ -268,5 +268,5 @@ def test_as_a_script_from_anywhere(tmp_path, monkeypatch, capsys):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "checkpoint" / "check_bid.png").is_file()
     monkeypatch.chdir(tmp_path)
-    assert run_script(monkeypatch, "tools/check_dataset.py", "--dataset", "bit") == 2
+    assert run_as_script(monkeypatch, "tools/check_dataset.py", "--dataset", "bit") == 2
     assert "Traceback" not in capsys.readouterr().err
