@@ -62,6 +62,20 @@ def assert_same_run(one: Path, other: Path):
     assert (one / "predictions.csv").read_bytes() == (other / "predictions.csv").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("uninterrupted")
+
+
+@pytest.fixture
+def whole(quick, beside) -> Path:
+    """An uninterrupted run, made by the first test that asks for it."""
+    folder = beside / "quick" / "split_01"
+    if not (folder / "metrics.json").exists():
+        train([*quick, *STATEFUL], f"run.root={beside}", "--overwrite")
+    return folder
+
+
 def test_kill_at_a_random_step_then_resume_equals_uninterrupted(quick, tmp_path):
     options = [*STATEFUL, "train.epochs=4", "train.save_steps=3", "model.memory_weight=0.1"]
     train([*quick, *options], "run.name=whole")
@@ -80,8 +94,7 @@ def test_kill_at_a_random_step_then_resume_equals_uninterrupted(quick, tmp_path)
 
 
 @pytest.mark.parametrize("step", [1, 4, 7, 8])
-def test_interruption_at_any_step_then_resume_equals_uninterrupted(step, quick, tmp_path, monkeypatch):
-    train([*quick, *STATEFUL], "run.name=whole")
+def test_interruption_at_any_step_then_resume_equals_uninterrupted(step, quick, whole, tmp_path, monkeypatch):
     taken = []
     update = training.TrainingState.update
 
@@ -96,18 +109,17 @@ def test_interruption_at_any_step_then_resume_equals_uninterrupted(step, quick, 
     assert len(taken) == step
     assert train([*quick, *STATEFUL], "run.name=stopped", "--resume") == 0
     assert len(taken) == 8  # nothing was done twice
-    assert_same_run(tmp_path / "runs" / "whole" / "split_01", tmp_path / "runs" / "stopped" / "split_01")
+    assert_same_run(whole, tmp_path / "runs" / "stopped" / "split_01")
 
 
 @pytest.mark.parametrize("moment", ["_write_log", "save", "finish"])
-def test_crash_between_checkpoint_and_reports_is_mended(moment, quick, tmp_path, monkeypatch):
-    train(quick, "run.name=whole")
+def test_crash_between_checkpoint_and_reports_is_mended(moment, quick, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, moment, lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            train(quick, "run.name=crashed")
-    assert train(quick, "run.name=crashed", "--resume") == 0
-    one, other = (tmp_path / "runs" / name / "split_01" for name in ("whole", "crashed"))
+            train([*quick, *STATEFUL], "run.name=crashed")
+    assert train([*quick, *STATEFUL], "run.name=crashed", "--resume") == 0
+    one, other = whole, tmp_path / "runs" / "crashed" / "split_01"
     assert_same_run(one, other)
     logs = [[comparable(json.loads(line)) for line in (f / "log.jsonl").read_text().splitlines()] for f in (one, other)]
     assert logs[0] == logs[1]
@@ -217,7 +229,9 @@ def test_weights_alone_cannot_be_resumed(run, quick):
 
 
 def test_overwriting_leaves_no_splits_of_the_old_run(quick, tmp_path):
-    train(quick, "protocol.splits=3", "train.epochs=1")
+    for number in (1, 2, 3):
+        folder_of(tmp_path, number).mkdir(parents=True)
+        (folder_of(tmp_path, number) / "last.pt").write_bytes(b"old")
     train(quick, "protocol.splits=2", "train.epochs=1", "--overwrite", "--split", "1")
     assert folder_of(tmp_path, 3).exists()
     train(quick, "protocol.splits=2", "train.epochs=1", "--overwrite")

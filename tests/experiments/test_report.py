@@ -28,9 +28,12 @@ def made(tmp_path) -> Path:
     return tmp_path / "made"
 
 
+@pytest.mark.with_report
 @pytest.mark.filterwarnings("ignore:the logistic fit failed")
 def test_a_real_run(run):
+    written = (run.parent / "report.html").read_text(encoding="utf-8")
     page = page_of(run.parent)
+    assert written == page.source
     metrics = json.loads((run / "metrics.json").read_text())
     for section in ("numbers", "curves", "splits", "split-1", "settings"):
         assert page.ids.count(section) == 1
@@ -216,6 +219,7 @@ def test_a_network_with_other_bins_than_the_labels(made):
     assert not any("prediction" in label for label in bars)
 
 
+@pytest.mark.with_report
 @pytest.mark.filterwarnings("ignore:the logistic fit failed")
 def test_several_databases(tmp_path):
     names = ("koniq10k", "csiq")

@@ -115,6 +115,7 @@ def test_interrupted_in_the_last_step_of_a_run_the_next_does_not_begin(suite, tm
     assert not (tmp_path / "runs" / "two").exists()
 
 
+@pytest.mark.with_report
 def test_a_report_that_cannot_be_written_costs_no_split(suite, tmp_path, capsys):
     (tmp_path / "runs" / "two" / "report.html").mkdir(parents=True)
     assert main([suite[0], str(tmp_path / "two.yaml"), *suite[2:]]) == 0
