@@ -62,7 +62,7 @@ def curves(
         key: Different for every figure of a page.
         series: One or more.
         label: Of the vertical axis.
-        ceiling: A level that cannot be surpassed.
+        ceiling: A level to compare with: the noise ceiling by bootstrap.
         axis: `linear`, `from zero`, or `log`: where all values are above zero and differ by a factor of 20 at least, so
             that a power of ten is among them.
     """
@@ -70,7 +70,9 @@ def curves(
         for one in series:
             _lines(axes, one)
         if ceiling is not None:
-            axes.axhline(ceiling, color=INK, linestyle=":", linewidth=1, label=f"noise ceiling {ceiling:.3f}")
+            axes.axhline(
+                ceiling, color=INK, linestyle=":", linewidth=1, label=f"noise ceiling, bootstrap {ceiling:.3f}"
+            )
         axes.set(xlabel="epoch", ylabel=label)
         epochs = series[0].values.shape[1]
         axes.set_xlim(1 - 0.03 * epochs, epochs + 0.03 * epochs)

@@ -45,7 +45,7 @@ def srcc(x: Array, y: Array) -> float:
 
 def krcc(x: Array, y: Array) -> float:
     """Kendall's tau-b of (N,) and (N,), -1..1; NaN where one of them is constant."""
-    return float(kendalltau(x, y).statistic)
+    return float(kendalltau(x, y).statistic) if len(x) > 1 else float("nan")
 
 
 def rmse(x: Array, y: Array) -> float:
