@@ -35,15 +35,14 @@ def confidence_intervals(
         pred: `mos` (N,), `sos` (N,) and, if it has the bins of the labels, `dos` (N, K), lowest score first.
         target: The same, with `dos`.
         centers: Score of each bin (K,), rising.
-        units: Of each image the unit that is drawn with all its images, such as the scene; None: each image is one.
-            Versions of one scene resemble each other, so that drawing single images would promise too much. Of few
-            units, below 20 or so, the intervals are still somewhat too narrow.
+        units: Of each image (N,) what is drawn with all its images, such as the scene; None: each image is a unit.
+            Versions of one scene are alike, so that drawing single images would promise too much. Of few units, below
+            20 or so, the intervals are still somewhat too narrow.
         seed: Of the draws.
         resamples: How many.
 
     Returns:
-        Both ends; `(nan, nan)` where a metric is not defined, and everywhere where all images are of one unit, which
-        says nothing of how units differ.
+        Both ends; `(nan, nan)` where a metric is not defined, and for all of them where there is only one unit.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13; Davison and Hinkley, Bootstrap
         Methods and their Application, 1997, section 3.8 (whole groups).
@@ -58,12 +57,7 @@ def confidence_intervals(
     unit_of = _numbered(range(len(pred_mos)) if units is None else units)
     for weights in _resamples(unit_of, resamples, np.random.default_rng(seed)):
         values = {
-            "srcc": _pearson(weights, _ranks(weights, pred_mos), _ranks(weights, target_mos)),
-            "plcc": _pearson(weights, mapped, target_mos),
-            "krcc": _kendall(weights, pred_mos, target_mos),
-            "rmse": np.sqrt(_mean(weights, (mapped - target_mos) ** 2)),
-            "plcc_raw": _pearson(weights, pred_mos, target_mos),
-            "rmse_raw": np.sqrt(_mean(weights, (pred_mos - target_mos) ** 2)),
+            **_of_mos(weights, pred_mos, mapped, target_mos),
             "sos_srcc": _pearson(weights, _ranks(weights, pred_sos), _ranks(weights, target_sos)),
             "sos_plcc": _pearson(weights, pred_sos, target_sos),
             **{name: _mean(weights, of_images) for name, of_images in images.items()},
@@ -73,6 +67,18 @@ def confidence_intervals(
     if unit_of.max() == 0:
         return dict.fromkeys(drawn, (float("nan"), float("nan")))
     return {name: _percentiles(np.concatenate(chunks)) for name, chunks in drawn.items()}
+
+
+def _of_mos(weights: Array, pred: Array, mapped: Array, target: Array) -> dict[str, Array]:
+    """Metrics of MOS (R,) from predictions (N,), the same after the logistic fit, and labels."""
+    return {
+        "srcc": _pearson(weights, _ranks(weights, pred), _ranks(weights, target)),
+        "plcc": _pearson(weights, mapped, target),
+        "krcc": _kendall(weights, pred, target),
+        "rmse": np.sqrt(_mean(weights, (mapped - target) ** 2)),
+        "plcc_raw": _pearson(weights, pred, target),
+        "rmse_raw": np.sqrt(_mean(weights, (pred - target) ** 2)),
+    }
 
 
 def _numbered(units: Sequence[Hashable]) -> Array:

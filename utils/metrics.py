@@ -89,8 +89,8 @@ def score_metrics(pred_mos: Array, target_mos: Array) -> dict[str, float]:
     Returns:
         `srcc`, `krcc`; `plcc`, `rmse` after the four-parameter logistic from prediction to label; `plcc_raw`,
         `rmse_raw` without it; `logistic_fit` 1 where the fit succeeded, else 0: then a warning is given and `plcc`,
-        `rmse` are the raw ones. RMSE is in units of the label. The fit turns a falling relation round, so that `plcc`
-        is 0 or more even for a network that is wrong way round: `srcc` and `plcc_raw` keep the sign.
+        `rmse` are the raw ones. RMSE is in units of the label. The fit turns a falling relation round, so that after
+        it `plcc` is 0 or more even for a network that is the wrong way round: `srcc` and `plcc_raw` keep the sign.
 
     Raises:
         ValueError: Arrays of different or no length, or values that are not finite.

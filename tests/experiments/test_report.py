@@ -28,7 +28,6 @@ def made(tmp_path) -> Path:
     return tmp_path / "made"
 
 
-@pytest.mark.filterwarnings("ignore:the logistic fit failed")
 def test_a_real_run(run):
     page = page_of(run.parent)
     metrics = json.loads((run / "metrics.json").read_text())
@@ -169,7 +168,6 @@ def test_thumbnails_are_small_and_as_the_network_sees_them(tmp_path):
 
 
 @pytest.mark.parametrize("images", [1, 3])
-@pytest.mark.filterwarnings("ignore:the logistic fit failed")
 def test_few_images_have_undefined_metrics(images, made):
     metrics = write_split(made, names=[f"{index}.jpg" for index in range(images)])
     page = page_of(made)
@@ -180,7 +178,6 @@ def test_few_images_have_undefined_metrics(images, made):
     assert ("Worst first" in page.words) == (images > 1)
 
 
-@pytest.mark.filterwarnings("ignore:the logistic fit failed")
 def test_constant_predictions(made):
     write_split(made, pred_dos=np.full((12, 5), 0.2))
     page = page_of(made)
@@ -242,7 +239,6 @@ def test_a_network_with_other_bins_than_the_labels(made):
     assert not any("prediction" in label for label in bars)
 
 
-@pytest.mark.filterwarnings("ignore:the logistic fit failed")
 def test_several_databases(tmp_path):
     names = ("koniq10k", "csiq")
     members = ", ".join(f"{{name: {name}, root: {write_database(name, tmp_path / name).root}}}" for name in names)
