@@ -70,9 +70,7 @@ def curves(
         for one in series:
             _lines(axes, one)
         if ceiling is not None:
-            axes.axhline(
-                ceiling, color=INK, linestyle=":", linewidth=1, label=f"noise ceiling, bootstrap {ceiling:.3f}"
-            )
+            axes.axhline(ceiling, color=INK, linestyle=":", linewidth=1, label=f"noise ceiling {ceiling:.3f}")
         axes.set(xlabel="epoch", ylabel=label)
         epochs = series[0].values.shape[1]
         axes.set_xlim(1 - 0.03 * epochs, epochs + 0.03 * epochs)

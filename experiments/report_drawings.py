@@ -119,14 +119,16 @@ def _metric_curves(splits: Sequence[FinishedSplit], metric: str, number_of: int 
     validation = _over_epochs(splits, pick("validation"))
     if np.isfinite(validation).any():
         series.append(Series("validation", validation, MIDDLE, "--"))
-    known = as_numbers([test.ceiling.get(CEILING_OF[metric]) for test in tests])
-    ceiling = float(known.mean()) if title is not None or not several else np.nan
+    ceilings = as_numbers([test.ceiling.get(CEILING_OF[metric]) for test in tests])
+    ceiling = float(ceilings.mean()) if title is not None or not several else np.nan
     key = f"{metric}-{'all' if number_of is None else number_of + 1}"
     axis = "from zero" if metric == "emd" else "linear"
-    svg = figures.curves(key, series, heading_of(metric), ceiling if np.isfinite(ceiling) else None, axis)
+    known = np.isfinite(ceiling)
+    svg = figures.curves(key, series, heading_of(metric), ceiling if known else None, axis)
     of = f", {title}" if title is not None else ", mean over the databases" if several else ""
     on = " and the ".join(one.name for one in series)
-    return Drawing(svg, f"{heading_of(metric)} by epoch{of}", f"On the {on} part.{thin}")
+    estimate = " Noise ceiling of the test part: by bootstrap, which is optimistic." if known else ""
+    return Drawing(svg, f"{heading_of(metric)} by epoch{of}", f"On the {on} part.{thin}{estimate}")
 
 
 def _over_epochs(splits: Sequence[FinishedSplit], pick: Callable[[dict], float | None]) -> Array:

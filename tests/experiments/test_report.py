@@ -54,6 +54,7 @@ def test_a_real_run(run):
     row = page.between("estimated from two halves of the voters; PLCC without the fit ", "best.pt")
     shown = [ceiling[f"split_half_{name}"] for name in ("mos_srcc", "mos_plcc", "sos_srcc", "emd")]
     assert re.findall(r"\d\.\d{4}", row) == [f"{value:.4f}" for value in shown]
+    assert page.words.count("Noise ceiling of the test part: by bootstrap, which is optimistic.") == 2  # SRCC, EMD
     assert "by bootstrap over the 4 images. PLCC" in page.words
     assert "hypothesis" not in page.words
     every = page.between("Every metric", "Settings")
