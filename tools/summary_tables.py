@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -133,7 +134,7 @@ def best_lines(numbers: pd.DataFrame, rows: Sequence[Row]) -> set[int]:
     for (database, metric), group in numbers.groupby(["database", "metric"], sort=False):
         means = group["mean"].round(DECIMALS).dropna()
         compared = [row for row in rows if row.database == database]
-        same = all(comparable(compared[0], row, metric) for row in compared)
+        same = all(comparable(one, other, metric) for one, other in combinations(compared, 2))
         if metric in BETTER and len(means) > 1 and same:
             extreme = means.max() if BETTER[metric] == HIGHER else means.min()
             best |= set(means.index[means == extreme])

@@ -164,6 +164,13 @@ def test_without_a_hash_of_the_mos_scale_and_label_file_decide(change, compared,
     assert ("**" in page) == compared
 
 
+def test_nothing_is_best_where_two_of_three_have_other_mos_labels(tmp_path, capsys):
+    for name, labels, mos in (("a_older", "l1", None), ("b", "l2", "m2"), ("c", "l3", "m3")):
+        write_run(tmp_path, name, [{"srcc": s} for s in OURS], labels=labels, mos=mos)
+    assert "**" in shown(capsys, tmp_path / "a_older", tmp_path / "b")
+    assert "**" not in shown(capsys, tmp_path)
+
+
 def test_sos_labels_of_the_hypothesis_are_marked(runs, capsys):
     write_run(runs, "other", [{"srcc": s, "sos_srcc": s} for s in OURS], sos="hypothesis")
     page = shown(capsys, runs, "--metrics", "srcc,sos_srcc")
