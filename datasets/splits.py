@@ -127,6 +127,18 @@ def unit_of(records: Sequence[Record], protocol: ProtocolSettings) -> str:
     return "image" if any(record.reference is None for record in records) else "reference"
 
 
+def keys_of(records: Sequence[Record], unit: str) -> dict[str, str]:
+    """By name of each image, which unit it is of: itself, or its reference or image set.
+
+    Raises:
+        UserError: The database does not state it of every image.
+    """
+    keys = {record.name: record.name if unit == "image" else getattr(record, unit) for record in records}
+    if None in keys.values():
+        raise UserError(f"protocol.unit: `{unit}`, but the database does not state it of every image; use `image`")
+    return keys
+
+
 def _official(records: Sequence[Record]) -> Split:
     without = [record.name for record in records if record.split not in PARTS]
     if without:
@@ -138,10 +150,7 @@ def _official(records: Sequence[Record]) -> Split:
 
 
 def _random(records: Sequence[Record], protocol: ProtocolSettings, number: int) -> Split:
-    unit = unit_of(records, protocol)
-    key_of = {record.name: record.name if unit == "image" else getattr(record, unit) for record in records}
-    if None in key_of.values():
-        raise UserError(f"protocol.unit: `{unit}`, but the database does not state it of every image; use `image`")
+    key_of = keys_of(records, unit_of(records, protocol))
     keys = sorted(set(key_of.values()))
     order = np.random.default_rng([protocol.split_seed, number]).permutation(len(keys))
     shuffled = [keys[index] for index in order]

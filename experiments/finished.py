@@ -65,6 +65,7 @@ class ScoredPart:
         selections: Metrics by way of selection.
         ceiling: The noise ceiling, {} where it is not known.
         intervals: Of each metric, both ends, {} where they are not known.
+        units: What these were drawn by: the `unit` and the `count` of them, {} where it is not known.
         pit: Share of images in each tenth, None where it is not known.
         predictions: The rows of predictions.csv.
     """
@@ -77,6 +78,7 @@ class ScoredPart:
     selections: dict[str, dict[str, Any]]
     ceiling: dict[str, Any]
     intervals: dict[str, Any]
+    units: dict[str, Any]
     pit: list[float] | None
     predictions: pd.DataFrame
 
@@ -86,7 +88,7 @@ class ScoredPart:
         config, member, metrics = split.config, split.config.members[number], split.metrics
         title = member.title or member.name
         stated = (metrics, metrics.get("selections", {}), split.origin, split.predictions)
-        details = [metrics.get(key) for key in ("noise_ceiling", "intervals", "pit_histogram")]
+        details = [metrics.get(key) for key in ("noise_ceiling", "intervals", "interval_units", "pit_histogram")]
         if config.several:
             try:
                 stated = _of_one(title, *stated)
@@ -97,9 +99,9 @@ class ScoredPart:
                 ) from error
             details = [(of_databases or {}).get(title) for of_databases in details]
         of_test, selections, origin, predictions = stated
-        ceiling, intervals, pit = details
+        ceiling, intervals, units, pit = details
         scale = RatingScale(**(member.scale or config.scale).model_dump())
-        described = (ceiling or {}, intervals or {}, pit)
+        described = (ceiling or {}, intervals or {}, units or {}, pit)
         return cls(title, Path(member.root), scale, origin, of_test, selections, *described, predictions)
 
     def values(self, column: str) -> Array:

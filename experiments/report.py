@@ -20,6 +20,7 @@ from experiments.report_tables import (
     origins_table,
     selections_table,
     tiles,
+    units_of,
 )
 from utils.config import dump_config
 from utils.errors import UserError
@@ -85,6 +86,7 @@ def render(name: str, splits: Sequence[FinishedSplit]) -> str:
         header=_header(splits),
         groups=groups,
         tables=tables,
+        units=units_of(splits[0].tests),
         best=_best(splits),
         curves=training_curves(splits),
         splits=[(split, _part_sections(split)) for split in splits],

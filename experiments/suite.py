@@ -62,7 +62,10 @@ class SplitRun:
     def describe_origin(self) -> dict:
         """What split.json says: the names of each part, and how the labels were made; of several databases by title."""
         origins = {
-            database.title: {**split.as_dict(), "labels": {**asdict(database.recipe), "hash": database.hash}}
+            database.title: {
+                **split.as_dict(),
+                "labels": {**asdict(database.recipe), "hash": database.hash, "mos_hash": database.mos_hash},
+            }
             for database, split in zip(self.databases, self.splits, strict=True)
         }
         return {"databases": origins} if self.config.several else origins[self.databases[0].title]

@@ -15,6 +15,8 @@ SELECTION_NOTES = {
     "validation": "best SRCC on the validation part",
     "release": "each metric at its best epoch on the test part: optimistic",
 }
+OF_SOS = ("sos_srcc", "sos_plcc")
+HYPOTHESIS_NOTE = "the SOS labels are a function of the MOS labels (the SOS hypothesis), not measured"
 CEILING = ("mos_srcc", "mos_plcc", "sos_srcc", "sos_plcc", "emd")
 
 
@@ -78,7 +80,7 @@ def metrics_line(metrics: dict[str, Any]) -> str:
 def results_lines(metrics: dict[str, Any]) -> str:
     """A finished split: every selection, with a word on how honest it is.
 
-    Beside them the noise ceiling, where it is known: what a perfect predictor would reach with these labels.
+    Beside them the noise ceiling, where it is known: estimates of what a perfect predictor would reach.
     """
     lines = []
     for selection, of_selection in metrics["selections"].items():
