@@ -56,8 +56,12 @@ class Database:
     @property
     def hash(self) -> str:
         """The same for the same images and labels, whatever their order and wherever the images lie."""
-        lines = [str(astuple(record)[1:]) for _, record in sorted(self.records.items())]
-        return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
+        return _hash([str(astuple(record)[1:]) for _, record in sorted(self.records.items())])
+
+    @property
+    def scores(self) -> str:
+        """The same for the same images and MOS, whatever the recipe of SOS and DOS labels."""
+        return _hash([f"{name}\t{float(record.mos)!r}" for name, record in sorted(self.records.items())])
 
     def split(self, config: Config, number: int) -> Split:
         """Split `number`, from 1."""
@@ -104,6 +108,10 @@ class Database:
         """The noise ceiling of these images' labels; None where no votes are on file."""
         votes = votes_of([self.ratings[name] for name in names], self.scale)
         return None if votes is None else noise_ceiling(votes, self.scale, self.recipe)
+
+
+def _hash(lines: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def with_scales(config: Config) -> Config:
