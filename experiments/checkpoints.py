@@ -88,7 +88,7 @@ def evaluate(
     failures = Failures(collecting=len(checkpoints) * len(targets) > 1)
     for path in checkpoints:
         failures.release()
-        with failures.collected(str(path)):
+        with failures.collected(str(path), pieces=len(targets)):
             network = load_trained(path, config_of_release)
             network.model.to(device)
             print(f"{path}: {network.config.model.backbone} on {device}")

@@ -19,10 +19,16 @@ class Failures:
     def __init__(self, collecting: bool):
         self.collecting = collecting
         self.messages: list[str] = []
+        self.failed = 0
 
     @contextmanager
-    def collected(self, name: str) -> Iterator[None]:
-        """Keeps what is raised within it, under a name; the traceback of what was not foreseen goes to stderr."""
+    def collected(self, name: str, pieces: int = 1) -> Iterator[None]:
+        """Keeps what is raised within it; the traceback of what was not foreseen goes to stderr.
+
+        Args:
+            name: Of the work, for the message.
+            pieces: How many pieces of work have failed where something is raised.
+        """
         try:
             with enough_memory():
                 yield
@@ -38,7 +44,8 @@ class Failures:
                 raise
             traceback.print_exc()
             message = f"{type(error).__name__}: {one_line(error)}"
-        self.messages.append(f"{name}: {message}")
+        self.failed += pieces
+        self.messages.append(message if message.startswith(name) else f"{name}: {message}")
         print(f"{self.messages[-1]}\nthe others go on", file=sys.stderr)
 
     def release(self) -> None:
@@ -53,4 +60,4 @@ class Failures:
             UserError: There are any.
         """
         if self.messages:
-            raise UserError(f"{len(self.messages)} of {total} {what} failed: {'; '.join(self.messages)}")
+            raise UserError(f"{self.failed} of {total} {what} failed: {'; '.join(self.messages)}")

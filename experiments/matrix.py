@@ -101,7 +101,8 @@ def matrix(results: list[dict[str, Any]], metric: str) -> pd.DataFrame:
         value = DASH if np.isnan(cell.mean) else f"{cell.mean:.4f}{spread}{cell.mark}"
         row = rows.setdefault(cell.run, {f"{title_of(metric)}, trained on": cell.run})
         row[cell.database] = f"{row[cell.database]}; {value}" if cell.database in row else value
-    return pd.DataFrame(list(rows.values())).fillna(DASH)
+    databases = sorted({result["database"] for result in results})
+    return pd.DataFrame(list(rows.values())).fillna(DASH)[[f"{title_of(metric)}, trained on", *databases]]
 
 
 def cells(results: list[dict[str, Any]], metric: str) -> pd.DataFrame:
