@@ -88,12 +88,12 @@ def evaluate(
     failures = Failures(collecting=len(checkpoints) * len(targets) > 1)
     for path in checkpoints:
         failures.release()
-        with failures.collected(str(path), pieces=len(targets)):
+        with failures.collected(str(label_of(path)), pieces=len(targets)):
             network = load_trained(path, config_of_release)
             network.model.to(device)
             print(f"{path}: {network.config.model.backbone} on {device}")
             for target in targets:
-                with failures.collected(f"{path} on {target.database.title}"):
+                with failures.collected(f"{label_of(path)} on {target.database.title}"):
                     evaluate_on(network, target, part, output / label_of(path))
     print_matrix(output)
     failures.require_none(len(checkpoints) * len(targets), "evaluations")

@@ -45,7 +45,7 @@ class Failures:
             traceback.print_exc()
             message = f"{type(error).__name__}: {one_line(error)}"
         self.failed += pieces
-        self.messages.append(message if message.startswith(name) else f"{name}: {message}")
+        self.messages.append(f"{name}: {message}")
         print(f"{self.messages[-1]}\nthe others go on", file=sys.stderr)
 
     def release(self) -> None:

@@ -80,7 +80,7 @@ def test_what_fails_does_not_stop_the_others(quick, evaluate, tmp_path, monkeypa
     monkeypatch.setattr(checkpoints, "predict", predict_once)
     with pytest.raises(UserError, match=r"3 of 6 .*failed") as caught:
         evaluate(tmp_path / "runs", "bid", "csiq")
-    assert "split_01/best.pt on bid: out of memory (CUDA out of memory" in str(caught.value)
+    assert "quick/split_01 on bid: out of memory (CUDA out of memory" in str(caught.value)
     assert "smaller train.batch_size" in str(caught.value)
     assert str(caught.value).count("split_02/best.pt is not a checkpoint") == 1
     cells = pd.read_csv(tmp_path / "out" / "matrix.csv").set_index(["metric", "database"])
