@@ -99,11 +99,11 @@ def run_experiment(experiment: Experiment, args: argparse.Namespace, resume: boo
     for database in databases:
         print(f"{database.title}: {database.recipe.describe()}")
     print(f"{config.run.name}: {config.model.backbone} on {device}")
+    splits = {number: tuple(database.split(config, number) for database in databases) for number in folders}
     for number, folder in folders.items():
-        splits = tuple(database.split(config, number) for database in databases)
         was_finished = resume and folder.finished
         anew = args.overwrite and args.split is None and number == 1
-        run_split(SplitRun(config, number, databases, splits, folder, interruption), device, resume, anew)
+        run_split(SplitRun(config, number, databases, splits[number], folder, interruption), device, resume, anew)
         if folder.finished:
             print(f"split {number} is finished, see {folder.path}\n{results_lines(folder.metrics())}")
             if not (was_finished and is_current(experiment.path)):

@@ -85,10 +85,11 @@ def make_split(
                 f"{advice[protocol.method]}"
             )
     if protocol.selection == "validation" and len(split.validation) < FEWEST_FOR_SRCC:
+        which = f"split {number}{f' of {title}' if title else ''}"
+        advice = "raise protocol.validation_fraction" if protocol.method == "random" else "give it more images"
         raise UserError(
-            f"protocol.selection: the validation part of split {number} is one image, of which SRCC is not defined; "
-            f"{'raise protocol.validation_fraction' if protocol.method == 'random' else 'give it more images'}, or use "
-            "selection `last`"
+            f"protocol.selection: the validation part of {which} is one image, of which SRCC is not defined; {advice}, "
+            "or use selection `last`"
         )
     return split
 

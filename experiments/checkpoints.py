@@ -147,7 +147,8 @@ def print_matrix(output: Path) -> None:
     text = write_matrix(output)
     if text:
         print(f"\n{text}")
-    print(f"written to {output}")
+    if output.is_dir():
+        print(f"written to {output}")
 
 
 def require_same_checkpoint(folder: Path, checkpoint: Path) -> None:

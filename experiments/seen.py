@@ -11,6 +11,7 @@ from models.pretrained import translate_weights
 from models.timm_backbone import PREFIX as TIMM_PREFIX
 from utils.checkpoint import is_own, read_tensors
 from utils.config import config_from_dict
+from utils.errors import UserError, one_line
 from utils.settings import Config, ModelSettings
 
 CSV = "csv"  # the one name that many databases share
@@ -55,12 +56,22 @@ class Past:
 
     @classmethod
     def of(cls, config: Config, origin: dict[str, Any] | None) -> "Past":
-        """From the config and the split that a checkpoint carries; None where it carries none."""
+        """From the config of a checkpoint and the split that it carries, None where it carries none.
+
+        Raises:
+            UserError: A split in another form than main.py writes it.
+        """
         if origin is None:
             return cls(known=False)
-        before = origin.get(SEEN_BEFORE, {})
-        of_ancestors = tuple(SeenDatabase(**one) for one in before.get("databases", ()))
-        return cls(_own_databases(config, origin), of_ancestors, before.get("known", True))
+        try:
+            before = origin.get(SEEN_BEFORE, {})
+            of_ancestors = tuple(SeenDatabase(**one) for one in before.get("databases", ()))
+            return cls(_own_databases(config, origin), of_ancestors, before.get("known", True))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"the split in the checkpoint of {config.run.name} is not as main.py writes it ({one_line(error)}); "
+                "take another checkpoint of that run"
+            ) from error
 
     def for_descendant(self) -> dict[str, Any]:
         """What split.json of a training that starts from this network says of it; `test` was not trained on."""

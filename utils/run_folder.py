@@ -93,7 +93,11 @@ class RunFolder:
 
     def require_same_data(self, split: dict[str, Any]) -> None:
         """Refuses to go on with other images or labels than the run was started with."""
-        if _data_of(read_object(self.path / SPLIT)) != _data_of(json.loads(to_json(split))):
+        try:
+            same = _data_of(self.origin()) == _data_of(json.loads(to_json(split)))
+        except AttributeError:  # a list or a number where main.py writes an object
+            same = False
+        if not same:
             raise UserError(
                 f"--resume: the images or labels are not those that {self.path / SPLIT} was written for; put the "
                 "database back as it was, or start another run with run.name=NAME"

@@ -179,3 +179,10 @@ def test_weights_of_a_network_that_does_not_tell_are_warned_of(quick, run, tmp_p
     save_checkpoint(tmp_path / "untold.pt", {key: content[key] for key in ("model", "config", "scale", "epoch")})
     train(quick, "train.epochs=1", "run.name=child", f"model.pretrained={tmp_path / 'untold.pt'}")
     assert "untold.pt was trained on is not known" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("origin", [{"train": []}, {"train": 1, "validation": 2, "test": 3}, {"seen_before": [1]}])
+def test_a_split_in_another_form_is_one_line(origin):
+    config = config_from_dict({}, "the test")
+    with pytest.raises(UserError, match="the split in the checkpoint of koniq10k is not as main"):
+        Past.of(config, origin)

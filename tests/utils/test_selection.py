@@ -54,7 +54,9 @@ def test_one_validation_image_selects_nothing_and_is_said_so(quick, tmp_path, ca
     assert metrics["undefined"] == ["validation"]
     assert "the SRCC of the validation part is not defined in any epoch" in capsys.readouterr().out
     assert "validation part is not defined" in results_lines(metrics)
-    with pytest.raises(UserError, match=r"part of split 1 is one image.*raise protocol\.validation_fraction"):
+    with pytest.raises(
+        UserError, match=r"part of split 1 of koniq10k is one image.*raise protocol\.validation_fraction"
+    ):
         train(quick, *options, "run.name=other", "protocol.selection=validation")
     assert not (tmp_path / "runs" / "other").exists()
 
