@@ -1,7 +1,7 @@
 """Labelled databases as training and evaluation use them: datasets of any part, labels and metrics by name."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
@@ -58,7 +58,7 @@ class Database:
     @property
     def hash(self) -> str:
         """The same for the same images and labels, whatever their order and wherever the images lie."""
-        return _hash(str(astuple(record)[1:]) for _, record in sorted(self.records.items()))
+        return _hash([str(astuple(record)[1:]) for _, record in sorted(self.records.items())])
 
     @property
     def mos_hash(self) -> str:
@@ -118,6 +118,10 @@ class Database:
         return None if votes is None else noise_ceiling(votes, self.scale, self.recipe)
 
 
+def _hash(lines: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
+
+
 def with_scales(config: Config) -> Config:
     """The config with title and rating scale of every database written out, so that it says it all."""
     if not config.several:
@@ -152,10 +156,6 @@ def require_same_bins(config: Config) -> None:
     bins["scale"] = len(config.scale.bin_centers)
     if len(set(bins.values())) > 1:
         raise UserError(f"the databases must have the same number of bins, to be matched by order; they have {bins}")
-
-
-def _hash(lines: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _load(member: MemberSettings, number: int, config: Config) -> Database:

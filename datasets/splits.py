@@ -17,7 +17,9 @@ from utils.errors import MissingFileError, UserError, did_you_mean, shortened, s
 from utils.files import read_json, reading
 from utils.settings import ProtocolSettings
 
-BESIDE = ("hash", "labels")  # what split.json has beside the parts
+SEEN_BEFORE = "seen_before"  # in split.json: the images that the weights at the start were trained on
+BESIDE = ("hash", "labels", SEEN_BEFORE)  # what split.json has beside the parts
+FEWEST_FOR_SRCC = 2
 SHOWN = 3  # names in one message
 SHOWN_LENGTH = 60  # of a value in one message
 
@@ -64,7 +66,8 @@ def make_split(
         left_out: For `file`: names of the database that this copy lacks.
 
     Raises:
-        UserError: A part would be empty, the database states no official parts, or the file does not fit it.
+        UserError: A part would be empty or is too small to select by, the database states no official parts, or the
+            file does not fit it.
     """
     if protocol.method == "file":
         split = read_split(records, Path(split_file), number, title, left_out)
@@ -81,6 +84,13 @@ def make_split(
                 f"protocol: {len(records)} images leave the {part} part of split {number} empty; "
                 f"{advice[protocol.method]}"
             )
+    if protocol.selection == "validation" and len(split.validation) < FEWEST_FOR_SRCC:
+        which = f"split {number}{f' of {title}' if title else ''}"
+        advice = "raise protocol.validation_fraction" if protocol.method == "random" else "give it more images"
+        raise UserError(
+            f"protocol.selection: the validation part of {which} is one image, of which SRCC is not defined; {advice}, "
+            "or use selection `last`"
+        )
     return split
 
 

@@ -86,9 +86,12 @@ def test_kill_at_a_random_step_then_resume_equals_uninterrupted(quick, tmp_path)
     deadline = time.monotonic() + 120
     while not (killed / "last.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.005)
-    time.sleep(np.random.default_rng().uniform(0, 0.3))  # anywhere: in a step, an evaluation, a write
+    delay = np.random.default_rng().uniform(0, 0.3)
+    print(f"killed {delay:.4f} s after the first last.pt")  # shown where the test fails
+    time.sleep(delay)  # anywhere: in a step, an evaluation, a write
     process.kill()
     process.wait()
+    assert not (killed / "metrics.json").exists(), "the run ended before it was killed"
     assert train([*quick, *options], "run.name=killed", "--resume", "train.workers=1") == 0
     assert_same_run(tmp_path / "runs" / "whole" / "split_01", killed)
 
@@ -236,6 +239,55 @@ def test_overwriting_leaves_no_splits_of_the_old_run(quick, tmp_path):
     assert folder_of(tmp_path, 3).exists()
     train(quick, "protocol.splits=2", "train.epochs=1", "--overwrite")
     assert not folder_of(tmp_path, 3).exists()
+
+
+def test_overwriting_that_is_interrupted_leaves_no_old_split(quick, tmp_path, monkeypatch):
+    """Whatever the new run is interrupted in, it resumes; a mistake in its set-up leaves the old splits."""
+    train(quick, "protocol.splits=3", "train.epochs=1")
+    with pytest.raises(UserError):
+        train(quick, "protocol.splits=3", "--overwrite", "train.batch_size=18")
+    assert [folder_of(tmp_path, number).exists() for number in (1, 2, 3)] == [True] * 3
+    new = [*quick, "protocol.splits=3", "train.epochs=1", "optim.lr=1e-3"]
+    with RunFolder(folder_of(tmp_path, 3)).held(), pytest.raises(UserError, match="by another process"):
+        train(new, "--overwrite")
+    assert [folder_of(tmp_path, number).exists() for number in (1, 2, 3)] == [True] * 3
+    (tmp_path / "runs" / "quick" / "split_of_mine").mkdir()
+    update = training.TrainingState.update
+
+    def interrupted_update(self, *arguments):
+        update(self, *arguments)
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.TrainingState, "update", interrupted_update)
+        assert train(new, "--overwrite") == 130
+    assert [folder_of(tmp_path, number).exists() for number in (1, 2, 3)] == [True, False, False]
+    assert (tmp_path / "runs" / "quick" / "split_of_mine").exists()
+    assert train(new, "--resume") == 0
+
+
+def test_a_report_that_is_missing_or_old_is_written_on_resume(run, quick, capsys):
+    report = run.parent / "report.html"
+    report.unlink()
+    capsys.readouterr()
+    train(quick, "--resume")
+    assert report.exists()
+    written = report.stat().st_mtime_ns
+    train(quick, "--resume")
+    assert report.stat().st_mtime_ns == written
+    os.utime(report, (0, 0))
+    train(quick, "--resume")
+    assert report.stat().st_mtime_ns >= written
+    assert capsys.readouterr().out.count("report: ") == 2
+
+
+def test_too_little_memory_is_one_line(quick, monkeypatch):
+    def no_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB. See the documentation")
+
+    monkeypatch.setattr(training.TrainingState, "update", no_memory)
+    with pytest.raises(UserError, match=r"out of memory \(CUDA.*smaller train\.batch_size or transform\.crop"):
+        train(quick)
 
 
 def test_weights_that_are_not_finite_are_not_saved(quick, tmp_path, monkeypatch):

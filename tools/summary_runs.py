@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from utils.config import changed_keys, load_config
+from utils.config import load_config
 from utils.errors import MissingFileError, UserError, did_you_mean, some_of
 from utils.files import read_json, reading
 from utils.report import as_numbers
-from utils.run_folder import CONFIG, FREE_KEYS, SPLIT, SPLIT_FOLDER, RunFolder
+from utils.run_folder import CONFIG, SPLIT, SPLIT_FOLDER, RunFolder, require_one_config
 from utils.settings import Config, MemberSettings
 
 MEAN = "mean"  # over the databases of a run
@@ -187,29 +187,15 @@ def read_run(path: Path, name: str, selection: str) -> tuple[list[Row], list[str
     if len(finished) < wanted:
         missing = [str(number) for number in range(1, wanted + 1) if number not in finished]
         notes = [f"{name}: {len(finished)} of {wanted} splits are finished; not yet: {', '.join(missing)}."]
-    config = _one_config(path, {number: configs[number] for number in finished})
+    config = require_one_config(path, {number: configs[number] for number in finished})
     results = {number: _results(folder, selection) for number, folder in finished.items()}
     origins = {number: _origins(folder, config) for number, folder in finished.items()}
     return _rows(name, config, results, origins), notes
 
 
-def _one_config(path: Path, configs: dict[int, Config]) -> Config:
-    """The settings that all splits share."""
-    first, *others = configs
-    for number in others:
-        changed = changed_keys(configs[first], configs[number], ignored=FREE_KEYS)
-        if changed:
-            raise UserError(
-                f"{path}: split {number} was trained with other settings than split {first}, so that they have no "
-                f"mean: {some_of(changed, SHOWN)}; train one of them again with main.py --split N --overwrite"
-            )
-    return configs[first]
-
-
 def _results(folder: RunFolder, selection: str) -> dict[str, Any]:
     """The test metrics of a finished split as a way of selection reports them."""
-    metrics = folder.metrics()
-    selections = metrics.get("selections") if isinstance(metrics, dict) else None
+    selections = folder.metrics().get("selections")
     if not isinstance(selections, dict) or "last" not in selections:
         raise UserError(f"{folder.path}: metrics.json has no selections, as main.py writes them; train the split again")
     if selection not in selections:
@@ -217,6 +203,8 @@ def _results(folder: RunFolder, selection: str) -> dict[str, Any]:
             f"{folder.path}: no selection {selection!r}; it has {', '.join(selections)}. For `validation` a run needs "
             "a validation part, such as protocol.validation_fraction=0.1"
         )
+    if not isinstance(selections[selection], dict):
+        raise UserError(f"{folder.path}: selection {selection!r} in metrics.json is no mapping; train the split again")
     return selections[selection]
 
 
@@ -249,9 +237,18 @@ def _rows(
             run,
             title,
             name,
-            {number: of["databases"][title] for number, of in results.items()},
+            {number: _of_database(run, number, of, title) for number, of in results.items()},
             {number: of[title] for number, of in origins.items()},
         )
         for title, name in titles.items()
     ]
     return [*rows, Row(run, MEAN, "", results, {number: Origin.joined(of) for number, of in origins.items()})]
+
+
+def _of_database(run: str, number: int, result: dict[str, Any], title: str) -> dict[str, Any]:
+    """The metrics of one database of several."""
+    of_databases = result.get("databases")
+    of_one = of_databases.get(title) if isinstance(of_databases, dict) else None
+    if not isinstance(of_one, dict):
+        raise UserError(f"{run}: metrics.json of split {number} says nothing of {title}; train the split again")
+    return of_one

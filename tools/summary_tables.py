@@ -13,7 +13,7 @@ from tools.summary_statistics import Comparison, compare, describe
 from utils.metrics import BETTER, HIGHER, LOWER
 from utils.published import PUBLISHED, PUBLISHED_SPLITS
 from utils.report import SELECTION_NOTES, title_of
-from utils.tables import DASH, escape_latex, to_latex, to_markdown
+from utils.tables import DASH, LATEX_NEEDS, captioned_latex, to_markdown
 
 OURS = "RichIQA"  # whose published number stands beside each of ours
 OF_MOS = ("srcc", "plcc", "krcc", "rmse", "plcc_raw", "rmse_raw")  # no recipe of SOS and DOS labels changes them
@@ -22,7 +22,6 @@ DECIMALS = 4
 NUMBERS = ("mean", "std", "median", "t_p", "corrected_p", "wilcoxon_p", "difference", "published")
 COUNTS = ("paired_splits", "wilcoxon_n")
 COLUMNS = ("run", "database", "selection", "metric", "splits", *NUMBERS, *COUNTS)
-SHRUNK_TO_LINE = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
 FEWEST_FOR_WILCOXON = 6  # 2 / 2^6 is the first below .05
 BOLD_NOTE = "Bold: the best mean on a database, where all runs on it have the same splits and labels."
 PUBLISHED_NOTE = (
@@ -229,14 +228,9 @@ def markdown_page(sections: Sequence[Section], notes: Sequence[str]) -> str:
 
 
 def latex_page(sections: Sequence[Section], notes: Sequence[str]) -> str:
-    """Sections as LaTeX tables with what belongs to them in the caption, notes as comments.
-
-    `table*` stands over both columns of a page that has two; a table that is wider still is made smaller.
-    """
-    parts = ["% needs \\usepackage{booktabs,graphicx}\n"]
+    """Sections as LaTeX tables with what belongs to them in the caption, notes as comments."""
+    parts = [LATEX_NEEDS]
     for section in sections:
-        caption = escape_latex(" ".join([section.caption, *section.notes]))
-        tabular = to_latex(section.table, section.text_columns)
-        fitted = f"{SHRUNK_TO_LINE}{{%\n{tabular}}}\n"
-        parts.append(f"\\begin{{table*}}\n\\centering\n\\caption{{{caption}}}\n{fitted}\\end{{table*}}\n")
+        caption = " ".join([section.caption, *section.notes])
+        parts.append(captioned_latex(section.table, caption, section.text_columns))
     return "\n".join([*parts, *(f"% {note}" for note in notes)]).rstrip("\n") + "\n"

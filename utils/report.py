@@ -86,6 +86,11 @@ def results_lines(metrics: dict[str, Any]) -> str:
     for selection, of_selection in metrics["selections"].items():
         lines.append(f"{selection:14}  {metrics_line(of_selection)}  ({explained(selection, of_selection)})")
         lines += [f"  {title:13} {metrics_line(of_one)}" for title, of_one in of_selection.get("databases", {}).items()]
+    for part in metrics.get("undefined", ()):
+        lines.append(
+            f"the SRCC of the {part} part is not defined in any epoch: none can be chosen by it, and where "
+            "protocol.selection would, best.pt is of the last"
+        )
     ceilings = metrics["noise_ceiling"] or {}
     by_title = ceilings if "databases" in metrics else {"": ceilings}
     lines += [f"noise ceiling   {ceiling_line(ceiling)} {title}" for title, ceiling in by_title.items() if ceiling]
@@ -111,7 +116,10 @@ def summary_of_splits(splits: list[dict[str, Any]]) -> str:
     Of several databases, those of each follow the means over them.
     """
     lines = [f"{len(splits)} splits, mean (standard deviation):"]
-    for selection in splits[0]["selections"]:
+    for selection in dict.fromkeys(name for split in splits for name in split["selections"]):
+        if any(selection not in split["selections"] for split in splits):
+            lines.append(f"  {selection}: not in every split, since its SRCC is not defined there")
+            continue
         row = [split["selections"][selection] for split in splits]
         title = f"{selection} ({SELECTION_NOTES[selection]})"
         rows = {title: row} | {

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -275,28 +274,6 @@ def test_several_databases(tmp_path):
     assert metrics["interval_units"]["csiq"] == {"unit": "reference", "count": 1}
     assert "over the 2 images of koniq10k; one reference of csiq, which gives none. PLCC" in page.words
     assert len([given for tag, given in page.tags if tag == "img"]) > 4
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (shutil.rmtree, "is not a folder; name the folder of a run"),
-        (lambda run: (run / "split_01").rename(run / "other"), "holds no split_NN"),
-        (lambda run: (run / "split_01" / "metrics.json").unlink(), "none of its splits is finished"),
-        (lambda run: (run / "split_01" / "metrics.json").write_text("{"), r"metrics\.json is missing or damaged"),
-        (lambda run: (run / "split_01" / "log.jsonl").write_text('{"epoch"'), r"log\.jsonl is missing or damaged"),
-        (lambda run: (run / "split_01" / "log.jsonl").write_text(""), "no epoch in it"),
-        (lambda run: (run / "split_01" / "predictions.csv").unlink(), r"predictions\.csv is missing or damaged"),
-        (lambda run: (run / "split_01" / "predictions.csv").write_text("image\na\n"), "no column target_mos"),
-        (lambda run: (run / "split_01" / "split.json").unlink(), r"split\.json is missing or damaged"),
-        (lambda run: (run / "report.html").mkdir(), r"report\.html cannot be written"),
-    ],
-)
-def test_what_cannot_be_reported_is_named(damage, message, made):
-    write_split(made)
-    damage(made)
-    with pytest.raises(UserError, match=message):
-        write_report(made)
 
 
 def test_a_split_is_not_a_run(made):
