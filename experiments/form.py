@@ -1,7 +1,7 @@
 """Whether the files of a finished split have the form in which main.py writes them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from utils.errors import UserError
 from utils.run_folder import METRICS, SPLIT
 
 OF_LABELS = ("noise_ceiling", "intervals")
-OF_RECIPE = {field.name for field in fields(LabelRecipe)}
+OF_RECIPE = {field.name for field in fields(LabelRecipe) if field.default is MISSING}
 
 Found = Iterator[tuple[str, Any]]
 

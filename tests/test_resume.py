@@ -266,6 +266,7 @@ def test_overwriting_that_is_interrupted_leaves_no_old_split(quick, tmp_path, mo
     assert train(new, "--resume") == 0
 
 
+@pytest.mark.with_report
 def test_a_report_that_is_missing_or_old_is_written_on_resume(run, quick, capsys):
     report = run.parent / "report.html"
     report.unlink()

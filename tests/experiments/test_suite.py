@@ -174,6 +174,7 @@ def test_a_report_that_cannot_be_written_costs_no_split(suite, tmp_path, capsys)
     assert "warning: no report: " in capsys.readouterr().err
 
 
+@pytest.mark.with_report
 def test_a_report_that_fails_unforeseen_costs_no_split(suite, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(report, "render", lambda *_: 1 / 0)
     assert main([suite[0], str(tmp_path / "two.yaml"), *suite[2:], "protocol.splits=1"]) == 0
