@@ -17,7 +17,7 @@ import torch
 from benchmarks import cold_start
 from benchmarks.rows import Measured, table_of
 from utils.files import to_json, write_text
-from utils.runtime import environment
+from utils.runtime import environment, pick_device
 from utils.script import run_script
 from utils.tables import to_markdown
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     rows = [row.as_row() for name in args.only or BENCHMARKS for row in BENCHMARKS[name]()]
     print(to_markdown(table_of(rows)))
-    versions = ", ".join(f"{name} {version}" for name, version in environment().items())
+    versions = ", ".join(f"{name} {version}" for name, version in environment(pick_device("cpu")).items())
     print(f"\n{date.today():%Y-%m-%d}, {torch.get_num_threads()} threads, {versions}")
     if args.json:
         write_text(args.json, to_json(rows, indent=2) + "\n")
