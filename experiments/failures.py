@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from utils.errors import UserError, one_line
 from utils.runtime import enough_memory, release_memory
 
+OF_TRAINING = "choose a smaller train.batch_size or transform.crop, or another train.device"
+
 
 class Failures:
     """What went wrong in one of several pieces of work.
@@ -30,7 +32,7 @@ class Failures:
             pieces: How many pieces of work have failed where something is raised.
         """
         try:
-            with enough_memory():
+            with enough_memory(OF_TRAINING):
                 yield
             return
         except UserError as error:

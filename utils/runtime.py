@@ -11,7 +11,7 @@ from importlib import metadata
 import numpy as np
 import torch
 
-from utils.errors import UserError, one_line
+from utils.errors import MachineError, UserError, one_line
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pandas", "pillow")
 NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")  # of MPS and of the CPU
@@ -78,11 +78,11 @@ def environment(device: torch.device) -> dict[str, str]:
 
 
 @contextmanager
-def enough_memory() -> Iterator[None]:
+def enough_memory(advice: str) -> Iterator[None]:
     """What torch says where memory does not suffice, as an error with the next step.
 
     Raises:
-        UserError: Instead of torch's error.
+        MachineError: Instead of torch's error.
     """
     try:
         yield
@@ -90,10 +90,7 @@ def enough_memory() -> Iterator[None]:
         full = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(text in str(error) for text in NO_MEMORY)
         if not full:
             raise
-        raise UserError(
-            f"out of memory ({one_line(error, OF_TORCH)}); choose a smaller train.batch_size or transform.crop, or "
-            "another train.device"
-        ) from error
+        raise MachineError(f"out of memory ({one_line(error, OF_TORCH)}); {advice}") from error
 
 
 def release_memory() -> None:

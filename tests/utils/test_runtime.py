@@ -5,7 +5,7 @@ from importlib import metadata
 import pytest
 import torch
 
-from utils.errors import UserError
+from utils.errors import MachineError, UserError
 from utils.runtime import enough_memory, environment
 
 
@@ -29,11 +29,14 @@ def test_the_machine_is_the_one_computed_on(monkeypatch):
     ],
 )
 def test_too_little_memory_says_the_next_step(error):
-    with pytest.raises(UserError, match=r"^out of memory \(.+\); choose a smaller train\.batch_size"), enough_memory():
+    with (
+        pytest.raises(MachineError, match=r"^out of memory \(.+\); buy a larger one$"),
+        enough_memory("buy a larger one"),
+    ):
         raise error
 
 
 def test_another_error_is_left_as_it_is():
-    with pytest.raises(RuntimeError, match="shapes") as caught, enough_memory():
+    with pytest.raises(RuntimeError, match="shapes") as caught, enough_memory(""):
         raise RuntimeError("shapes cannot be multiplied")
     assert not isinstance(caught.value, UserError)
