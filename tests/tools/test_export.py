@@ -142,7 +142,7 @@ def test_a_release_checkpoint_needs_its_config(tmp_path):
     torch.save({f"module.{name}": t for name, t in to_official(model.state_dict()).items()}, tmp_path / "release.pth")
     (tmp_path / "mine.yaml").write_text(f"scale: {json.dumps(SCALE)}\ntransform: {{resize: 41, crop: 32}}\n")
     command = [str(tmp_path / "release.pth"), "--format", "safetensors"]
-    with pytest.raises(UserError, match=r"tools/export\.py: --scale acr or --trained-with"):
+    with pytest.raises(UserError, match=r"--trained-with \S+ to main\.py --evaluate and tools/export\.py"):
         main(command)
     assert main([*command, "--trained-with", str(tmp_path / "mine.yaml")]) == 0
     content, state = read_tensors(tmp_path / "release.safetensors"), model.state_dict()
