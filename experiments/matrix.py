@@ -79,7 +79,18 @@ def note_of(results: list[dict[str, Any]]) -> str:
     marks = [f"{mark} {text}." for mark, text in MARKS.items() if mark in used]
     unfinished = sorted({str(result.get("checkpoint")) for result in results if result.get("finished") is False})
     open_ended = [f"Training not finished when evaluated: {', '.join(unfinished)}."] if unfinished else []
-    return " ".join([SPREAD, *marks, *open_ended])
+    return " ".join([SPREAD, *marks, *open_ended, *_mixed(results)])
+
+
+def _mixed(results: list[dict[str, Any]]) -> list[str]:
+    """Columns that are no single database."""
+    labels: dict[str, set[str]] = {}
+    for result in results:
+        target = result.get("target")
+        if isinstance(target, dict):
+            labels.setdefault(result["database"], set()).add(str(target.get("labels")))
+    titles = sorted(title for title, hashes in labels.items() if len(hashes) > 1)
+    return [f"Scored on different labels under one title, not to be compared: {', '.join(titles)}."] if titles else []
 
 
 def mark_of(result: dict[str, Any]) -> str:

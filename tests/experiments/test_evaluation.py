@@ -134,6 +134,15 @@ def test_marks_say_what_a_cell_is_of(tmp_path):
     assert "| 0.9000‡ |" in write_matrix(tmp_path)
 
 
+def test_a_column_of_different_databases_is_said_to_be_so(tmp_path):
+    for number, labels in enumerate("aab"):
+        write_result(tmp_path, str(number), srcc=0.5, database="csv", target={"labels": labels})
+    write_result(tmp_path, "3", srcc=0.5, target={"labels": "c"})
+    assert "Scored on different labels under one title, not to be compared: csv." in write_matrix(tmp_path)
+    (tmp_path / "2" / "metrics.json").unlink()
+    assert "different labels" not in write_matrix(tmp_path)
+
+
 def test_a_matrix_that_another_process_writes_is_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(matrix, "WAIT", 0.01)
     write_result(tmp_path, "1", srcc=0.8)
