@@ -14,6 +14,8 @@ from typing import Any, BinaryIO
 
 from utils.errors import UserError, one_line
 
+DOOMED = ".deleted"  # behind a dot and the name of a folder that is being deleted
+
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
     """Lets `write` fill a temporary file beside `path`, flushes it to the disk and renames it.
@@ -100,12 +102,19 @@ def make_folder(path: str | Path) -> None:
 def delete_folder(path: str | Path) -> None:
     """Deletes a folder with all that is in it, where it is there.
 
+    It gets another name first: whenever the process is killed, the folder is there whole or not at all. What a killed
+    process has left under that name is deleted, too.
+
     Raises:
         UserError: Something in it cannot be deleted.
     """
+    path = Path(path)
+    doomed = path.with_name(f".{path.name}{DOOMED}")
     try:
-        if Path(path).exists():
-            shutil.rmtree(path)
+        if doomed.exists():
+            shutil.rmtree(doomed)
+        if path.exists():
+            shutil.rmtree(path if path.is_symlink() else path.rename(doomed))  # of a link, rmtree says that it is one
     except OSError as error:
         raise UserError(
             f"folder {path} cannot be deleted: {error.strerror or one_line(error)} ({error.filename})"

@@ -12,6 +12,7 @@ import pytest
 
 from utils.errors import UserError
 from utils.files import delete_folder, read_object, write_atomically, write_text
+from utils.run_folder import RunFolder
 from utils.tensorboard import write_events
 
 
@@ -83,6 +84,42 @@ def test_a_folder_that_cannot_be_deleted_is_named(tmp_path, monkeypatch):
     for deleting in (lambda: delete_folder(tmp_path / "tensorboard"), lambda: write_events(tmp_path, [])):
         with pytest.raises(UserError, match=r"tensorboard cannot be deleted: Permission denied \(.*file\)"):
             deleting()
+
+
+def test_a_deletion_that_is_cut_short_leaves_nothing_under_the_name(tmp_path, monkeypatch):
+    """A killed process: the folder is gone as a whole, and its rest goes with the next deletion."""
+    for name in ("metrics.json", "best.pt", "last.pt"):
+        write_text(tmp_path / "split_01" / name, "old")
+
+    def killed(path):
+        next(path.iterdir()).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            delete_folder(tmp_path / "split_01")
+    assert not (tmp_path / "split_01").exists()
+    assert len(list(tmp_path.glob(".*/*"))) == 2
+    write_text(tmp_path / "split_01" / "last.pt", "new")
+    delete_folder(tmp_path / "split_01")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_rest_of_a_split_goes_with_the_other_splits(tmp_path):
+    write_text(tmp_path / ".split_02.deleted" / "last.pt", "old")
+    write_text(tmp_path / "split_03" / "last.pt", "old")
+    write_text(tmp_path / "split_01" / "last.pt", "kept")
+    RunFolder(tmp_path / "split_01").delete_other_splits()
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["split_01"]
+
+
+def test_a_folder_that_is_a_link_is_neither_deleted_nor_renamed(tmp_path):
+    write_text(tmp_path / "elsewhere" / "last.pt", "kept")
+    (tmp_path / "split_01").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"split_01 cannot be deleted: .*symbolic link"):
+        delete_folder(tmp_path / "split_01")
+    assert (tmp_path / "split_01" / "last.pt").exists()
 
 
 def test_events_that_cannot_be_written_are_named(tmp_path):
