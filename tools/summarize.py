@@ -122,7 +122,8 @@ def read_runs(
     if not rows:
         raise UserError(f"there is nothing to summarise. {' '.join(notes)}")
     if baseline is not None and len({row.run for row in rows}) == 1:
-        raise UserError(f"--baseline: {baseline} is the only run; name another one to compare with it")
+        found = f"{baseline} is the only run; name another one to compare with it"
+        raise UserError(f"--baseline: {' '.join([found, *notes])}")
     return by_database(rows), notes
 
 

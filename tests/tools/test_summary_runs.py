@@ -50,6 +50,22 @@ def test_unfinished_runs(runs, capsys):
         main([str(runs), "--baseline", "begun"])
 
 
+def test_why_the_baseline_is_alone_is_said(runs):
+    for number in (1, 2, 3, 4, 5, 6):
+        (runs / "ours_full" / f"split_{number:02d}" / "metrics.json").write_text("{")
+    with pytest.raises(UserError, match=r"theirs is the only run; .* Left out: .*ours_full.*missing or damaged"):
+        main([str(runs), "--baseline", "theirs"])
+
+
+def test_a_finished_split_without_its_config_is_not_left_out_unseen(runs, capsys):
+    (runs / "theirs" / "split_03" / "config.yaml").unlink()
+    with pytest.raises(UserError, match=r"theirs: split_03 finished, but without config\.yaml; put it back or delete"):
+        main([str(runs / "theirs")])
+    assert "Left out: " in shown(capsys, runs)
+    (runs / "theirs" / "split_03" / "metrics.json").unlink()
+    assert "theirs: 5 of 6 splits are finished; not yet: 3" in shown(capsys, runs / "theirs")
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
