@@ -38,6 +38,7 @@ from models import build_model
 from models.pretrained import load_pretrained
 from utils.config import load_config
 from utils.errors import UserError, one_line
+from utils.files import require_place
 from utils.optim import TrainingState
 from utils.report import (
     epoch_line,
@@ -84,10 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_evaluation(args: argparse.Namespace, configs: Sequence[Config]) -> int:
     """Evaluates one checkpoint, or a folder of runs, on the databases of the configs."""
+    output = Path(args.output or Path(configs[0].run.root) / FOLDER)
+    require_place(output)
     part, checkpoints = args.part or "auto", find_checkpoints(args.evaluate)
     trained_with = load_config(args.trained_with) if args.trained_with else None
     device = pick_device(configs[0].train.device)
-    output = Path(args.output or Path(configs[0].run.root) / FOLDER)
     evaluate(checkpoints, find_targets(configs, part, args.split or 1), part, device, output, trained_with)
     return 0
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.form import is_number
 from utils.config import load_config
-from utils.errors import MissingFileError, UserError, did_you_mean, some_of
+from utils.errors import MissingFileError, UserError, did_you_mean, printable, some_of
 from utils.files import read_json, reading
 from utils.report import as_numbers
 from utils.run_folder import CONFIG, METRICS, SPLIT, SPLIT_FOLDER, RunFolder, require_one_config
@@ -127,6 +127,8 @@ def find_runs(places: Sequence[str]) -> dict[Path, bool]:
 
 
 def _runs_at(place: str) -> tuple[list[Path], bool]:
+    if not place:
+        raise UserError("RUN: an empty name; name the folder of a run or of runs, such as checkpoint/demo")
     path = Path(place)
     if is_run(path):
         return [path], True
@@ -165,9 +167,11 @@ def _splits_of(path: Path) -> dict[int, RunFolder]:
 
 
 def names_of(paths: Sequence[Path]) -> dict[Path, str]:
-    """What each run is called: its folder's name, or the whole path where two have the same."""
+    """What each run is called, as it can be shown: its folder's name, or the whole path where two have the same."""
     names = [path.resolve().name for path in paths]
-    return {path: str(path) if names.count(name) > 1 else name for path, name in zip(paths, names, strict=True)}
+    return {
+        path: printable(str(path) if names.count(name) > 1 else name) for path, name in zip(paths, names, strict=True)
+    }
 
 
 def read_run(path: Path, name: str, selection: str) -> tuple[list[Row], list[str]]:

@@ -99,6 +99,20 @@ def make_folder(path: str | Path) -> None:
         raise UserError(f"folder {path} cannot be made: {error.strerror or one_line(error)}") from error
 
 
+def require_place(path: str | Path) -> None:
+    """Refuses a folder that cannot be made or written into, and makes nothing.
+
+    Raises:
+        UserError: A file is in the way, or the folder or the one above it is not writable.
+    """
+    path = Path(path)
+    there = next((above for above in (path, *path.absolute().parents) if os.path.exists(above)), path)
+    if not there.is_dir():
+        raise UserError(f"folder {path} cannot be made: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"folder {path} cannot be {'written' if there == path else 'made'}: {there} is not writable")
+
+
 def delete_folder(path: str | Path) -> None:
     """Deletes a folder with all that is in it, where it is there.
 
@@ -151,8 +165,9 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Standard JSON: numbers that are not finite become null."""
-    return json.dumps(_finite(value), indent=indent, ensure_ascii=False)
+    """Standard JSON: numbers that are not finite become null, bytes of a path that are no UTF-8 an escape of JSON."""
+    text = json.dumps(_finite(value), indent=indent, ensure_ascii=False)
+    return text.encode(errors="backslashreplace").decode()
 
 
 def write_json_lines(path: str | Path, values: Iterable[dict]) -> None:

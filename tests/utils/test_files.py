@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from utils.errors import UserError
-from utils.files import delete_folder, read_object, write_atomically, write_text
+from utils.files import delete_folder, read_object, require_place, to_json, write_atomically, write_text
 from utils.run_folder import RunFolder
 from utils.tensorboard import write_events
 
@@ -120,6 +120,27 @@ def test_a_folder_that_is_a_link_is_neither_deleted_nor_renamed(tmp_path):
     with pytest.raises(UserError, match=r"split_01 cannot be deleted: .*symbolic link"):
         delete_folder(tmp_path / "split_01")
     assert (tmp_path / "split_01" / "last.pt").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused_and_nothing_made(tmp_path, monkeypatch):
+    write_text(tmp_path / "file", "text")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match=r"cannot be made: .*file is a file"):
+            require_place(place)
+    require_place(tmp_path / "new" / "below")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    monkeypatch.setattr(os, "access", lambda place, _: Path(place) != tmp_path)
+    with pytest.raises(UserError, match=r"new/below cannot be made: .* is not writable"):
+        require_place(tmp_path / "new" / "below")
+    with pytest.raises(UserError, match="cannot be written"):
+        require_place(tmp_path)
+
+
+def test_json_keeps_names_that_are_no_utf_8(tmp_path):
+    content = {"run": os.fsdecode(b"gr\xfcn"), "of": "größer"}
+    write_text(tmp_path / "a.json", to_json(content))
+    assert read_object(tmp_path / "a.json") == content
+    assert "größer" in (tmp_path / "a.json").read_text(encoding="utf-8")
 
 
 def test_events_that_cannot_be_written_are_named(tmp_path):
