@@ -62,8 +62,8 @@ def _parser() -> argparse.ArgumentParser:
         "--part",
         choices=PARTS,
         help="with --evaluate: auto (default) is every image of a database that was not trained on, else the test "
-        "images of that training; test is the test part of the config's split (--split N), of a database that was "
-        "trained on those of the network's own split whatever N is; all is every image",
+        "images of that training; test is the test part of the config's split (--split N), but of a database that the "
+        "network was trained on, as auto, the test images of its own split; all is every image",
     )
     parser.add_argument("--output", metavar="FOLDER", help=f"with --evaluate, default: <run.root>/{FOLDER}")
     parser.add_argument("overrides", nargs="*", metavar="key.subkey=value", help="settings that replace the file's")
