@@ -9,6 +9,7 @@ from datasets.labels import LabelRecipe
 from datasets.ratings import PARTS
 from utils.errors import UserError
 from utils.metrics import BETTER, CENTRAL
+from utils.report import SELECTION_NOTES
 from utils.run_folder import METRICS, SPLIT, RunFolder
 from utils.settings import Config
 
@@ -63,7 +64,8 @@ def _in_metrics(metrics: dict[str, Any], titles: Sequence[str]) -> Found:
     """By name, what has to be an object; what is inside one comes after it."""
     selections = metrics.get("selections", {})
     yield "selections", selections
-    yield from ((f"selections.{name}", of_one) for name, of_one in selections.items())
+    yield from ((f"selections.{name}", one if name in SELECTION_NOTES else None) for name, one in selections.items())
+    yield "undefined", {} if isinstance(metrics.get("undefined", []), list) else None
     yield "environment", metrics.get("environment") or {}
     places = {"": metrics, **{f"selections.{name}.": of_one for name, of_one in selections.items()}}
     for place, values in places.items():

@@ -129,7 +129,7 @@ def summary_of_splits(splits: list[dict[str, Any]]) -> str:
             lines.append(f"  {title}")
             for name in SUMMARY:
                 if name in of_splits[0]:
-                    values = as_numbers([split[name] for split in of_splits])
+                    values = as_numbers([split.get(name) for split in of_splits])
                     lines.append(f"    {title_of(name):8} {values.mean():.4f} ({values.std(ddof=1):.4f})")
     return "\n".join(lines)
 

@@ -50,6 +50,8 @@ def replaced(name, content):
         (replaced("split.json", {}), r"split\.json: train is not as main\.py writes it, or missing"),
         (replaced("split.json", {"train": [], "validation": [], "test": []}), r"split\.json: hash is not as"),
         (replaced("metrics.json", {}), r"metrics\.json: selections\.last is not as"),
+        (replaced("metrics.json", {"selections": {"last": {}, "best": {}}}), r"json: selections\.best is not as"),
+        (replaced("metrics.json", {"undefined": 5}), r"metrics\.json: undefined is not as"),
         (replaced("metrics.json", {"srcc": "abc"}), r"metrics\.json: srcc is not as"),
         (
             replaced("metrics.json", {"selections": {"last": {"srcc": "abc"}}}),
