@@ -28,6 +28,7 @@ from datasets.loaders import EvaluatedPart, build_loaders
 from experiments.checkpoints import FOLDER, evaluate, find_checkpoints, find_targets
 from experiments.command_line import parse_arguments
 from experiments.failures import Failures
+from experiments.form import read_metrics
 from experiments.prediction import details, predict, table
 from experiments.report import is_current, write_report
 from experiments.seen import seen_before, seen_tests
@@ -37,6 +38,7 @@ from models import build_model
 from models.pretrained import load_pretrained
 from utils.config import load_config
 from utils.errors import UserError, one_line
+from utils.files import require_place
 from utils.optim import TrainingState
 from utils.report import (
     epoch_line,
@@ -84,10 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_evaluation(args: argparse.Namespace, configs: Sequence[Config]) -> int:
     """Evaluates one checkpoint, or a folder of runs, on the databases of the configs."""
+    output = Path(args.output or Path(configs[0].run.root) / FOLDER)
+    require_place(output)
     part, checkpoints = args.part or "auto", find_checkpoints(args.evaluate)
     trained_with = load_config(args.trained_with) if args.trained_with else None
     device = pick_device(configs[0].train.device)
-    output = Path(args.output or Path(configs[0].run.root) / FOLDER)
     evaluate(checkpoints, find_targets(configs, part, args.split or 1), part, device, output, trained_with)
     return 0
 
@@ -106,13 +109,13 @@ def run_experiment(experiment: Experiment, args: argparse.Namespace, resume: boo
         anew = args.overwrite and args.split is None and number == 1
         run_split(SplitRun(config, number, databases, splits[number], folder, interruption), device, resume, anew)
         if folder.finished:
-            print(f"split {number} is finished, see {folder.path}\n{results_lines(folder.metrics())}")
+            print(f"split {number} is finished, see {folder.path}\n{results_lines(read_metrics(folder, config))}")
             if not (was_finished and is_current(experiment.path)):
                 print_report(experiment.path)
         if interruption.requested and not (folder.finished and folder == list(folders.values())[-1]):
             return False
     if len(folders) > 1:
-        print(summary_of_splits([folder.metrics() for folder in folders.values()]))
+        print(summary_of_splits([read_metrics(folder, config) for folder in folders.values()]))
     if folder.best.exists():
         print(f"score an image with it: python inference.py IMAGE --checkpoint {shlex.quote(str(folder.best))}")
     return True

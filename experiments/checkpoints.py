@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -58,7 +59,10 @@ def find_targets(configs: Sequence[Config], part: str, number: int) -> list[Targ
     titles = [target.database.title for target in targets]
     twice = sorted({title for title in titles if titles.count(title) > 1})
     if twice:
-        raise UserError(f"--config: {', '.join(twice)} is there twice; name each database once")
+        raise UserError(
+            f"--config: {', '.join(twice)} is there twice; name each database once, and give different ones of "
+            "one name their own dataset.title, each in its file"
+        )
     return targets
 
 
@@ -116,7 +120,7 @@ def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path
     database = target.database.for_network(RatingScale(**network.config.scale.model_dump()))
     choice = choose_images(network, target, part)
     folder = output / database.title
-    require_same_checkpoint(folder, network.path)
+    require_same_results(folder, network.path, target.as_dict(part))
     dataset = database.dataset(choice.names, build_test_transform(network.config.transform))
     train = target.config.train
     dos = predict(network.model, make_loader(dataset, train.batch_size, workers=train.workers))
@@ -126,6 +130,7 @@ def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path
         **choice.as_dict(),
         "turned": database.reversed_bins,
         "database": database.title,
+        "target": target.as_dict(part),
         "run": name_of(network.path),
         "finished": is_finished(network.path),
         "checkpoint": str(network.path),
@@ -151,12 +156,21 @@ def print_matrix(output: Path) -> None:
         print(f"written to {output}")
 
 
-def require_same_checkpoint(folder: Path, checkpoint: Path) -> None:
-    """Refuses to put results where those of a checkpoint of another place lie."""
-    if (folder / METRICS).exists():
-        before = read_object(folder / METRICS).get("checkpoint")
-        if before is None or Path(before).absolute() != checkpoint.absolute():
-            raise UserError(f"{folder} holds results of {before}; choose another folder with --output")
+def require_same_results(folder: Path, checkpoint: Path, target: dict[str, Any]) -> None:
+    """Refuses to put results where those of a checkpoint of another place, or on other images or labels, lie."""
+    if not (folder / METRICS).exists():
+        return
+    before = read_object(folder / METRICS)
+    of, on = before.get("checkpoint"), before.get("target")
+    if not isinstance(of, str) or Path(of).absolute() != checkpoint.absolute():
+        raise UserError(f"{folder} holds results of {of}; choose another folder with --output")
+    if on != target:
+        known = on if isinstance(on, dict) else {}
+        changed = [f"{key} {known.get(key)} there, {now} here" for key, now in target.items() if known.get(key) != now]
+        raise UserError(
+            f"{folder} holds results on other images or labels ({'; '.join(changed)}); choose another folder with "
+            "--output, another dataset.title, or delete that one"
+        )
 
 
 def label_of(checkpoint: Path) -> Path:

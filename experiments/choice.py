@@ -24,6 +24,19 @@ class Target:
     config: Config
     test: Split | None
 
+    def as_dict(self, part: str) -> dict[str, Any]:
+        """What tells results on it from those on others: the same for the same images and labels in the same place.
+
+        Args:
+            part: One of PARTS; of `test`, the split counts, too.
+        """
+        return {
+            "root": str(self.database.root.resolve()),
+            "labels": self.database.hash,
+            "part": part,
+            "split": None if self.test is None else self.test.hash,
+        }
+
 
 @dataclass(frozen=True)
 class Choice:

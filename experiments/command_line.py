@@ -19,6 +19,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_intermixed_args([text for text in given if not is_override(text)])  # else --config takes them
     args.overrides += [text for text in given if is_override(text)]
     args.config = args.config or [str(DEMO_CONFIG)]
+    for option, value in (("evaluate", args.evaluate), ("output", args.output), ("trained-with", args.trained_with)):
+        if value == "":
+            parser.error(f"--{option} has an empty name")
     if args.split is not None and args.split < 1:
         parser.error("--split counts from 1")
     if args.resume and args.overwrite:
@@ -59,7 +62,8 @@ def _parser() -> argparse.ArgumentParser:
         "--part",
         choices=PARTS,
         help="with --evaluate: auto (default) is every image of a database that was not trained on, else the test "
-        "images of that training; test is the test part of the config's split (--split N)",
+        "images of that training; test is the test part of the config's split (--split N), but of a database that the "
+        "network was trained on, as auto, the test images of its own split; all is every image",
     )
     parser.add_argument("--output", metavar="FOLDER", help=f"with --evaluate, default: <run.root>/{FOLDER}")
     parser.add_argument("overrides", nargs="*", metavar="key.subkey=value", help="settings that replace the file's")

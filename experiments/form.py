@@ -8,9 +8,13 @@ from typing import Any
 from datasets.labels import LabelRecipe
 from datasets.ratings import PARTS
 from utils.errors import UserError
-from utils.run_folder import METRICS, SPLIT
+from utils.metrics import BETTER, CENTRAL
+from utils.report import SELECTION_NOTES
+from utils.run_folder import METRICS, SPLIT, RunFolder
+from utils.settings import Config
 
 OF_LABELS = ("noise_ceiling", "intervals")
+METRIC_NAMES = (*BETTER, *(f"coverage_{share}" for share in CENTRAL))
 OF_RECIPE = {field.name for field in fields(LabelRecipe) if field.default is MISSING}
 
 Found = Iterator[tuple[str, Any]]
@@ -28,12 +32,26 @@ def require_form(folder: Path, metrics: dict[str, Any], origin: dict[str, Any], 
     Raises:
         UserError: Names the file and the first key that is wrong.
     """
-    for file, found in ((METRICS, _in_metrics(metrics, titles)), (SPLIT, _in_origin(origin, titles))):
-        for key, value in found:
-            if not isinstance(value, dict):
-                raise UserError(
-                    f"{folder / file}: {key} is not as main.py writes it, or missing; put it back or delete the split"
-                )
+    _require_objects(folder / METRICS, _in_metrics(metrics, titles))
+    _require_objects(folder / SPLIT, _in_origin(origin, titles))
+
+
+def read_metrics(folder: RunFolder, config: Config) -> dict[str, Any]:
+    """metrics.json of a finished split.
+
+    Raises:
+        UserError: It is not as main.py writes it.
+    """
+    metrics = folder.metrics()
+    titles = [member.title or member.name for member in config.members] if config.several else []
+    _require_objects(folder.path / METRICS, _in_metrics(metrics, titles))
+    return metrics
+
+
+def _require_objects(file: Path, found: Found) -> None:
+    for key, value in found:
+        if not isinstance(value, dict):
+            raise UserError(f"{file}: {key} is not as main.py writes it, or missing; put it back or delete the split")
 
 
 def is_record(record: Any) -> bool:
@@ -46,26 +64,47 @@ def _in_metrics(metrics: dict[str, Any], titles: Sequence[str]) -> Found:
     """By name, what has to be an object; what is inside one comes after it."""
     selections = metrics.get("selections", {})
     yield "selections", selections
-    yield from ((f"selections.{name}", of_one) for name, of_one in selections.items())
+    yield from ((f"selections.{name}", one if name in SELECTION_NOTES else None) for name, one in selections.items())
+    yield "undefined", {} if isinstance(metrics.get("undefined", []), list) else None
     yield "environment", metrics.get("environment") or {}
+    places = {"": metrics, **{f"selections.{name}.": of_one for name, of_one in selections.items()}}
+    for place, values in places.items():
+        yield from _numbers(place, values)
     for key in OF_LABELS:
         yield key, metrics.get(key) or {}
         yield from ((f"{key}.{title}", (metrics.get(key) or {}).get(title) or {}) for title in titles)
     if titles:
         yield "pit_histogram", metrics.get("pit_histogram") or {}
-        for place, values in {"": metrics, **{f"selections.{name}.": one for name, one in selections.items()}}.items():
+        for place, values in places.items():
             yield f"{place}databases", values.get("databases")
-            yield from ((f"{place}databases.{title}", values["databases"].get(title)) for title in titles)
+            for title in titles:
+                yield f"{place}databases.{title}", values["databases"].get(title)
+                yield from _numbers(f"{place}databases.{title}.", values["databases"][title])
+    ceiling = metrics.get("noise_ceiling") or {}
+    for of_one in [ceiling.get(title) or {} for title in titles] if titles else [ceiling]:
+        yield "noise_ceiling", {} if all(map(is_number, of_one.values())) else None
+    yield "selections.last", selections.get("last")
+
+
+def is_number(value: Any) -> bool:
+    """Whether JSON holds a number, or null for one that is not defined."""
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def _numbers(place: str, metrics: dict[str, Any]) -> Found:
+    """The metrics that are there; what is no number is no object either."""
+    yield from (
+        (f"{place}{name}", {} if is_number(metrics[name]) else None) for name in METRIC_NAMES if name in metrics
+    )
 
 
 def _in_origin(origin: dict[str, Any], titles: Sequence[str]) -> Found:
     if titles:
         yield "databases", origin.get("databases")
-    for title in titles or [""]:
-        of_one = origin["databases"].get(title) if titles else origin
-        yield title, of_one
+        yield from ((title, origin["databases"].get(title)) for title in titles)
+    for of_one in [origin["databases"][title] for title in titles] if titles else [origin]:
         labels = of_one.get("labels")
         yield "labels", {} if labels is None else labels
         yield "labels", {} if labels is None or labels.keys() >= OF_RECIPE else None
-        for part in PARTS:
-            yield part, {} if isinstance(of_one.get(part, []), list) else None
+        yield from ((part, {} if isinstance(of_one.get(part), list) else None) for part in PARTS)
+        yield "hash", {} if isinstance(of_one.get("hash"), str) else None

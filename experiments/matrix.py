@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from utils.errors import UserError
+from utils.errors import UserError, printable
 from utils.files import read_object, write_text
 from utils.report import SUMMARY, as_numbers, title_of
 from utils.run_folder import METRICS
-from utils.tables import DASH, LATEX_NEEDS, captioned_latex, to_markdown
+from utils.tables import DASH, LATEX_NEEDS, captioned_latex, escape_markdown, to_markdown
 
 NAME = "matrix"
 SHOWN = ("srcc", "plcc")  # on the terminal
@@ -43,15 +43,16 @@ def write_matrix(output: Path) -> str:
                 return "\n".join(notes)
             metrics = [metric for metric in SUMMARY if any(metric in result for result in results)]
             tables = {metric: matrix(results, metric) for metric in metrics}
-            notes = [note_of(results), *notes]
-            write_text(output / f"{NAME}.md", "\n\n".join([*map(to_markdown, tables.values()), *notes]) + "\n")
+            notes = [note_of(results), *map(escape_markdown, notes)]
+            pages = [to_markdown(table, names=1) for table in tables.values()]
+            write_text(output / f"{NAME}.md", "\n\n".join([*pages, *notes]) + "\n")
             pages = [captioned_latex(tables[metric], f"{title_of(metric)}. {notes[0]}", 1) for metric in metrics]
             write_text(output / f"{NAME}.tex", "\n".join([LATEX_NEEDS, *pages]))
             of_cells = pd.concat([cells(results, metric) for metric in metrics])
             write_text(output / f"{NAME}.csv", of_cells.to_csv(index=False))
     except Timeout as error:
         raise UserError(f"{output / NAME} is being written by another process; wait for it and try again") from error
-    return "\n\n".join([*(to_markdown(tables[metric]) for metric in SHOWN if metric in tables), *notes])
+    return "\n\n".join([*(to_markdown(tables[metric], names=1) for metric in SHOWN if metric in tables), *notes])
 
 
 def read_results(output: Path) -> tuple[list[dict[str, Any]], list[str]]:
@@ -67,9 +68,9 @@ def read_results(output: Path) -> tuple[list[dict[str, Any]], list[str]]:
             wrong = [metric for metric, value in numbers.items() if not isinstance(value, (int, float, type(None)))]
             if wrong:
                 raise UserError(f"{path}: {wrong[0]} is no number; evaluate that checkpoint again")
-            results.append(result)
+            results.append({**result, **{key: printable(result[key]) for key in ("run", "database")}})
         except UserError as error:
-            notes.append(f"Left out of the matrix: {error}.")
+            notes.append(printable(f"Left out of the matrix: {error}."))
     return results, notes
 
 
@@ -79,7 +80,18 @@ def note_of(results: list[dict[str, Any]]) -> str:
     marks = [f"{mark} {text}." for mark, text in MARKS.items() if mark in used]
     unfinished = sorted({str(result.get("checkpoint")) for result in results if result.get("finished") is False})
     open_ended = [f"Training not finished when evaluated: {', '.join(unfinished)}."] if unfinished else []
-    return " ".join([SPREAD, *marks, *open_ended])
+    return printable(" ".join([SPREAD, *marks, *open_ended, *_mixed(results)]))
+
+
+def _mixed(results: list[dict[str, Any]]) -> list[str]:
+    """Columns that are no single database."""
+    labels: dict[str, set[str]] = {}
+    for result in results:
+        target = result.get("target")
+        if isinstance(target, dict):
+            labels.setdefault(result["database"], set()).add(str(target.get("labels")))
+    titles = sorted(title for title, hashes in labels.items() if len(hashes) > 1)
+    return [f"Scored on different labels under one title, not to be compared: {', '.join(titles)}."] if titles else []
 
 
 def mark_of(result: dict[str, Any]) -> str:

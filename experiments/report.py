@@ -22,7 +22,7 @@ from experiments.report_tables import (
     units_of,
 )
 from utils.config import dump_config
-from utils.errors import UserError
+from utils.errors import UserError, printable
 from utils.files import write_text
 from utils.pages import page_environment
 from utils.run_folder import METRICS, SPLIT_FOLDER
@@ -54,7 +54,7 @@ def write_report(run: Path) -> Path:
     try:
         with FileLock(run / f".{FILE}.lock", timeout=WAIT):
             splits = finished_splits(run)
-            write_text(run / FILE, render(run.resolve().name, splits))
+            write_text(run / FILE, render(printable(run.resolve().name), splits))
     except Timeout as error:
         raise UserError(f"{run / FILE} is being written by another process; wait for it and try again") from error
     except UserError:  # a missing file is one, and an OSError

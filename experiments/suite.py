@@ -10,6 +10,7 @@ from datasets.database import Database, with_scales
 from datasets.splits import Split
 from utils.config import load_config
 from utils.errors import MissingFileError, UserError
+from utils.files import require_place
 from utils.run_folder import RunFolder
 from utils.runtime import Interruption
 from utils.settings import Config
@@ -47,6 +48,7 @@ class Experiment:
 
     def require_leave(self, resume: bool, overwrite: bool) -> None:
         """Refuses what is not meant or cannot be logged, before anything is written."""
+        require_place(self.path)
         if self.config.logging.tensorboard:
             require_tensorboard()
         for folder in () if overwrite else self.folders.values():

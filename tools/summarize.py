@@ -13,10 +13,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
+import pandas as pd
 
 from tools.summary_runs import MEAN, Row, find_runs, is_run, names_of, read_run
 from tools.summary_tables import Pair, by_database, latex_page, markdown_page, numbers_of, sections_of
-from utils.errors import MissingFileError, UserError, did_you_mean
+from utils.errors import MissingFileError, UserError, did_you_mean, printable
 from utils.files import write_text
 from utils.report import HYPOTHESIS_NOTE, OF_SOS, SELECTION_NOTES, SUMMARY, title_of
 from utils.script import run_script
@@ -35,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pairs, unpaired = pair_up(rows, baseline) if baseline is not None else ({}, [])
     numbers = numbers_of(rows, metrics, args.selection, pairs)
     notes += [*undefined(rows, metrics), *hypothetical(rows, metrics), *unpaired]
+    if baseline is not None:
+        notes += incomparable(numbers, pairs, baseline)
+    notes = [printable(note) for note in notes]
     if form == "csv":
         text = to_csv(numbers)
         notes.insert(0, f"Selection {args.selection}: {SELECTION_NOTES[args.selection]}.")
@@ -88,7 +92,7 @@ def choose_runs(places: Sequence[str], baseline: str | None) -> tuple[dict[Path,
     names = names_of(list(found))
     if baseline is None:
         return {path: (names[path], named) for path, named in found.items()}, None
-    chosen = next((path for path, name in names.items() if name == baseline), Path(baseline))
+    chosen = next((path for path, name in names.items() if name == printable(baseline)), Path(baseline))
     if not is_run(chosen):
         raise MissingFileError(
             f"--baseline: {baseline} is neither the folder of a run nor the name of one of these"
@@ -122,7 +126,8 @@ def read_runs(
     if not rows:
         raise UserError(f"there is nothing to summarise. {' '.join(notes)}")
     if baseline is not None and len({row.run for row in rows}) == 1:
-        raise UserError(f"--baseline: {baseline} is the only run; name another one to compare with it")
+        found = f"{baseline} is the only run; name another one to compare with it"
+        raise UserError(f"--baseline: {' '.join([found, *notes])}")
     return by_database(rows), notes
 
 
@@ -142,6 +147,10 @@ def choose_metrics(names: str | None, rows: Sequence[Row]) -> list[str]:
     if names is None:
         return [name for name in SUMMARY if name in known]
     wanted = list(dict.fromkeys(name.strip() for name in names.split(",")))
+    if "" in wanted:
+        raise UserError(
+            f"--metrics: an empty name in {names!r}; write names with a comma between two, such as srcc,plcc"
+        )
     for name in wanted:
         if name not in known:
             raise UserError(
@@ -225,6 +234,24 @@ def undefined(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
             if numbers:
                 notes.append(f"{row.run} on {row.database}: {title_of(metric)} of {listed(numbers)} not defined.")
     return notes
+
+
+def incomparable(numbers: pd.DataFrame, pairs: dict[tuple[str, str], Pair], baseline: str) -> list[str]:
+    """Why there is no table of differences, where no metric can be compared with the baseline."""
+    if numbers["difference"].notna().any():
+        return []
+    of_pairs = [line for line in numbers.itertuples() if (line.run, line.database) in pairs]
+    other = {line.metric for line in of_pairs if not pairs[line.run, line.database].covers(line.metric)}
+    reasons = {
+        "against other labels": other,
+        "not there or not defined in a split of either run": {line.metric for line in of_pairs} - other,
+    }
+    said = [
+        f"{', '.join(title_of(metric) for metric in dict.fromkeys(numbers['metric']) if metric in found)} ({reason})"
+        for reason, found in reasons.items()
+        if found
+    ]
+    return [f"No difference from {baseline} and no p: none of the metrics can be compared, {' and '.join(said)}."]
 
 
 def hypothetical(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from experiments.form import is_number
 from utils.config import load_config
-from utils.errors import MissingFileError, UserError, did_you_mean, some_of
+from utils.errors import MissingFileError, UserError, did_you_mean, printable, some_of
 from utils.files import read_json, reading
 from utils.report import as_numbers
-from utils.run_folder import CONFIG, SPLIT, SPLIT_FOLDER, RunFolder, require_one_config
+from utils.run_folder import CONFIG, METRICS, SPLIT, SPLIT_FOLDER, RunFolder, require_one_config
 from utils.settings import Config, MemberSettings
 
 MEAN = "mean"  # over the databases of a run
@@ -126,6 +127,8 @@ def find_runs(places: Sequence[str]) -> dict[Path, bool]:
 
 
 def _runs_at(place: str) -> tuple[list[Path], bool]:
+    if not place:
+        raise UserError("RUN: an empty name; name the folder of a run or of runs, such as checkpoint/demo")
     path = Path(place)
     if is_run(path):
         return [path], True
@@ -164,9 +167,11 @@ def _splits_of(path: Path) -> dict[int, RunFolder]:
 
 
 def names_of(paths: Sequence[Path]) -> dict[Path, str]:
-    """What each run is called: its folder's name, or the whole path where two have the same."""
+    """What each run is called, as it can be shown: its folder's name, or the whole path where two have the same."""
     names = [path.resolve().name for path in paths]
-    return {path: str(path) if names.count(name) > 1 else name for path, name in zip(paths, names, strict=True)}
+    return {
+        path: printable(str(path) if names.count(name) > 1 else name) for path, name in zip(paths, names, strict=True)
+    }
 
 
 def read_run(path: Path, name: str, selection: str) -> tuple[list[Row], list[str]]:
@@ -176,6 +181,7 @@ def read_run(path: Path, name: str, selection: str) -> tuple[list[Row], list[str
         UserError: No split is finished, the splits have different settings, or a file is not as main.py writes it.
     """
     folders = _splits_of(path)
+    _require_configs(path)
     configs = {number: load_config(folder.path / CONFIG) for number, folder in folders.items()}
     wanted = max(*(config.protocol.splits for config in configs.values()), *configs)
     finished = {number: folder for number, folder in folders.items() if folder.finished}
@@ -193,6 +199,18 @@ def read_run(path: Path, name: str, selection: str) -> tuple[list[Row], list[str
     return _rows(name, config, results, origins), notes
 
 
+def _require_configs(path: Path) -> None:
+    """Refuses a run of which a finished split would be left out unseen."""
+    finished = (file.parent for file in sorted(path.glob(f"split_*/{METRICS}")))
+    bare = [
+        folder.name for folder in finished if SPLIT_FOLDER.fullmatch(folder.name) and not (folder / CONFIG).exists()
+    ]
+    if bare:
+        raise UserError(
+            f"{path}: {some_of(bare, SHOWN)} finished, but without {CONFIG}; put it back or delete the split"
+        )
+
+
 def _results(folder: RunFolder, selection: str) -> dict[str, Any]:
     """The test metrics of a finished split as a way of selection reports them."""
     selections = folder.metrics().get("selections")
@@ -203,9 +221,22 @@ def _results(folder: RunFolder, selection: str) -> dict[str, Any]:
             f"{folder.path}: no selection {selection!r}; it has {', '.join(selections)}. For `validation` a run needs "
             "a validation part, such as protocol.validation_fraction=0.1"
         )
-    if not isinstance(selections[selection], dict):
+    found = selections[selection]
+    if not isinstance(found, dict):
         raise UserError(f"{folder.path}: selection {selection!r} in metrics.json is no mapping; train the split again")
-    return selections[selection]
+    _require_numbers(folder, selection, found)
+    return found
+
+
+def _require_numbers(folder: RunFolder, place: str, metrics: dict[str, Any]) -> None:
+    """Refuses a metric that is no number."""
+    wrong = [name for name, value in metrics.items() if name not in ("epochs", "databases") and not is_number(value)]
+    if wrong:
+        raise UserError(f"{folder.path}: {wrong[0]} of {place!r} in metrics.json is no number; train the split again")
+    databases = metrics.get("databases")
+    for title, of_one in databases.items() if isinstance(databases, dict) else ():
+        if isinstance(of_one, dict):
+            _require_numbers(folder, f"{place}, {title}", of_one)
 
 
 def _origins(folder: RunFolder, config: Config) -> dict[str, Origin]:

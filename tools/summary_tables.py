@@ -13,7 +13,7 @@ from tools.summary_statistics import Comparison, compare, describe
 from utils.metrics import BETTER, HIGHER, LOWER
 from utils.published import PUBLISHED, PUBLISHED_SPLITS
 from utils.report import SELECTION_NOTES, title_of
-from utils.tables import DASH, LATEX_NEEDS, captioned_latex, to_markdown
+from utils.tables import DASH, LATEX_NEEDS, captioned_latex, escape_markdown, to_markdown
 
 OURS = "RichIQA"  # whose published number stands beside each of ours
 OF_MOS = ("srcc", "plcc", "krcc", "rmse", "plcc_raw", "rmse_raw")  # no recipe of SOS and DOS labels changes them
@@ -92,12 +92,12 @@ def numbers_of(
 
 
 def sections_of(numbers: pd.DataFrame, rows: Sequence[Row], baseline: str | None) -> list[Section]:
-    """Means, medians where there are several splits, and with a baseline the differences."""
+    """Means, medians where there are several splits, and with a baseline the differences, where there are any."""
     sections = [means_section(numbers, rows)]
     if (numbers["splits"] > 1).any():
         medians = wide(numbers, [number(median) for median in numbers["median"]])
         sections.append(Section("The same, median over splits.", medians, text_columns=2))
-    if baseline is not None:
+    if baseline is not None and numbers["difference"].notna().any():
         sections.append(differences_section(numbers, baseline))
     return sections
 
@@ -223,8 +223,9 @@ def markdown_page(sections: Sequence[Section], notes: Sequence[str]) -> str:
     """Sections and notes as Markdown."""
     parts = []
     for section in sections:
-        parts += [section.caption, to_markdown(section.table, section.text_columns), *section.notes]
-    return "\n\n".join([*parts, *(["\n".join(f"- {note}" for note in notes)] if notes else [])]) + "\n"
+        table = to_markdown(section.table, section.text_columns, aligned=True)
+        parts += [escape_markdown(section.caption), table, *section.notes]
+    return "\n\n".join([*parts, *(["\n".join(f"- {escape_markdown(note)}" for note in notes)] if notes else [])]) + "\n"
 
 
 def latex_page(sections: Sequence[Section], notes: Sequence[str]) -> str:

@@ -67,8 +67,12 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
         raise UserError(
             f"{path} is not a checkpoint: not a file of torch, or one that holds more than plain data"
         ) from error
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
     except UNREADABLE as error:
-        raise UserError(f"{path} is not a checkpoint: {one_line(error)}") from error
+        raise UserError(
+            f"{path} is not a checkpoint: damaged, half-written or another kind of file ({one_line(error)})"
+        ) from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a checkpoint: it holds a {type(content).__name__}, not names and tensors")
     return content

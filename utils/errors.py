@@ -40,6 +40,11 @@ def shortened(text: str, limit: int = 300) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+def printable(text: str) -> str:
+    """The text in one line, such as the name of a folder: what cannot be shown as its code, a line break as `\\n`."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
 def some_of(items: Sequence[str], limit: int) -> str:
     """`a, b, c`, or `a, b and 7 more` where there are more than `limit`."""
     more = f" and {len(items) - limit} more" if len(items) > limit else ""

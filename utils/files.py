@@ -14,6 +14,8 @@ from typing import Any, BinaryIO
 
 from utils.errors import UserError, one_line
 
+DOOMED = ".deleted"  # behind a dot and the name of a folder that is being deleted
+
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
     """Lets `write` fill a temporary file beside `path`, flushes it to the disk and renames it.
@@ -97,15 +99,36 @@ def make_folder(path: str | Path) -> None:
         raise UserError(f"folder {path} cannot be made: {error.strerror or one_line(error)}") from error
 
 
+def require_place(path: str | Path) -> None:
+    """Refuses a folder that cannot be made or written into, and makes nothing.
+
+    Raises:
+        UserError: A file is in the way, or the folder or the one above it is not writable.
+    """
+    path = Path(path)
+    there = next((above for above in (path, *path.absolute().parents) if os.path.exists(above)), path)
+    if not there.is_dir():
+        raise UserError(f"folder {path} cannot be made: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"folder {path} cannot be {'written' if there == path else 'made'}: {there} is not writable")
+
+
 def delete_folder(path: str | Path) -> None:
     """Deletes a folder with all that is in it, where it is there.
+
+    It gets another name first: whenever the process is killed, the folder is there whole or not at all. What a killed
+    process has left under that name is deleted, too.
 
     Raises:
         UserError: Something in it cannot be deleted.
     """
+    path = Path(path)
+    doomed = path.with_name(f".{path.name}{DOOMED}")
     try:
-        if Path(path).exists():
-            shutil.rmtree(path)
+        if doomed.exists():
+            shutil.rmtree(doomed)
+        if path.exists():
+            shutil.rmtree(path if path.is_symlink() else path.rename(doomed))  # of a link, rmtree says that it is one
     except OSError as error:
         raise UserError(
             f"folder {path} cannot be deleted: {error.strerror or one_line(error)} ({error.filename})"
@@ -142,8 +165,9 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Standard JSON: numbers that are not finite become null."""
-    return json.dumps(_finite(value), indent=indent, ensure_ascii=False)
+    """Standard JSON: numbers that are not finite become null, bytes of a path that are no UTF-8 an escape of JSON."""
+    text = json.dumps(_finite(value), indent=indent, ensure_ascii=False)
+    return text.encode(errors="backslashreplace").decode()
 
 
 def write_json_lines(path: str | Path, values: Iterable[dict]) -> None:

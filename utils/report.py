@@ -91,7 +91,7 @@ def results_lines(metrics: dict[str, Any]) -> str:
             f"the SRCC of the {part} part is not defined in any epoch: none can be chosen by it, and where "
             "protocol.selection would, best.pt is of the last"
         )
-    ceilings = metrics["noise_ceiling"] or {}
+    ceilings = metrics.get("noise_ceiling") or {}
     by_title = ceilings if "databases" in metrics else {"": ceilings}
     lines += [f"noise ceiling   {ceiling_line(ceiling)} {title}" for title, ceiling in by_title.items() if ceiling]
     return "\n".join(f"  {line.rstrip()}" for line in lines)
@@ -106,8 +106,8 @@ def explained(selection: str, metrics: dict[str, Any]) -> str:
 def ceiling_line(ceiling: dict[str, float]) -> str:
     """The noise ceiling by bootstrap, in brackets by split half; what is not defined shows as nan."""
     plain = {name: math.nan if value is None else value for name, value in ceiling.items()}
-    shown = (f"{title_of(name)} {plain[name]:.3f} ({plain[f'split_half_{name}']:.3f})" for name in CEILING)
-    return "  ".join(shown)
+    both = ((title_of(name), *(plain.get(key, math.nan) for key in (name, f"split_half_{name}"))) for name in CEILING)
+    return "  ".join(f"{name} {bootstrap:.3f} ({split_half:.3f})" for name, bootstrap, split_half in both)
 
 
 def summary_of_splits(splits: list[dict[str, Any]]) -> str:
@@ -129,7 +129,7 @@ def summary_of_splits(splits: list[dict[str, Any]]) -> str:
             lines.append(f"  {title}")
             for name in SUMMARY:
                 if name in of_splits[0]:
-                    values = as_numbers([split[name] for split in of_splits])
+                    values = as_numbers([split.get(name) for split in of_splits])
                     lines.append(f"    {title_of(name):8} {values.mean():.4f} ({values.std(ddof=1):.4f})")
     return "\n".join(lines)
 

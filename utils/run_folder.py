@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.config import changed_keys, dump_config, load_config
 from utils.errors import UserError, some_of
-from utils.files import delete_folder, make_folder, read_object, to_json, write_json_lines, write_text
+from utils.files import DOOMED, delete_folder, make_folder, read_object, to_json, write_json_lines, write_text
 from utils.optim import TrainingState
 from utils.settings import Config
 from utils.tensorboard import write_events
@@ -113,13 +113,14 @@ class RunFolder:
         delete_folder(self.path)
 
     def delete_other_splits(self) -> None:
-        """Deletes the folders of the same run beside this one.
+        """Deletes the folders of the same run beside this one, and what is left of them where that was cut short.
 
         Raises:
             UserError: Another process is in one of them; then all are left.
         """
-        beside = sorted(path for path in self.path.parent.glob("split_*") if SPLIT_FOLDER.fullmatch(path.name))
-        others = [RunFolder(path) for path in beside if path != self.path]
+        names = {path.name.removeprefix(".").removesuffix(DOOMED) for path in self.path.parent.iterdir()}
+        beside = sorted(name for name in names if SPLIT_FOLDER.fullmatch(name) and name != self.path.name)
+        others = [RunFolder(self.path.with_name(name)) for name in beside]
         with ExitStack() as stack:
             for other in others:
                 stack.enter_context(other.held())

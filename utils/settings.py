@@ -43,6 +43,7 @@ class DatasetSettings(Settings):
     """
 
     name: str = "koniq10k"
+    title: Annotated[str, Field(pattern=r"^[\w][\w .+-]*$")] | None = None  # in reports and files; None: its name
     root: PathText = "data/koniq10k"
     labels: PathText | None = (
         None  # which label file, relative to root; None: the first known one, of `csv` the only one
@@ -69,7 +70,6 @@ class MemberSettings(DatasetSettings):
     on the scale of each image's own database.
     """
 
-    title: Annotated[str, Field(pattern=r"^[\w][\w .+-]*$")] | None = None  # in reports and files; None: its name
     scale: ScaleSettings | None = None  # what it leaves out, or all: as in configs/<name>.yaml
     weight: Positive = 1  # factor of its images in the loss
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 DASH = "–"  # where there is no value
 BOLD = re.compile(r"\*\*(.+?)\*\*")
+MARKDOWN = re.compile(r"[\\`*<\[|~$]|(?<![^\W_])_|_(?![^\W_])")  # and _ at the edge of a word
 NEGATIVE = re.compile(r"(?<![\w.])-(?=\d)")
 LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
@@ -17,27 +18,46 @@ LATEX_NEEDS = "% needs \\usepackage{booktabs,graphicx}\n"
 SHRUNK_TO_LINE = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
 
 
-def to_markdown(table: pd.DataFrame, text_columns: int | None = None) -> str:
+def to_markdown(table: pd.DataFrame, names: int = 0, aligned: bool = False) -> str:
     """A table of texts, with its column names, as GitHub and most editors show it; no line break at the end.
 
     Args:
-        table: Cells may be `**bold**`.
-        text_columns: How many columns, from the left, are text; the others are numbers and stand right. All are then
-            as wide as their longest cell, to be read as they are. None: nothing is aligned.
+        table: Cells may be Markdown, such as `**bold**`.
+        names: How many columns, from the left, hold plain text: these and the titles of the columns are escaped.
+        aligned: Whether columns are as wide as their longest cell, to be read as they are, and those that hold no
+            names, which are numbers, stand right.
     """
-    rows = [[str(cell).replace("|", r"\|") for cell in row] for row in [table.columns, *table.to_numpy().tolist()]]
+    titles = [_in_markdown(title, plain=names > 0) for title in table.columns]
+    cells = [[_in_markdown(cell, number < names) for number, cell in enumerate(row)] for row in table.to_numpy()]
+    rows = [titles, *cells]
     rule = ["---"] * len(table.columns)
-    if text_columns is not None:
+    if aligned:
         widths = [max(len(rule[0]), *map(len, column)) for column in zip(*rows, strict=True)]
-        sides = ["<" if number < text_columns else ">" for number in range(len(widths))]
+        sides = ["<" if number < names else ">" for number in range(len(widths))]
         rows = [[f"{cell:{s}{w}}" for cell, s, w in zip(row, sides, widths, strict=True)] for row in rows]
         rule = ["-" * w if s == "<" else "-" * (w - 1) + ":" for s, w in zip(sides, widths, strict=True)]
     return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]])
 
 
+def escape_markdown(text: str) -> str:
+    """A plain text as Markdown shows it."""
+    return MARKDOWN.sub(r"\\\g<0>", text)
+
+
+def _in_markdown(cell: object, plain: bool) -> str:
+    return escape_markdown(str(cell)) if plain else str(cell).replace("|", r"\|")
+
+
 def to_latex(table: pd.DataFrame, text_columns: int = 1) -> str:
-    """The same as a `tabular` with the rules of booktabs; special characters are escaped."""
-    rows = [" & ".join(escape_latex(str(cell)) for cell in row) for row in [table.columns, *table.to_numpy().tolist()]]
+    """The same as a `tabular` with the rules of booktabs; special characters are escaped.
+
+    Args:
+        table: Cells beyond the text columns may be `**bold**`.
+        text_columns: How many columns, from the left, hold plain text.
+    """
+    titles = [_in_latex(title, plain=True) for title in table.columns]
+    cells = [[_in_latex(cell, number < text_columns) for number, cell in enumerate(row)] for row in table.to_numpy()]
+    rows = [" & ".join(row) for row in [titles, *cells]]
     columns = "l" * text_columns + "r" * (len(table.columns) - text_columns)
     body = [rows[0] + r" \\", r"\midrule", *(row + r" \\" for row in rows[1:])]
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}"]
@@ -54,9 +74,13 @@ def captioned_latex(table: pd.DataFrame, caption: str, text_columns: int) -> str
 
 
 def escape_latex(text: str) -> str:
-    """A text as LaTeX sets it, `**bold**` and the sign of negative numbers included."""
-    escaped = NEGATIVE.sub(lambda _: "$-$", text.translate(LATEX))
-    return BOLD.sub(r"\\textbf{\1}", escaped)
+    """A plain text as LaTeX sets it, the sign of negative numbers included."""
+    return NEGATIVE.sub(lambda _: "$-$", text.translate(LATEX))
+
+
+def _in_latex(cell: object, plain: bool) -> str:
+    escaped = escape_latex(str(cell))
+    return escaped if plain else BOLD.sub(r"\\textbf{\1}", escaped)
 
 
 def to_csv(table: pd.DataFrame) -> str:

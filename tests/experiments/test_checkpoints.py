@@ -35,7 +35,12 @@ def test_its_own_database_gives_the_metrics_of_the_training(run, quick, tmp_path
     for name in ("srcc", "plcc", "krcc", "rmse", "emd", "jsd", "kl", "wasserstein", "sos_srcc"):
         assert metrics[name] == pytest.approx(trained[name], abs=1e-6), name
     pd.testing.assert_frame_equal(table, pd.read_csv(run / "predictions.csv"), atol=1e-6)
-    main(["--evaluate", str(run / "last.pt"), "--config", config, *overrides, *SMALL, *output, "--part", "all"])
+    command = ["--evaluate", str(run / "last.pt"), "--config", config, *overrides, *SMALL]
+    with pytest.raises(
+        UserError, match=r"holds results on other .*\(part auto there, all here\); choose another folder"
+    ):
+        main([*command, *output, "--part", "all"])
+    main([*command, "--output", str(tmp_path / "all"), "--part", "all"])
     assert "all 20 images, of which the network was trained on 16" in capsys.readouterr().out
 
 
@@ -131,6 +136,50 @@ def test_mistakes(run, evaluate, tmp_path, quick, monkeypatch):
     train(quick, f"run.root={tmp_path / 'elsewhere'}", "train.epochs=1")
     with pytest.raises(UserError, match=r"holds results of .*choose another folder with --output"):
         evaluate(tmp_path / "elsewhere" / "quick" / "split_01" / "best.pt", "bid")
+
+
+def write_csv(root, seed):
+    """A database of one's own and its config, without a title."""
+    root.mkdir()
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame({"image": [f"{n}.png" for n in range(8)], "mos": rng.uniform(1.5, 4.5, 8), "sos": 0.5})
+    table.to_csv(root / "labels.csv", index=False)
+    for name in table["image"]:
+        Image.new("RGB", (40, 40)).save(root / name)
+    config = root.with_suffix(".yaml")
+    config.write_text(f"extends: {ROOT}/configs/custom.yaml\ndataset:\n  root: {root}\n")
+    return config
+
+
+def test_results_on_two_databases_of_one_name_are_kept_apart(run, tmp_path, capsys):
+    one, two = (write_csv(tmp_path / name, seed) for seed, name in enumerate(("one", "two")))
+    command = ["--evaluate", str(run / "best.pt"), *SMALL, "--output", str(tmp_path / "out"), "--config"]
+    assert main([*command, str(one)]) == 0
+    before = results(tmp_path, "csv")[0]
+    with pytest.raises(
+        UserError, match=r"csv holds results on other images or labels \(root .*/one there, .*/two here"
+    ):
+        main([*command, str(two)])
+    for labels in ("mos", "image"):  # changed, or fewer
+        table = pd.read_csv(tmp_path / "one" / "labels.csv")
+        changed = table.assign(mos=table["mos"] + 0.1) if labels == "mos" else table[1:]
+        changed.to_csv(tmp_path / "one" / "labels.csv", index=False)
+        with pytest.raises(
+            UserError, match=r"images or labels \(labels \w+ there, \w+ here\); .*another dataset\.title"
+        ):
+            main([*command, str(one)])
+        table.to_csv(tmp_path / "one" / "labels.csv", index=False)
+    for split in ("1", "2"):
+        with pytest.raises(UserError, match=r"part auto there, test here; split None there"):
+            main([*command, str(one), "protocol.splits=2", "--part", "test", "--split", split])
+    assert results(tmp_path, "csv")[0] == before
+    assert main([*command, str(one)]) == 0  # the same again
+    with pytest.raises(UserError, match=r"csv is there twice; .*their own dataset\.title"):
+        main([*command, str(one), str(two)])
+    two.write_text(f"{two.read_text()}  title: Two\n")
+    assert main([*command, str(one), str(two)]) == 0
+    assert set(pd.read_csv(tmp_path / "out" / "matrix.csv")["database"]) == {"csv", "Two"}
+    assert "Scored on different labels" not in capsys.readouterr().out
 
 
 def test_a_checkpoint_says_what_it_was_trained_on(run):

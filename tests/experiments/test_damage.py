@@ -7,6 +7,7 @@ import pytest
 from experiments.form import require_form
 from experiments.report import write_report
 from tests.experiments.reports import write_split
+from tests.running import train
 from tests.tools.made_runs import write_run
 from tools.summarize import main as summarize
 from utils.errors import UserError
@@ -46,6 +47,17 @@ def replaced(name, content):
         (replaced("split.json", {"labels": {"dos": "counts"}}), r"split\.json: labels is not as main\.py writes it"),
         (replaced("split.json", {"labels": 3}), r"split\.json: labels is not as main\.py writes it"),
         (replaced("split.json", {"train": 3}), r"split\.json: train is not as main\.py writes it"),
+        (replaced("split.json", {}), r"split\.json: train is not as main\.py writes it, or missing"),
+        (replaced("split.json", {"train": [], "validation": [], "test": []}), r"split\.json: hash is not as"),
+        (replaced("metrics.json", {}), r"metrics\.json: selections\.last is not as"),
+        (replaced("metrics.json", {"selections": {"last": {}, "best": {}}}), r"json: selections\.best is not as"),
+        (replaced("metrics.json", {"undefined": 5}), r"metrics\.json: undefined is not as"),
+        (replaced("metrics.json", {"srcc": "abc"}), r"metrics\.json: srcc is not as"),
+        (
+            replaced("metrics.json", {"selections": {"last": {"srcc": "abc"}}}),
+            r"json: selections\.last\.srcc is not as",
+        ),
+        (replaced("metrics.json", {"selections": {}, "noise_ceiling": {"emd": "x"}}), "json: noise_ceiling is not as"),
         (replaced("metrics.json", {"selections": [1]}), r"metrics\.json: selections is not as main\.py writes it"),
         (replaced("metrics.json", {"selections": {"last": 1}}), r"metrics\.json: selections\.last is not as"),
         (replaced("metrics.json", {"intervals": [1]}), r"metrics\.json: intervals is not as"),
@@ -57,6 +69,19 @@ def test_what_cannot_be_reported_is_named(damage, message, made):
     damage(made)
     with pytest.raises(UserError, match=message):
         write_report(made)
+
+
+def test_a_run_that_is_resumed_names_what_is_damaged(run, quick):
+    """Whose results are only to be shown once more."""
+    for content, message in (
+        ([1, 2], "an object is expected, got list"),
+        ({"selections": {"last": 5}}, r"selections\.last is not as main\.py writes it"),
+        ({"selections": {"last": {"srcc": "abc"}}}, r"selections\.last\.srcc is not as main\.py writes it"),
+        ({}, r"selections\.last is not as main\.py writes it, or missing"),
+    ):
+        (run / "metrics.json").write_text(to_json(content))
+        with pytest.raises(UserError, match=rf"metrics\.json.*{message}"):
+            train(quick, "--resume")
 
 
 def test_splits_of_different_settings_have_no_report(made):
@@ -75,7 +100,11 @@ def test_splits_of_different_settings_have_no_report(made):
         ({"databases": {"a": {}}}, {}, r"metrics\.json: databases\.b is not as"),
         ({"databases": {"a": {}, "b": {}}, "selections": {"last": {}}}, {}, r"selections\.last\.databases is not as"),
         ({"databases": {"a": {}, "b": {}}, "intervals": {"a": 1}}, {}, r"intervals\.a is not as"),
-        ({"databases": {"a": {}, "b": {}}}, {"databases": {"a": {"labels": RECIPE}}}, r"split\.json: b is not as"),
+        (
+            {"databases": {"a": {}, "b": {}}, "selections": {"last": {"databases": {"a": {}, "b": {}}}}},
+            {"databases": {"a": {"labels": RECIPE}}},
+            r"split\.json: b is not as",
+        ),
     ],
 )
 def test_several_databases_in_another_form(metrics, origin, message, tmp_path):
@@ -88,6 +117,12 @@ def test_several_databases_in_another_form(metrics, origin, message, tmp_path):
     [
         ({"selections": {"last": 1}}, "selection 'last' in metrics.json is no mapping"),
         ({"selections": {"last": {"srcc": 0.9}}}, "metrics.json of split 1 says nothing of bid"),
+        ({"selections": {"last": {"srcc": "abc"}}}, "srcc of 'last' in metrics.json is no number"),
+        (
+            {"selections": {"last": {"databases": {"bid": {"emd": [1]}}}}},
+            "emd of 'last, bid' in metrics.json is no number",
+        ),
+        ({"selections": {"last": {"databases": 5}}}, "metrics.json of split 1 says nothing of bid"),
         ([], "an object is expected, got list"),
     ],
 )

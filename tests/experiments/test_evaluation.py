@@ -1,6 +1,7 @@
 """Evaluations of several checkpoints: those of the release, those that fail, and the matrix of all there are."""
 
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -51,6 +52,7 @@ def test_a_checkpoint_that_carries_its_config_takes_no_other(run, evaluate):
     ("options", "message"),
     [
         (["--trained-with", "a.yaml"], "--trained-with go with --evaluate"),
+        (["--evaluate", ""], "--evaluate has an empty name"),
         (["--evaluate", "a.pt", "--split", "2"], "--split goes with --part test"),
         (["--evaluate", "a.pt", "--split", "2", "--part", "all"], "--split goes with --part test"),
     ],
@@ -132,6 +134,35 @@ def test_marks_say_what_a_cell_is_of(tmp_path):
     assert r"$\dagger$ the epoch was chosen on these test images" in caption
     write_result(tmp_path, "5", srcc=0.9, own=True, trained_on=3, database="csiq")
     assert "| 0.9000‡ |" in write_matrix(tmp_path)
+
+
+def test_odd_names_in_the_matrix(tmp_path):
+    """Of folders that were renamed by hand."""
+    write_result(tmp_path, "1", srcc=0.5, run=os.fsdecode(b"**gr\xfcn**\n"))
+    write_result(tmp_path, "2", srcc=0.5, run="b", finished=False, checkpoint="a\nb/best.pt")
+    write_text(tmp_path / os.fsdecode(b"\xfc*") / "metrics.json", "{")
+    text = write_matrix(tmp_path)
+    assert r"| \*\*gr\\udcfcn\*\*\\n | 0.5000 |" in text.splitlines()
+    assert r"Training not finished when evaluated: a\nb/best.pt." in text
+    assert r"\\udcfc\*/metrics.json is missing or damaged" in (tmp_path / "matrix.md").read_text(encoding="utf-8")
+    assert r"**gr\textbackslash{}udcfcn**\textbackslash{}n & 0.5000 \\" in (tmp_path / "matrix.tex").read_text()
+
+
+def test_a_place_for_results_is_looked_at_before_anything_is_loaded(run, evaluate, quick, tmp_path):
+    write_text(tmp_path / "out", "a file")
+    with pytest.raises(UserError, match=r"out cannot be made: .*out is a file"):
+        evaluate(run / "none.pt", "bid")  # which would be the next to be refused
+    with pytest.raises(UserError, match=r"below/quick cannot be made: .*out is a file"):
+        train(quick, f"run.root={tmp_path / 'out' / 'below'}", f"dataset.root={tmp_path / 'nowhere'}")
+
+
+def test_a_column_of_different_databases_is_said_to_be_so(tmp_path):
+    for number, labels in enumerate("aab"):
+        write_result(tmp_path, str(number), srcc=0.5, database="csv", target={"labels": labels})
+    write_result(tmp_path, "3", srcc=0.5, target={"labels": "c"})
+    assert "Scored on different labels under one title, not to be compared: csv." in write_matrix(tmp_path)
+    (tmp_path / "2" / "metrics.json").unlink()
+    assert "different labels" not in write_matrix(tmp_path)
 
 
 def test_a_matrix_that_another_process_writes_is_waited_for(tmp_path, monkeypatch):

@@ -91,6 +91,18 @@ def test_the_same_csv_is_known_by_its_labels_its_folder_or_its_title(tmp_path):
     assert is_same(replace(one, title="mine"), "csv", replace(database, title="mine"))[0]
 
 
+def test_a_title_says_that_a_database_is_the_same(tmp_path):
+    """Of a single database, too: grown and moved, it is known again."""
+    config = csv_config(write_csv(tmp_path / "old"), title="mine")
+    network = network_of(config, [split_of(7)])
+    for title, own in (("mine", True), ("another", False)):
+        target = target_of(csv_config(write_csv(tmp_path / title, seed=3), title=title))
+        assert target.database.title == title
+        choice = choose_images(network, target, "auto")
+        assert (choice.own, len(choice.names)) == (own, 3 if own else 10)
+        assert ("the title is the same" in choice.notes[0]) == own
+
+
 def test_members_of_one_name_each_image_once_and_none_of_a_training(tmp_path):
     """The last three images are the test part of one member, one of them is in the training part of the other."""
     one, two = write_csv(tmp_path / "one"), write_csv(tmp_path / "two")

@@ -1,5 +1,6 @@
 """Which runs summarize takes, what it says of those that are not finished, and mistakes."""
 
+import os
 import re
 import subprocess
 import sys
@@ -50,11 +51,49 @@ def test_unfinished_runs(runs, capsys):
         main([str(runs), "--baseline", "begun"])
 
 
+@pytest.mark.parametrize("form", ["markdown", "latex", "csv"])
+def test_folders_of_odd_names(form, runs, capsys):
+    """Renamed by hand: bytes that are no UTF-8, a line break, markup."""
+    for name in (os.fsdecode(b"gr\xfcn"), "two\nlines", "**bold**", "|`[<"):
+        write_run(runs, "odd", [{"srcc": 0.9}], wanted=2).rename(runs / name)
+    assert (
+        main([str(runs), "--baseline", os.fsdecode(b"gr\xfcn"), "--format", form, "--output", str(runs / "table")]) == 0
+    )
+    capsys.readouterr()
+    text = (runs / "table").read_text(encoding="utf-8")
+    if form == "markdown":
+        shown_names = [line.split(" | ")[0].strip("| ") for line in text.splitlines() if "| koniq10k | " in line]
+        assert {r"gr\\udcfcn", r"two\\nlines", r"\*\*bold\*\*", r"\|\`\[\<"} <= set(shown_names)
+        assert r"- two\\nlines: 1 of 2 splits are finished" in text
+    if form == "latex":
+        assert r"\textbf{bold}" not in text
+        assert r"gr\textbackslash{}udcfcn & koniq10k" in text
+        assert all(line.startswith("% ") for line in text.splitlines() if "splits are finished" in line)
+
+
+def test_why_the_baseline_is_alone_is_said(runs):
+    for number in (1, 2, 3, 4, 5, 6):
+        (runs / "ours_full" / f"split_{number:02d}" / "metrics.json").write_text("{")
+    with pytest.raises(UserError, match=r"theirs is the only run; .* Left out: .*ours_full.*missing or damaged"):
+        main([str(runs), "--baseline", "theirs"])
+
+
+def test_a_finished_split_without_its_config_is_not_left_out_unseen(runs, capsys):
+    (runs / "theirs" / "split_03" / "config.yaml").unlink()
+    with pytest.raises(UserError, match=r"theirs: split_03 finished, but without config\.yaml; put it back or delete"):
+        main([str(runs / "theirs")])
+    assert "Left out: " in shown(capsys, runs)
+    (runs / "theirs" / "split_03" / "metrics.json").unlink()
+    assert "theirs: 5 of 6 splits are finished; not yet: 3" in shown(capsys, runs / "theirs")
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         (["theirs", "--metrics", "srcc,sroc"], UserError, r"'sroc' is not in .* \(did you mean 'srcc'\?\).*srcc, rmse"),
         (["theirs", "--metrics", "epoch"], UserError, "'epoch' is not in"),
+        (["theirs", "--metrics", "srcc,"], UserError, "an empty name in 'srcc,'; write names with a comma between two"),
+        (["theirs", ""], UserError, "RUN: an empty name; name the folder of a run"),
         (["theirs", "--selection", "validation"], UserError, "no selection 'validation'; it has last, release"),
         (["their"], MissingFileError, r"no run .*their \(did you mean 'theirs'\?\)"),
         (["README.md"], MissingFileError, "is no run and holds none.*quotation marks"),

@@ -53,7 +53,7 @@ def test_cut_files_are_named(kept, tmp_path):
     path = tmp_path / "a.pt"
     save_checkpoint(path, {"model": {"w": torch.zeros(1000)}})
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(UserError, match=r"a\.pt is not a checkpoint") as caught:
+    with pytest.raises(UserError, match=r"a\.pt is not a checkpoint: damaged, half-written or another") as caught:
         read_checkpoint(path)
     assert "\n" not in str(caught.value)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from utils.errors import UserError
-from utils.files import delete_folder, read_object, write_atomically, write_text
+from utils.files import delete_folder, read_object, require_place, to_json, write_atomically, write_text
+from utils.run_folder import RunFolder
 from utils.tensorboard import write_events
 
 
@@ -83,6 +84,63 @@ def test_a_folder_that_cannot_be_deleted_is_named(tmp_path, monkeypatch):
     for deleting in (lambda: delete_folder(tmp_path / "tensorboard"), lambda: write_events(tmp_path, [])):
         with pytest.raises(UserError, match=r"tensorboard cannot be deleted: Permission denied \(.*file\)"):
             deleting()
+
+
+def test_a_deletion_that_is_cut_short_leaves_nothing_under_the_name(tmp_path, monkeypatch):
+    """A killed process: the folder is gone as a whole, and its rest goes with the next deletion."""
+    for name in ("metrics.json", "best.pt", "last.pt"):
+        write_text(tmp_path / "split_01" / name, "old")
+
+    def killed(path):
+        next(path.iterdir()).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            delete_folder(tmp_path / "split_01")
+    assert not (tmp_path / "split_01").exists()
+    assert len(list(tmp_path.glob(".*/*"))) == 2
+    write_text(tmp_path / "split_01" / "last.pt", "new")
+    delete_folder(tmp_path / "split_01")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_rest_of_a_split_goes_with_the_other_splits(tmp_path):
+    write_text(tmp_path / ".split_02.deleted" / "last.pt", "old")
+    write_text(tmp_path / "split_03" / "last.pt", "old")
+    write_text(tmp_path / "split_01" / "last.pt", "kept")
+    RunFolder(tmp_path / "split_01").delete_other_splits()
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["split_01"]
+
+
+def test_a_folder_that_is_a_link_is_neither_deleted_nor_renamed(tmp_path):
+    write_text(tmp_path / "elsewhere" / "last.pt", "kept")
+    (tmp_path / "split_01").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"split_01 cannot be deleted: .*symbolic link"):
+        delete_folder(tmp_path / "split_01")
+    assert (tmp_path / "split_01" / "last.pt").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused_and_nothing_made(tmp_path, monkeypatch):
+    write_text(tmp_path / "file", "text")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match=r"cannot be made: .*file is a file"):
+            require_place(place)
+    require_place(tmp_path / "new" / "below")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    monkeypatch.setattr(os, "access", lambda place, _: Path(place) != tmp_path)
+    with pytest.raises(UserError, match=r"new/below cannot be made: .* is not writable"):
+        require_place(tmp_path / "new" / "below")
+    with pytest.raises(UserError, match="cannot be written"):
+        require_place(tmp_path)
+
+
+def test_json_keeps_names_that_are_no_utf_8(tmp_path):
+    content = {"run": os.fsdecode(b"gr\xfcn"), "of": "größer"}
+    write_text(tmp_path / "a.json", to_json(content))
+    assert read_object(tmp_path / "a.json") == content
+    assert "größer" in (tmp_path / "a.json").read_text(encoding="utf-8")
 
 
 def test_events_that_cannot_be_written_are_named(tmp_path):
