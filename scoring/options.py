@@ -68,6 +68,8 @@ def _mistake_with_ray(args: argparse.Namespace) -> str | None:
             return f"--{option} goes with --engine local only"
     if args.device not in RAY_DEVICES:
         return f"--device: {args.device!r}, with --engine ray: {', '.join(RAY_DEVICES)}; Ray gives each worker its GPU"
+    if args.output is None:
+        return "--engine ray: name the --output, a file or a FOLDER/ of Parquet"
     if not is_folder(args.output):
         return None
     if args.format not in (None, "parquet"):

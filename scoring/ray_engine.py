@@ -7,10 +7,11 @@ share what the local engine does with all. Needs the packages of requirements-sc
 import argparse
 import logging
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,7 @@ from scoring.records import Record, Recorder
 from scoring.shards import Columns, images_in
 from scoring.shares import Share, tasks_of
 from scoring.stores import remote_image
-from utils.errors import MachineError, UserError, one_line
+from utils.errors import MachineError, UserError, one_line, shortened
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("scoring", "models", "datasets", "utils")  # what workers import, on machines that may not have it
@@ -102,17 +103,28 @@ class Scorer:
 def cluster(address: str | None) -> Iterator[None]:
     """A Ray cluster: the one that runs in this process already, the one at an address, or one of this machine's own.
 
+    What Ray says, such as that a worker died, goes to the standard error.
+
     Raises:
         UserError: Nothing answers at the address.
     """
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its errors are raised, too
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.target_max_block_size = BLOCK
-    if ray.is_initialized():
-        yield
-        return
+    with redirect_stdout(sys.stderr):
+        if ray.is_initialized():
+            yield
+            return
+        _start(address)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _start(address: str | None) -> None:
     packages = {"py_modules": [str(ROOT / name) for name in PACKAGES]}
     start = partial(ray.init, log_to_driver=False, logging_level=logging.ERROR, runtime_env=packages)
     try:
@@ -120,10 +132,6 @@ def cluster(address: str | None) -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         place = f"--ray-address: {address}" if address is not None else "--engine ray"
         raise UserError(f"{place}: no Ray cluster to be had: {one_line(error)}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def machines() -> list[tuple[int, int]]:
@@ -176,14 +184,19 @@ def write_parts(dataset: Dataset, parts: Parts) -> None:
 
 @contextmanager
 def _in_our_words() -> Iterator[None]:
-    """What ended a worker, without Ray's traceback."""
+    """What ended the workers, without Ray's tracebacks."""
     try:
         yield
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise type(error.cause)(str(error.cause)) from None
+        raise MachineError(f"a worker failed: {type(error.cause).__name__}: {one_line(error.cause)}") from error
+    except ray.exceptions.RayActorError as error:
+        if "creation task" in str(error):  # Ray gives its error as text alone, a traceback
+            raise MachineError(f"a worker cannot start: {shortened(str(error).splitlines()[-1])}") from error
+        raise MachineError(
+            f"a worker died {1 + TRIES_AFTER_DEATH} times over the same images, which have no row: one of them breaks "
+            "the decoder, or memory is not enough for so many --workers; --resume goes on"
+        ) from error
     except ray.exceptions.RayError as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            for told in (cause, getattr(cause, "cause", None)):
-                if isinstance(told, UserError):
-                    raise type(told)(str(getattr(told, "cause", told))) from None
-            cause = cause.__cause__
         raise MachineError(f"Ray gives up: {one_line(error)}") from error
