@@ -70,11 +70,9 @@ def _mistake_with_ray(args: argparse.Namespace) -> str | None:
         return f"--device: {args.device!r}, with --engine ray: {', '.join(RAY_DEVICES)}; Ray gives each worker its GPU"
     if args.output is None:
         return "--engine ray: name the --output, a file or a FOLDER/ of Parquet"
-    if not is_folder(args.output):
-        return None
-    if args.format not in (None, "parquet"):
+    if is_folder(args.output) and args.format not in (None, "parquet"):
         return f"--format: a folder is written as parquet, got {args.format}; name a file, or leave --format away"
-    if args.strict:
+    if is_folder(args.output) and args.strict:
         return f"--strict: all workers write into the folder {args.output} at once; name a file"
     return None
 

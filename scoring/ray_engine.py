@@ -7,6 +7,7 @@ share what the local engine does with all. Needs the packages of requirements-sc
 import argparse
 import logging
 import os
+import socket
 import sys
 import tempfile
 import warnings
@@ -43,6 +44,7 @@ PACKAGES = ("scoring", "models", "datasets", "utils")  # what workers import, on
 TRIES_AFTER_DEATH = 3  # of one task: an image that kills its worker each time must not keep all waiting forever
 BLOCK = 2**16  # bytes of records that a worker gathers before it hands them over; a megabyte would be thousands
 ROWS_A_PART = 1000
+SECONDS_TO_ANSWER = 10
 SOURCE = "source"
 
 
@@ -128,10 +130,25 @@ def _start(address: str | None) -> None:
     packages = {"py_modules": [str(ROOT / name) for name in PACKAGES]}
     start = partial(ray.init, log_to_driver=False, logging_level=logging.ERROR, runtime_env=packages)
     try:
-        start(address=address) if address is not None else start(include_dashboard=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+        if address is None:
+            start(include_dashboard=False)
+        else:
+            _require_answer(address)
+            start(address=address)
+    except (OSError, ValueError, RuntimeError) as error:
         place = f"--ray-address: {address}" if address is not None else "--engine ray"
         raise UserError(f"{place}: no Ray cluster to be had: {one_line(error)}") from error
+
+
+def _require_answer(address: str) -> None:
+    """Asks a HOST:PORT, with or without ray://, whether anybody is there: Ray itself would try for minutes.
+
+    Raises:
+        OSError: Nobody is.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
 
 
 def machines() -> list[tuple[int, int]]:
@@ -189,7 +206,7 @@ def _in_our_words() -> Iterator[None]:
         yield
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, UserError):
-            raise type(error.cause)(str(error.cause)) from None
+            raise type(error.cause)(str(error.cause).splitlines()[0]) from None  # advice of Ray's follows
         raise MachineError(f"a worker failed: {type(error.cause).__name__}: {one_line(error.cause)}") from error
     except ray.exceptions.RayActorError as error:
         if "creation task" in str(error):  # Ray gives its error as text alone, a traceback

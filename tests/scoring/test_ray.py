@@ -60,7 +60,7 @@ def photos(tmp_path):
 @pytest.fixture
 def local(checkpoint, photos, tmp_path, monkeypatch):
     """The rows of the local engine, by path; relative ones, since a worker need not stand where the command does."""
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(photos.parent)
     _, rows = scored(tmp_path / "local.jsonl", "photos", "--checkpoint", checkpoint)
     assert len(rows) == IMAGES
     return by_path(rows)
@@ -231,9 +231,10 @@ def test_strict_and_errors_of_workers(checkpoint, photos, tmp_path, monkeypatch)
     from tests.scoring.workers import Refusing  # noqa: PLC0415, as well
 
     for output in ("refused.csv", "refused/"):
-        with monkeypatch.context() as patch, pytest.raises(MachineError, match="^cuda has not enough memory$"):
+        with monkeypatch.context() as patch:
             patch.setattr(ray_engine, "Scorer", Refusing)
-            on_ray(f"{tmp_path}/{output}", checkpoint, "photos")
+            with pytest.raises(MachineError, match=r"^cuda has not enough memory$"):
+                on_ray(f"{tmp_path}/{output}", checkpoint, "photos")
     monkeypatch.setattr(ray_engine, "build_dataset", None)  # nothing is scored where nothing is to be written
     with pytest.raises(UserError, match="3 workers, but Ray knows of 2 cores"):
         on_ray(tmp_path / "none.csv", checkpoint, photos, "--workers", 3)
@@ -245,11 +246,11 @@ def test_from_the_command_line(checkpoint, local, photos, tmp_path):
     pytest.importorskip("ray")
     command = [sys.executable, ROOT / "inference.py", "photos", "--checkpoint", checkpoint, "--engine", "ray"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    arguments = {"cwd": photos.parent, "capture_output": True, "text": True, "check": False, "env": environment}
-    done = subprocess.run([*command, "--workers", "1", "--output", "rows.jsonl"], **arguments)
+    arguments = {"cwd": photos.parent, "capture_output": True, "text": True, "env": environment}
+    done = subprocess.run([*command, "--workers", "1", "--output", "rows.jsonl"], check=False, **arguments)
     assert done.returncode == options.SOME_FAILED, done.stderr
     assert_same(rows_of(tmp_path / "rows.jsonl"), local)
     assert "Traceback" not in done.stderr
-    done = subprocess.run([*command, "--ray-address", "127.0.0.1:1", "--output", "none.csv"], **arguments)
+    done = subprocess.run([*command, "--ray-address", "127.0.0.1:1", "--output", "none.csv"], check=False, **arguments)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: --ray-address: 127.0.0.1:1: no Ray cluster to be had: ")

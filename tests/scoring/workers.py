@@ -39,4 +39,4 @@ class Refusing(Scorer):
     """Raises what a GPU without memory raises."""
 
     def _images_at(self, source):
-        raise MachineError("cuda has not enough memory")
+        raise MachineError(f"{'cuda' if source else 'cpu'} has not enough memory")
