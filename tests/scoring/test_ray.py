@@ -223,10 +223,14 @@ def test_one_hundred_hostile_files(checkpoint, tmp_path):
 
 
 @pytest.mark.usefixtures("cluster", "local")
-def test_strict_and_errors_of_workers(checkpoint, photos, tmp_path, monkeypatch):
+def test_strict(checkpoint, tmp_path):
     with pytest.raises(StrictError, match=r"--strict: .*(p02b\.png is empty|p05b\.png is not an image)"):
         on_ray(tmp_path / "rows.csv", checkpoint, "photos", "--strict")
     assert len(rows_of(tmp_path / "rows.csv")) < IMAGES
+
+
+@pytest.mark.usefixtures("cluster", "local")
+def test_errors_of_workers_are_one_line(checkpoint, photos, tmp_path, monkeypatch):
     from scoring import ray_engine  # noqa: PLC0415, imports Ray
     from tests.scoring.workers import Refusing  # noqa: PLC0415, as well
 
