@@ -6,8 +6,10 @@
 
 import argparse
 import math
+import shlex
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,13 +25,17 @@ from tqdm import tqdm
 from datasets.database import load_databases
 from datasets.iqa import batches
 from datasets.loaders import EvaluatedPart, build_loaders
-from experiments.checkpoints import FOLDER, PARTS, evaluate, find_checkpoints, find_targets
+from experiments.checkpoints import FOLDER, evaluate, find_checkpoints, find_targets
+from experiments.command_line import parse_arguments
+from experiments.failures import Failures
 from experiments.prediction import details, predict, table
-from experiments.report import write_report
-from experiments.suite import Experiment, SplitRun, is_override, load_configs, require_different_names
+from experiments.report import is_current, write_report
+from experiments.seen import seen_before, seen_tests
+from experiments.suite import Experiment, SplitRun, different, how_to_go_on, load_configs, require_different_names
 from losses import JointLoss, build_loss
 from models import build_model
 from models.pretrained import load_pretrained
+from utils.config import load_config
 from utils.errors import UserError, one_line
 from utils.optim import TrainingState
 from utils.report import (
@@ -44,7 +50,6 @@ from utils.script import run_script
 from utils.selection import file_epoch, final_metrics
 from utils.settings import Config
 
-DEMO_CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
 INTERRUPTED = 130
 TARGETS = ("mos", "sos", "dos", "database")
 
@@ -55,78 +60,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.evaluate:
         return run_evaluation(args, configs)
     suite = len(configs) > 1
-    experiments = [Experiment.of(config, args.split) for config in configs]
+    experiments = [Experiment.of(config, args.split) for config in different(configs)]
     require_different_names(experiments)
     for experiment in experiments:
         experiment.require_leave(args.resume or suite, args.overwrite)
-    failures = []
+    failures = Failures(collecting=suite)
     with Interruption() as interruption:
-        for experiment in experiments:
-            try:
+        for number, experiment in enumerate(experiments, start=1):
+            failures.release()
+            finished = True
+            with failures.collected(experiment.config.run.name):
                 finished = run_experiment(experiment, args, args.resume or (suite and not args.overwrite), interruption)
-            except UserError as error:
-                if not suite:
-                    raise
-                failures.append(f"{experiment.config.run.name}: {error}")
-                print(f"{failures[-1]}\nthe suite goes on", file=sys.stderr)
-                continue
-            if not finished or (interruption.requested and experiment is not experiments[-1]):
-                print(f"interrupted; everything is saved, and {'the same command' if suite else '--resume'} goes on")
+            if not finished or (interruption.requested and number < len(experiments)):
+                advice = how_to_go_on(suite, args.overwrite, experiments[number:])
+                print(f"interrupted; everything is saved, and {advice}")
                 return INTERRUPTED
-    if failures:
-        raise UserError(f"{len(failures)} of {len(experiments)} runs failed: {'; '.join(failures)}")
+    failures.require_none(len(experiments), "runs")
     if suite:
-        print(f"for a table: python tools/summarize.py {' '.join(str(experiment.path) for experiment in experiments)}")
+        paths = [str(experiment.path) for experiment in experiments]
+        print(f"for a table: python tools/summarize.py {shlex.join(paths)}")
     return 0
-
-
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Train and evaluate RichIQA. Without --config: the demo.", allow_abbrev=False
-    )
-    parser.add_argument(
-        "--config",
-        nargs="+",
-        action="extend",
-        metavar="FILE",
-        help="YAML file of the experiment; several, or a pattern such as 'configs/ablations/*.yaml', are a suite: what "
-        "is finished is skipped, what was interrupted goes on",
-    )
-    parser.add_argument("--resume", action="store_true", help="go on where the run of this name stopped")
-    parser.add_argument("--overwrite", action="store_true", help="delete the run of this name and start anew")
-    parser.add_argument("--split", type=int, metavar="N", help="run only this split, counted from 1")
-    parser.add_argument(
-        "--evaluate", metavar="CHECKPOINT", help="do not train: evaluate it, or each best.pt of a folder, on --config"
-    )
-    parser.add_argument(
-        "--part",
-        choices=PARTS,
-        help="with --evaluate: auto (default) is every image of a database that was not trained on, else the test "
-        "images of that training; test is the test part of the config's split (--split N)",
-    )
-    parser.add_argument("--output", metavar="FOLDER", help=f"with --evaluate, default: <run.root>/{FOLDER}")
-    parser.add_argument("overrides", nargs="*", metavar="key.subkey=value", help="settings that replace the file's")
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    args = parser.parse_intermixed_args([text for text in given if not is_override(text)])  # else --config takes them
-    args.overrides += [text for text in given if is_override(text)]
-    args.config = args.config or [str(DEMO_CONFIG)]
-    if args.split is not None and args.split < 1:
-        parser.error("--split counts from 1")
-    if args.resume and args.overwrite:
-        parser.error("--resume and --overwrite contradict each other")
-    if args.evaluate and (args.resume or args.overwrite):
-        parser.error("--evaluate trains nothing: leave --resume and --overwrite away")
-    if not args.evaluate and (args.part or args.output):
-        parser.error("--part and --output go with --evaluate")
-    return args
 
 
 def run_evaluation(args: argparse.Namespace, configs: Sequence[Config]) -> int:
     """Evaluates one checkpoint, or a folder of runs, on the databases of the configs."""
     part, checkpoints = args.part or "auto", find_checkpoints(args.evaluate)
+    trained_with = load_config(args.trained_with) if args.trained_with else None
     device = pick_device(configs[0].train.device)
     output = Path(args.output or Path(configs[0].run.root) / FOLDER)
-    evaluate(checkpoints, find_targets(configs, part, args.split or 1), part, device, output)
+    evaluate(checkpoints, find_targets(configs, part, args.split or 1), part, device, output, trained_with)
     return 0
 
 
@@ -138,24 +100,21 @@ def run_experiment(experiment: Experiment, args: argparse.Namespace, resume: boo
     for database in databases:
         print(f"{database.title}: {database.recipe.describe()}")
     print(f"{config.run.name}: {config.model.backbone} on {device}")
+    splits = {number: tuple(database.split(config, number) for database in databases) for number in folders}
     for number, folder in folders.items():
-        splits = tuple(database.split(config, number) for database in databases)
         was_finished = resume and folder.finished
-        run_split(SplitRun(config, number, databases, splits, folder, interruption), device, resume)
-        if args.overwrite and args.split is None:
-            for other in folder.other_splits():
-                if other not in folders.values():
-                    other.delete()
+        anew = args.overwrite and args.split is None and number == 1
+        run_split(SplitRun(config, number, databases, splits[number], folder, interruption), device, resume, anew)
         if folder.finished:
             print(f"split {number} is finished, see {folder.path}\n{results_lines(folder.metrics())}")
-            if not was_finished:
+            if not (was_finished and is_current(experiment.path)):
                 print_report(experiment.path)
         if interruption.requested and not (folder.finished and folder == list(folders.values())[-1]):
             return False
     if len(folders) > 1:
         print(summary_of_splits([folder.metrics() for folder in folders.values()]))
     if folder.best.exists():
-        print(f"score an image with it: python inference.py IMAGE --checkpoint {folder.best}")
+        print(f"score an image with it: python inference.py IMAGE --checkpoint {shlex.quote(str(folder.best))}")
     return True
 
 
@@ -163,12 +122,22 @@ def print_report(path: Path) -> None:
     """Writes the report of a run; what keeps it from being written is no reason to lose the splits to come."""
     try:
         print(f"report: {write_report(path)}")
-    except UserError as error:
-        print(f"warning: no report: {error}; python tools/report.py {path} tries again", file=sys.stderr)
+    except Exception as error:
+        if not isinstance(error, UserError):
+            traceback.print_exc()
+        command = f"python tools/report.py {shlex.quote(str(path))}"
+        print(f"warning: no report: {one_line(error)}; {command} tries again", file=sys.stderr)
 
 
-def run_split(run: SplitRun, device: torch.device, resume: bool) -> None:
-    """Trains and evaluates one split, unless it is finished; where it is interrupted, everything is saved."""
+def run_split(run: SplitRun, device: torch.device, resume: bool, anew: bool) -> None:
+    """Trains and evaluates one split, unless it is finished; where it is interrupted, everything is saved.
+
+    Args:
+        run: What and where.
+        device: Of the network.
+        resume: Whether to go on with what is there.
+        anew: Whether the other splits that are there are of a run that this one replaces.
+    """
     config, folder = run.config, run.folder
     resuming = resume and (folder.finished or folder.resumable)
     if resuming:
@@ -181,15 +150,21 @@ def run_split(run: SplitRun, device: torch.device, resume: bool) -> None:
     require_size(model, config)
     loss = build_loss(config, run.databases, run.splits)
     train_loader, parts = build_loaders(config, run.databases, run.splits, seed, pin_memory=device.type == "cuda")
+    before = {}
     if not resuming:
         print(f"split {run.number}: {load_pretrained(model, config.model)}")
+        before = seen_before(config.model)
     state = TrainingState(model.to(device), config, len(train_loader))
     with folder.held():
         if resuming:
             folder.restore(state)
             print(f"split {run.number}: goes on after epoch {state.epoch}, step {state.step}")
         else:
-            folder.begin(config, run.describe_origin())
+            if anew:
+                folder.delete_other_splits()
+            folder.begin(config, {**run.describe_origin(), **before})
+        for warning in seen_tests(config, run.databases, run.splits, folder.origin()):
+            print(f"warning: {warning}", file=sys.stderr)
         predicted = {}
         while state.epoch < config.train.epochs:
             if not train_epoch(state, train_loader, loss, run):

@@ -13,7 +13,7 @@ from datasets.labels import LabelRecipe
 from datasets.ratings import Rating, Record
 from datasets.readers import FORMATS, LABEL_OPTIONS, database_scale, load_labels
 from datasets.scale import RatingScale, mean_on, std_on
-from datasets.splits import Split, make_split
+from datasets.splits import Split, keys_of, make_split, unit_of
 from datasets.transforms import Transform
 from utils.errors import UserError
 from utils.metrics import split_metrics
@@ -38,6 +38,7 @@ class Database:
         reversed_bins: Whether the network's bins go from the highest score to the lowest: with several databases, where
             lower is better, since they go from worst to best.
         split_file: For protocol.method `file`.
+        unit: What a random split keeps together and a bootstrap draws whole: `image`, `reference` or `image_set`.
         network_scale: The scale that a network from elsewhere was trained on; None where it is this one.
     """
 
@@ -51,13 +52,19 @@ class Database:
     weight: float = 1.0
     reversed_bins: bool = False
     split_file: str | None = None
+    unit: str = "image"
     network_scale: RatingScale | None = None
 
     @property
     def hash(self) -> str:
         """The same for the same images and labels, whatever their order and wherever the images lie."""
-        lines = [str(astuple(record)[1:]) for _, record in sorted(self.records.items())]
-        return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
+        return _hash([str(astuple(record)[1:]) for _, record in sorted(self.records.items())])
+
+    @property
+    def mos_hash(self) -> str:
+        """The same for the same images and MOS labels on the same scale, whatever SOS and DOS are made of them."""
+        scale = str((self.scale.low, self.scale.high, self.scale.higher_is_better))
+        return _hash([scale, *(str((name, record.mos)) for name, record in sorted(self.records.items()))])
 
     def split(self, config: Config, number: int) -> Split:
         """Split `number`, from 1."""
@@ -71,6 +78,11 @@ class Database:
     def targets(self, names: Sequence[str]) -> dict[str, Array]:
         """Labels `mos` (N,), `sos` (N,), `dos` (N, K) of these images, float64, lowest score first."""
         return {key: np.array([getattr(self.records[name], key) for name in names]) for key in ("mos", "sos", "dos")}
+
+    def units(self, names: Sequence[str]) -> list[str]:
+        """The unit that each of these images is of."""
+        keys = keys_of([self.records[name] for name in names], self.unit)
+        return [keys[name] for name in names]
 
     def quantities(self, dos: Array) -> dict[str, Array]:
         """`mos` (N,), `sos` (N,), `dos` (N, K), lowest score first, of the network's distributions (N, K).
@@ -104,6 +116,10 @@ class Database:
         """The noise ceiling of these images' labels; None where no votes are on file."""
         votes = votes_of([self.ratings[name] for name in names], self.scale)
         return None if votes is None else noise_ceiling(votes, self.scale, self.recipe)
+
+
+def _hash(lines: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def with_scales(config: Config) -> Config:
@@ -146,6 +162,8 @@ def _load(member: MemberSettings, number: int, config: Config) -> Database:
     options = member.model_dump(include=set(LABEL_OPTIONS))
     scale = RatingScale(**member.scale.model_dump())
     ratings, records, recipe = load_labels(member.name, member.root, scale=scale, **options)
+    unit = unit_of(records, config.protocol)
+    keys_of(records, unit)  # refuses a unit that is not stated, before anything is trained
     return Database(
         title=member.title or member.name,
         number=number,
@@ -157,6 +175,7 @@ def _load(member: MemberSettings, number: int, config: Config) -> Database:
         weight=member.weight,
         reversed_bins=config.several and not scale.higher_is_better,
         split_file=member.split_file,
+        unit=unit,
     )
 
 

@@ -126,7 +126,7 @@ def make_records(
         dos: `counts`, `gaussian`, `max_entropy`, or `auto`: counts where the file has them for every image. Single
             grades, such as BID's, become counts only where `counts` is asked for.
         sos_source: `file`, `hypothesis`, or `auto`: the file's where it has one for every image.
-        sos_a: For `hypothesis`: the parameter, or `fit` to fit it on the file's own SOS.
+        sos_a: For `hypothesis`: the parameter, or `fit` to fit it on the file's own SOS, over all ratings.
 
     Raises:
         UserError: What the recipe needs is not in the file.

@@ -17,7 +17,9 @@ from utils.errors import MissingFileError, UserError, did_you_mean, shortened, s
 from utils.files import read_json, reading
 from utils.settings import ProtocolSettings
 
-BESIDE = ("hash", "labels")  # what split.json has beside the parts
+SEEN_BEFORE = "seen_before"  # in split.json: the images that the weights at the start were trained on
+BESIDE = ("hash", "labels", SEEN_BEFORE)  # what split.json has beside the parts
+FEWEST_FOR_SRCC = 2
 SHOWN = 3  # names in one message
 SHOWN_LENGTH = 60  # of a value in one message
 
@@ -64,7 +66,8 @@ def make_split(
         left_out: For `file`: names of the database that this copy lacks.
 
     Raises:
-        UserError: A part would be empty, the database states no official parts, or the file does not fit it.
+        UserError: A part would be empty or is too small to select by, the database states no official parts, or the
+            file does not fit it.
     """
     if protocol.method == "file":
         split = read_split(records, Path(split_file), number, title, left_out)
@@ -81,6 +84,13 @@ def make_split(
                 f"protocol: {len(records)} images leave the {part} part of split {number} empty; "
                 f"{advice[protocol.method]}"
             )
+    if protocol.selection == "validation" and len(split.validation) < FEWEST_FOR_SRCC:
+        which = f"split {number}{f' of {title}' if title else ''}"
+        advice = "raise protocol.validation_fraction" if protocol.method == "random" else "give it more images"
+        raise UserError(
+            f"protocol.selection: the validation part of {which} is one image, of which SRCC is not defined; {advice}, "
+            "or use selection `last`"
+        )
     return split
 
 
@@ -127,6 +137,18 @@ def unit_of(records: Sequence[Record], protocol: ProtocolSettings) -> str:
     return "image" if any(record.reference is None for record in records) else "reference"
 
 
+def keys_of(records: Sequence[Record], unit: str) -> dict[str, str]:
+    """By name of each image, which unit it is of: itself, or its reference or image set.
+
+    Raises:
+        UserError: The database does not state it of every image.
+    """
+    keys = {record.name: record.name if unit == "image" else getattr(record, unit) for record in records}
+    if None in keys.values():
+        raise UserError(f"protocol.unit: `{unit}`, but the database does not state it of every image; use `image`")
+    return keys
+
+
 def _official(records: Sequence[Record]) -> Split:
     without = [record.name for record in records if record.split not in PARTS]
     if without:
@@ -138,10 +160,7 @@ def _official(records: Sequence[Record]) -> Split:
 
 
 def _random(records: Sequence[Record], protocol: ProtocolSettings, number: int) -> Split:
-    unit = unit_of(records, protocol)
-    key_of = {record.name: record.name if unit == "image" else getattr(record, unit) for record in records}
-    if None in key_of.values():
-        raise UserError(f"protocol.unit: `{unit}`, but the database does not state it of every image; use `image`")
+    key_of = keys_of(records, unit_of(records, protocol))
     keys = sorted(set(key_of.values()))
     order = np.random.default_rng([protocol.split_seed, number]).permutation(len(keys))
     shuffled = [keys[index] for index in order]

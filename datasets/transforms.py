@@ -11,12 +11,9 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from utils.errors import MissingFileError, UserError, one_line
+from utils.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from utils.numerics import constant
 from utils.settings import TransformSettings
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 
 Transform = Callable[[Image.Image], Tensor]
 

@@ -1,39 +1,28 @@
 """Finished checkpoints on databases: one on one, or a folder of runs on a list of databases as a matrix."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from datasets.database import Database, load_databases
+from datasets.database import load_databases
 from datasets.iqa import make_loader
 from datasets.scale import RatingScale
-from datasets.splits import Split
 from datasets.transforms import build_test_transform
+from experiments.choice import Target, choose_images
+from experiments.failures import Failures
 from experiments.matrix import write_matrix
 from experiments.prediction import details, predict, table
+from experiments.suite import require_split
 from models.loading import TrainedNetwork, load_network
 from utils.errors import MissingFileError, UserError
-from utils.files import read_json, to_json, write_text
+from utils.files import read_object, to_json, write_text
 from utils.report import ceiling_line, metrics_line
 from utils.run_folder import BEST, METRICS, PREDICTIONS, SPLIT_FOLDER
 from utils.runtime import environment
 from utils.settings import Config
 
-PARTS = ("auto", "all", "test")
 FOLDER = "evaluations"
-
-
-@dataclass(frozen=True)
-class Target:
-    """A database that checkpoints are evaluated on: which images are its test part, by its own config."""
-
-    name: str
-    database: Database
-    config: Config
-    test: Split | None
 
 
 def find_checkpoints(place: str | Path) -> list[Path]:
@@ -57,10 +46,12 @@ def find_targets(configs: Sequence[Config], part: str, number: int) -> list[Targ
     """Every database of these configs, once; with part `test`, split `number` of each.
 
     Raises:
-        UserError: Also where two databases go by one title.
+        UserError: Also where there is no such split, or two databases go by one title.
     """
     targets = []
     for config in configs:
+        if part == "test":
+            require_split(config, number)
         for member, database in zip(config.members, load_databases(config), strict=True):
             split = database.split(config, number) if part == "test" else None
             targets.append(Target(member.name, database, config, split))
@@ -72,93 +63,98 @@ def find_targets(configs: Sequence[Config], part: str, number: int) -> list[Targ
 
 
 def evaluate(
-    checkpoints: Sequence[Path], targets: Sequence[Target], part: str, device: torch.device, output: Path
+    checkpoints: Sequence[Path],
+    targets: Sequence[Target],
+    part: str,
+    device: torch.device,
+    output: Path,
+    config_of_release: Config | None = None,
 ) -> None:
-    """Evaluates each checkpoint on each database; writes and prints the metrics, and the matrix where it has cells.
+    """Evaluates each checkpoint on each database; writes and prints the metrics, and the matrix of all there are.
 
     Each pair leaves `<output>/<run>/split_NN/<database>/` with metrics.json and predictions.csv.
+
+    Args:
+        checkpoints: Files.
+        targets: Databases.
+        part: One of PARTS.
+        device: Where the networks run.
+        output: Folder; results of other calls in it are in the matrix, too.
+        config_of_release: What a checkpoint of the release was trained with.
+
+    Raises:
+        UserError: A pair failed; the others are evaluated all the same.
     """
-    results = []
+    failures = Failures(collecting=len(checkpoints) * len(targets) > 1)
     for path in checkpoints:
-        network = load_network(path, targets[0].config)
-        network.model.to(device)
-        print(f"{path}: {network.config.model.backbone} on {device}")
-        results += [evaluate_on(network, target, part, output / label_of(path)) for target in targets]
-    if len(results) > 1:
-        print("\n" + write_matrix(results, output))
-    print(f"written to {output}")
+        failures.release()
+        with failures.collected(str(label_of(path)), pieces=len(targets)):
+            network = load_trained(path, config_of_release)
+            network.model.to(device)
+            print(f"{path}: {network.config.model.backbone} on {device}")
+            for target in targets:
+                with failures.collected(f"{label_of(path)} on {target.database.title}"):
+                    evaluate_on(network, target, part, output / label_of(path))
+    print_matrix(output)
+    failures.require_none(len(checkpoints) * len(targets), "evaluations")
 
 
-def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path) -> dict[str, Any]:
+def load_trained(path: Path, config_of_release: Config | None) -> TrainedNetwork:
+    """A network to be evaluated.
+
+    Raises:
+        UserError: A checkpoint of the release without a config, or one of this project with another's.
+    """
+    network = load_network(path, config_of_release)
+    if network.own and config_of_release is not None:
+        raise UserError(f"{path} carries the config that it was trained with; leave --trained-with away")
+    return network
+
+
+def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path) -> None:
     """Metrics of one network on one database, written beside its predictions."""
     database = target.database.for_network(RatingScale(**network.config.scale.model_dump()))
-    names, which, own = choose_images(network, target, part)
+    choice = choose_images(network, target, part)
     folder = output / database.title
     require_same_checkpoint(folder, network.path)
-    dataset = database.dataset(names, build_test_transform(network.config.transform))
+    dataset = database.dataset(choice.names, build_test_transform(network.config.transform))
     train = target.config.train
     dos = predict(network.model, make_loader(dataset, train.batch_size, workers=train.workers))
     metrics = {
-        **database.metrics(names, dos),
-        **details(database, names, dos),
-        "images": len(names),
-        "part": which,
-        "own": own,
+        **database.metrics(choice.names, dos),
+        **details(database, choice.names, dos),
+        **choice.as_dict(),
         "turned": database.reversed_bins,
         "database": database.title,
+        "run": name_of(network.path),
+        "finished": is_finished(network.path),
         "checkpoint": str(network.path),
-        "environment": environment(),
+        "environment": environment(next(network.model.parameters()).device),
     }
-    write_text(folder / PREDICTIONS, table(database, names, dos).to_csv(index=False))
+    write_text(folder / PREDICTIONS, table(database, choice.names, dos).to_csv(index=False))
     write_text(folder / METRICS, to_json(metrics, indent=2) + "\n")
-    print(
-        f"  {database.title}: {which}{', bins turned' if database.reversed_bins else ''}\n    {metrics_line(metrics)}"
-    )
+    turned = ", bins turned" if database.reversed_bins else ""
+    unfinished = "" if metrics["finished"] else ", training not finished"
+    print(f"  {database.title}: {choice.words}{turned}{unfinished}\n    {metrics_line(metrics)}")
+    for note in choice.notes:
+        print(f"    note: {note}")
     if metrics["noise_ceiling"]:
         print(f"    noise ceiling   {ceiling_line(metrics['noise_ceiling'])}")
-    return {**metrics, "run": label_of(network.path).parts[0]}
 
 
-def choose_images(network: TrainedNetwork, target: Target, part: str) -> tuple[tuple[str, ...], str, bool]:
-    """Names of the images to score, which they are in words, and whether the network was trained on this database.
-
-    `auto` takes all images of a foreign database, and of one that the network was trained on only the test images of
-    that training.
-
-    Raises:
-        UserError: None of those test images is here.
-    """
-    records = target.database.records
-    own = splits_seen(network, target.name)
-    seen = {name for split in own for kind in ("train", "validation") for name in split[kind]} & records.keys()
-    if part == "all" or not (seen or target.test):
-        note = f", of which the network was trained on {len(seen)}" if seen else ""
-        return tuple(sorted(records)), f"all {len(records)} images{note}", bool(seen)
-    if not seen:
-        return target.test.test, f"the {len(target.test.test)} test images of the config's split", False
-    names = tuple(name for split in own for name in split["test"] if name in records)
-    if not names:
-        raise UserError(
-            f"{target.database.title}: none of the images that {network.path} was tested on is here; --part all "
-            "scores every image, those of its training as well"
-        )
-    return names, f"the {len(names)} test images of the network's own split", True
-
-
-def splits_seen(network: TrainedNetwork, name: str) -> list[dict[str, Any]]:
-    """The splits of the databases of this name that a network was trained with."""
-    if network.origin is None:
-        return []
-    members = network.config.members
-    titles = [member.title or member.name for member in members if member.name == name]
-    by_title = network.origin.get("databases", {titles[0]: network.origin} if titles else {})
-    return [by_title[title] for title in titles]
+def print_matrix(output: Path) -> None:
+    """The matrix of every result under a folder, where there are several; says where all is written."""
+    text = write_matrix(output)
+    if text:
+        print(f"\n{text}")
+    if output.is_dir():
+        print(f"written to {output}")
 
 
 def require_same_checkpoint(folder: Path, checkpoint: Path) -> None:
     """Refuses to put results where those of a checkpoint of another place lie."""
     if (folder / METRICS).exists():
-        before = read_json(folder / METRICS).get("checkpoint")
+        before = read_object(folder / METRICS).get("checkpoint")
         if before is None or Path(before).absolute() != checkpoint.absolute():
             raise UserError(f"{folder} holds results of {before}; choose another folder with --output")
 
@@ -170,3 +166,15 @@ def label_of(checkpoint: Path) -> Path:
         return Path(path.stem)
     folder = Path(path.parent.parent.name) / path.parent.name
     return folder if path.name == BEST else folder / path.stem
+
+
+def name_of(checkpoint: Path) -> str:
+    """What its row of the matrix is called: the run; a last.pt is not averaged with the best.pt of other splits."""
+    run, *below = label_of(checkpoint).parts
+    return f"{run} ({checkpoint.name})" if len(below) > 1 else run
+
+
+def is_finished(checkpoint: Path) -> bool:
+    """Whether the training of a checkpoint in a run folder has come to its end; of one elsewhere, it is taken so."""
+    folder = checkpoint.absolute().parent
+    return not SPLIT_FOLDER.fullmatch(folder.name) or (folder / METRICS).exists()

@@ -62,7 +62,7 @@ def curves(
         key: Different for every figure of a page.
         series: One or more.
         label: Of the vertical axis.
-        ceiling: A level that cannot be surpassed.
+        ceiling: A level to compare with: the noise ceiling by bootstrap.
         axis: `linear`, `from zero`, or `log`: where all values are above zero and differ by a factor of 20 at least, so
             that a power of ten is among them.
     """

@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 
 from datasets.scale import RatingScale
+from experiments.form import is_record, require_form
 from utils.config import load_config
 from utils.errors import MissingFileError, UserError, one_line
-from utils.files import read_json
+from utils.files import read_object
 from utils.metrics import emd
-from utils.run_folder import CONFIG, LOG, METRICS, PREDICTIONS, SPLIT, SPLIT_FOLDER
+from utils.run_folder import CONFIG, LOG, METRICS, PREDICTIONS, SPLIT, SPLIT_FOLDER, require_one_config
 from utils.settings import Config
 
 NAMES = ("database", "image")  # columns of texts
@@ -65,6 +66,7 @@ class ScoredPart:
         selections: Metrics by way of selection.
         ceiling: The noise ceiling, {} where it is not known.
         intervals: Of each metric, both ends, {} where they are not known.
+        units: What these were drawn by: the `unit` and the `count` of them, {} where it is not known.
         pit: Share of images in each tenth, None where it is not known.
         predictions: The rows of predictions.csv.
     """
@@ -77,6 +79,7 @@ class ScoredPart:
     selections: dict[str, dict[str, Any]]
     ceiling: dict[str, Any]
     intervals: dict[str, Any]
+    units: dict[str, Any]
     pit: list[float] | None
     predictions: pd.DataFrame
 
@@ -86,20 +89,14 @@ class ScoredPart:
         config, member, metrics = split.config, split.config.members[number], split.metrics
         title = member.title or member.name
         stated = (metrics, metrics.get("selections", {}), split.origin, split.predictions)
-        details = [metrics.get(key) for key in ("noise_ceiling", "intervals", "pit_histogram")]
+        details = [metrics.get(key) for key in ("noise_ceiling", "intervals", "interval_units", "pit_histogram")]
         if config.several:
-            try:
-                stated = _of_one(title, *stated)
-            except KeyError as error:
-                raise UserError(
-                    f"{split.folder}: {METRICS}, {SPLIT} and {CONFIG} do not agree on database {title!r}; put them "
-                    "back as they were or delete the split"
-                ) from error
+            stated = _of_one(title, *stated)
             details = [(of_databases or {}).get(title) for of_databases in details]
         of_test, selections, origin, predictions = stated
-        ceiling, intervals, pit = details
+        ceiling, intervals, units, pit = details
         scale = RatingScale(**(member.scale or config.scale).model_dump())
-        described = (ceiling or {}, intervals or {}, pit)
+        described = (ceiling or {}, intervals or {}, units or {}, pit)
         return cls(title, Path(member.root), scale, origin, of_test, selections, *described, predictions)
 
     def values(self, column: str) -> Array:
@@ -146,20 +143,26 @@ def finished_splits(run: Path) -> list[FinishedSplit]:
 
     Raises:
         MissingFileError: No such folder.
-        UserError: It is not that of a run, no split is finished, or a file of one is damaged.
+        UserError: It is not that of a run, no split is finished, they have different settings, or a file is damaged.
     """
     finished = [_read(number, path) for number, path in split_folders(run).items() if (path / METRICS).exists()]
     if not finished:
         raise UserError(f"{run}: none of its splits is finished; main.py --resume goes on with them")
+    require_one_config(run, {split.number: split.config for split in finished})
     return finished
 
 
 def _read(number: int, folder: Path) -> FinishedSplit:
-    config, metrics, origin = load_config(folder / CONFIG), read_json(folder / METRICS), read_json(folder / SPLIT)
+    config, metrics, origin = load_config(folder / CONFIG), read_object(folder / METRICS), read_object(folder / SPLIT)
+    titles = [member.title or member.name for member in config.members]
+    require_form(folder, metrics, origin, titles if config.several else ())
     with _undamaged(folder / LOG) as text:
         log = [json.loads(line) for line in text.splitlines()]
         if not log:
             raise ValueError("no epoch in it")
+        wrong = [line for line, record in enumerate(log, start=1) if not is_record(record)]
+        if wrong:
+            raise ValueError(f"line {wrong[0]} is not the record of an epoch")
     with _undamaged(folder / PREDICTIONS) as text:
         predictions = _predictions_of(text, config.several)
     return FinishedSplit(number, folder, config, metrics, origin, log, predictions)

@@ -3,8 +3,6 @@
 N images, K bins.
 """
 
-import base64
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from datasets.scale import RatingScale
 from datasets.transforms import errors_of, to_rgb
 from experiments.finished import ScoredPart
 from utils.errors import MissingFileError, UserError
+from utils.pages import jpeg_source
 
 SHOWN = 4  # best, and as many worst
 LONG_SIDE = 200  # pixels of a thumbnail
@@ -98,14 +97,12 @@ def thumbnail(path: Path) -> Thumbnail:
             image.draft("RGB", (2 * LONG_SIDE, 2 * LONG_SIDE))  # of a large JPEG, only what is needed
             small = to_rgb(image)
             small.thumbnail((LONG_SIDE, LONG_SIDE), reducing_gap=2)
-            file = io.BytesIO()
-            small.save(file, "JPEG", quality=QUALITY)
+            source = jpeg_source(small, QUALITY)
     except MissingFileError:
         return Thumbnail(note=NOT_THERE)
     except UserError:
         return Thumbnail(note=NOT_READABLE)
-    encoded = base64.b64encode(file.getvalue()).decode()
-    return Thumbnail(f"data:image/jpeg;base64,{encoded}", *small.size)
+    return Thumbnail(source, *small.size)
 
 
 def _card(part: ScoredPart, index: int, bars: Bars | None) -> Card:

@@ -5,50 +5,115 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
-from utils.files import write_text
+from utils.errors import UserError
+from utils.files import read_object, write_text
 from utils.report import SUMMARY, as_numbers, title_of
-from utils.tables import DASH, to_latex, to_markdown
+from utils.run_folder import METRICS
+from utils.tables import DASH, LATEX_NEEDS, captioned_latex, to_markdown
 
 NAME = "matrix"
 SHOWN = ("srcc", "plcc")  # on the terminal
-OWN = "*"
-NOTE = "Mean ± standard deviation over splits. * a database that the run was trained on: only its own test images."
+WAIT = 60  # seconds, for another process that writes the same matrix
+OWN, OPTIMISTIC, TRAINED_ON = "*", "†", "‡"
+MARKS = {
+    OWN: "a database that the run was trained on: only images that it was not trained on",
+    OPTIMISTIC: "the epoch was chosen on these test images: optimistic",
+    TRAINED_ON: "with images that the run was trained on",
+}
+SPREAD = "Mean ± standard deviation over splits."
 
 
-def write_matrix(results: list[dict[str, Any]], output: Path) -> str:
-    """Writes the matrix as .md and .tex for people, as .csv with one row for each cell; returns SRCC and PLCC as text.
+def write_matrix(output: Path) -> str:
+    """Writes the matrix of every result under a folder, and returns SRCC and PLCC with all notes as text.
 
-    Args:
-        results: Of every checkpoint on every database: `run`, `database`, `own` and metrics.
-        output: Folder.
+    As .md and .tex for people, as .csv with one row for each cell and mark. Nothing is written, and the text has the
+    notes alone, where there are fewer than two results.
+
+    Raises:
+        UserError: Another process does not come to an end with it.
     """
-    metrics = [metric for metric in SUMMARY if any(metric in result for result in results)]
-    tables = {metric: matrix(results, metric) for metric in metrics}
-    write_text(output / f"{NAME}.md", "\n\n".join([*map(to_markdown, tables.values()), NOTE]) + "\n")
-    write_text(output / f"{NAME}.tex", "\n".join([*map(to_latex, tables.values()), f"% {NOTE}\n"]))
-    write_text(output / f"{NAME}.csv", pd.concat([cells(results, metric) for metric in metrics]).to_csv(index=False))
-    return "\n\n".join([*(to_markdown(tables[metric]) for metric in SHOWN), NOTE])
+    if not output.is_dir():
+        return ""
+    try:
+        with FileLock(output / f".{NAME}.lock", timeout=WAIT):  # several evaluations may end at once
+            results, notes = read_results(output)
+            if len(results) < 2:
+                return "\n".join(notes)
+            metrics = [metric for metric in SUMMARY if any(metric in result for result in results)]
+            tables = {metric: matrix(results, metric) for metric in metrics}
+            notes = [note_of(results), *notes]
+            write_text(output / f"{NAME}.md", "\n\n".join([*map(to_markdown, tables.values()), *notes]) + "\n")
+            pages = [captioned_latex(tables[metric], f"{title_of(metric)}. {notes[0]}", 1) for metric in metrics]
+            write_text(output / f"{NAME}.tex", "\n".join([LATEX_NEEDS, *pages]))
+            of_cells = pd.concat([cells(results, metric) for metric in metrics])
+            write_text(output / f"{NAME}.csv", of_cells.to_csv(index=False))
+    except Timeout as error:
+        raise UserError(f"{output / NAME} is being written by another process; wait for it and try again") from error
+    return "\n\n".join([*(to_markdown(tables[metric]) for metric in SHOWN if metric in tables), *notes])
+
+
+def read_results(output: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """What each metrics.json under a folder says, and notes on those that do not."""
+    results, notes = [], []
+    for path in sorted(output.rglob(METRICS)):
+        try:
+            result = read_object(path)
+            missing = [key for key in ("run", "database") if not isinstance(result.get(key), str)]
+            if missing:
+                raise UserError(f"{path} does not say {' and '.join(missing)}; evaluate that checkpoint again")
+            numbers = {metric: result[metric] for metric in SUMMARY if metric in result}
+            wrong = [metric for metric, value in numbers.items() if not isinstance(value, (int, float, type(None)))]
+            if wrong:
+                raise UserError(f"{path}: {wrong[0]} is no number; evaluate that checkpoint again")
+            results.append(result)
+        except UserError as error:
+            notes.append(f"Left out of the matrix: {error}.")
+    return results, notes
+
+
+def note_of(results: list[dict[str, Any]]) -> str:
+    """What a reader of the matrix has to know: the marks that are in it, trainings that are not finished."""
+    used = {mark for result in results for mark in mark_of(result)}
+    marks = [f"{mark} {text}." for mark, text in MARKS.items() if mark in used]
+    unfinished = sorted({str(result.get("checkpoint")) for result in results if result.get("finished") is False})
+    open_ended = [f"Training not finished when evaluated: {', '.join(unfinished)}."] if unfinished else []
+    return " ".join([SPREAD, *marks, *open_ended])
+
+
+def mark_of(result: dict[str, Any]) -> str:
+    """The marks of one result."""
+    trained_on = bool(result.get("trained_on"))
+    own = bool(result.get("own")) and not trained_on
+    holds = {OWN: own, OPTIMISTIC: bool(result.get("optimistic")), TRAINED_ON: trained_on}
+    return "".join(mark for mark, said in holds.items() if said)
 
 
 def matrix(results: list[dict[str, Any]], metric: str) -> pd.DataFrame:
-    """One metric, each cell a text; the first column bears its name."""
+    """One metric, each cell a text; the first column bears its name.
+
+    Where the splits of a run have different marks, its cell has a value for each.
+    """
     rows: dict[str, dict[str, str]] = {}
     for cell in cells(results, metric).itertuples():
         spread = "" if np.isnan(cell.std) else f" ± {cell.std:.4f}"
-        value = DASH if np.isnan(cell.mean) else f"{cell.mean:.4f}{spread}{OWN if cell.own else ''}"
-        rows.setdefault(cell.run, {f"{title_of(metric)}, trained on": cell.run})[cell.database] = value
-    return pd.DataFrame(list(rows.values())).fillna(DASH)
+        value = DASH if np.isnan(cell.mean) else f"{cell.mean:.4f}{spread}{cell.mark}"
+        row = rows.setdefault(cell.run, {f"{title_of(metric)}, trained on": cell.run})
+        row[cell.database] = f"{row[cell.database]}; {value}" if cell.database in row else value
+    databases = sorted({result["database"] for result in results})
+    return pd.DataFrame(list(rows.values())).fillna(DASH)[[f"{title_of(metric)}, trained on", *databases]]
 
 
 def cells(results: list[dict[str, Any]], metric: str) -> pd.DataFrame:
-    """One metric, a row for each run and database: mean and standard deviation (ddof 1) over splits, their number."""
-    values: dict[tuple[str, str, bool], list[float | None]] = {}
+    """One metric, a row for each run, database and mark: mean, standard deviation (ddof 1) and number of splits."""
+    values: dict[tuple[str, str, bool, str], list[float | None]] = {}
     for result in results:
-        values.setdefault((result["run"], result["database"], result["own"]), []).append(result.get(metric))
+        key = (result["run"], result["database"], bool(result.get("own")), mark_of(result))
+        values.setdefault(key, []).append(result.get(metric))
     rows = []
-    for (run, database, own), of_splits in values.items():
+    for (run, database, own, mark), of_splits in values.items():
         numbers = as_numbers(of_splits)
         std = numbers.std(ddof=1) if len(numbers) > 1 else np.nan
-        rows.append([metric, run, database, own, numbers.mean(), std, len(numbers)])
-    return pd.DataFrame(rows, columns=["metric", "run", "database", "own", "mean", "std", "splits"])
+        rows.append([metric, run, database, own, mark, numbers.mean(), std, len(numbers)])
+    return pd.DataFrame(rows, columns=["metric", "run", "database", "own", "mark", "mean", "std", "splits"])

@@ -52,13 +52,16 @@ def details(database: Database, names: Sequence[str], dos: Array) -> dict[str, A
     """What is said beside the metrics of predicted distributions (N, K), for metrics.json.
 
     Returns:
-        `noise_ceiling`: what a perfect predictor would reach, None where no votes are on file; `intervals`: 95 %
-        intervals of every metric; `pit_histogram`: share of images in each tenth of PIT, None where the bins of the
-        network are not those of the labels.
+        `noise_ceiling`: two estimates of what a perfect predictor would reach, None where no votes are on file;
+        `intervals`: 95 % intervals of every metric; `interval_units`: the `unit` that these were drawn by, the
+        reference or image set where splits are made by it, and the `count` of them; `pit_histogram`: share of images
+        in each tenth of PIT, None where the bins of the network are not those of the labels.
     """
+    units = database.units(names)
     pred, target, centers = database.quantities(dos), database.targets(names), database.scale.bin_centers
     return {
         "noise_ceiling": database.ceiling(names),
-        "intervals": confidence_intervals(pred, target, centers),
+        "intervals": confidence_intervals(pred, target, centers, units),
+        "interval_units": {"unit": database.unit, "count": len(set(units))},
         "pit_histogram": pit_histogram(pred["dos"], target["mos"], centers) if "dos" in pred else None,
     }

@@ -6,7 +6,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from datasets.labels import LabelRecipe
 from experiments.finished import FinishedSplit, ScoredPart, finished_splits, split_folders
@@ -20,10 +19,13 @@ from experiments.report_tables import (
     origins_table,
     selections_table,
     tiles,
+    units_of,
 )
 from utils.config import dump_config
 from utils.errors import UserError
 from utils.files import write_text
+from utils.pages import page_environment
+from utils.run_folder import METRICS, SPLIT_FOLDER
 
 FILE, TEMPLATE = "report.html", "report.html.j2"
 WAIT = 60  # seconds, for another process that writes the same report
@@ -46,7 +48,7 @@ def write_report(run: Path) -> Path:
 
     Raises:
         MissingFileError: No such folder.
-        UserError: No split is finished, a file of one is damaged, or the place is not writable.
+        UserError: No split is finished, they have different settings, a file is damaged, or the place is not writable.
     """
     split_folders(run)  # what is no run gets no lock either
     try:
@@ -55,20 +57,26 @@ def write_report(run: Path) -> Path:
             write_text(run / FILE, render(run.resolve().name, splits))
     except Timeout as error:
         raise UserError(f"{run / FILE} is being written by another process; wait for it and try again") from error
+    except UserError:  # a missing file is one, and an OSError
+        raise
     except OSError as error:
         raise UserError(f"{run / FILE} cannot be written: {error.strerror or error}") from error
     return run / FILE
 
 
+def is_current(run: Path) -> bool:
+    """Whether the report of a run is there and none of its splits was finished after it."""
+    if not (run / FILE).is_file():
+        return False
+    finished = [
+        path.stat().st_mtime_ns for path in run.glob(f"*/{METRICS}") if SPLIT_FOLDER.fullmatch(path.parent.name)
+    ]
+    return (run / FILE).stat().st_mtime_ns >= max(finished, default=0)
+
+
 def render(name: str, splits: Sequence[FinishedSplit]) -> str:
     """The page."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(Path(__file__).parent)
     environment.filters["number"] = number
     config = splits[0].config
     tables = [selections_table(splits, number_of) for number_of in range(len(config.members))]
@@ -85,6 +93,7 @@ def render(name: str, splits: Sequence[FinishedSplit]) -> str:
         header=_header(splits),
         groups=groups,
         tables=tables,
+        units=units_of(splits[0].tests),
         best=_best(splits),
         curves=training_curves(splits),
         splits=[(split, _part_sections(split)) for split in splits],

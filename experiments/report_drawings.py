@@ -13,9 +13,9 @@ from markupsafe import Markup
 from experiments import figures
 from experiments.figures import DARK, INK, MIDDLE, Series
 from experiments.finished import FinishedSplit, ScoredPart
-from experiments.report_tables import CEILING_OF, heading_of, number
+from experiments.report_tables import CEILING_OF, heading_of, is_hypothetical, number
 from utils.metrics import CENTRAL, fit_logistic, logistic
-from utils.report import as_numbers
+from utils.report import HYPOTHESIS_NOTE, as_numbers
 
 TERMS = {"total": (INK, "-"), "dos": (DARK, "--"), "mos": (MIDDLE, "-"), "sos": (MIDDLE, ":")}
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -58,6 +58,7 @@ def part_drawings(part: ScoredPart, key: str) -> list[Drawing]:
     mapped = pred if fit is None else logistic(pred, *fit)
     after = "after the logistic fit" if fit is not None else "without a fit, which failed or was not possible"
     metrics = {name: number(part.metrics.get(name)) for name in ("srcc", "plcc", "rmse", "sos_srcc", "sos_plcc")}
+    hypothesis = f" {HYPOTHESIS_NOTE[0].upper()}{HYPOTHESIS_NOTE[1:]}." if is_hypothetical(part) else ""
     drawings = [
         Drawing(
             figures.mos_scatter(f"{key}-mos", pred, target, part.scale, fit),
@@ -68,7 +69,8 @@ def part_drawings(part: ScoredPart, key: str) -> list[Drawing]:
         Drawing(
             figures.sos_scatter(f"{key}-sos", part.values("pred_sos"), part.values("target_sos"), part.scale),
             "SOS",
-            f"Label over prediction. SRCC {metrics['sos_srcc']}, PLCC {metrics['sos_plcc']}, without a fit.",
+            f"Label over prediction. SRCC {metrics['sos_srcc']}, PLCC {metrics['sos_plcc']}, without a fit."
+            f"{hypothesis}",
         ),
         Drawing(
             figures.residuals(f"{key}-residuals", mapped, target, part.scale),
@@ -117,14 +119,16 @@ def _metric_curves(splits: Sequence[FinishedSplit], metric: str, number_of: int 
     validation = _over_epochs(splits, pick("validation"))
     if np.isfinite(validation).any():
         series.append(Series("validation", validation, MIDDLE, "--"))
-    known = as_numbers([test.ceiling.get(CEILING_OF[metric]) for test in tests])
-    ceiling = float(known.mean()) if title is not None or not several else np.nan
+    ceilings = as_numbers([test.ceiling.get(CEILING_OF[metric]) for test in tests])
+    ceiling = float(ceilings.mean()) if title is not None or not several else np.nan
     key = f"{metric}-{'all' if number_of is None else number_of + 1}"
     axis = "from zero" if metric == "emd" else "linear"
-    svg = figures.curves(key, series, heading_of(metric), ceiling if np.isfinite(ceiling) else None, axis)
+    known = np.isfinite(ceiling)
+    svg = figures.curves(key, series, heading_of(metric), ceiling if known else None, axis)
     of = f", {title}" if title is not None else ", mean over the databases" if several else ""
     on = " and the ".join(one.name for one in series)
-    return Drawing(svg, f"{heading_of(metric)} by epoch{of}", f"On the {on} part.{thin}")
+    estimate = " Noise ceiling of the test part: by bootstrap, which is optimistic." if known else ""
+    return Drawing(svg, f"{heading_of(metric)} by epoch{of}", f"On the {on} part.{thin}{estimate}")
 
 
 def _over_epochs(splits: Sequence[FinishedSplit], pick: Callable[[dict], float | None]) -> Array:

@@ -4,14 +4,23 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from experiments.figures import points_of
 from experiments.finished import FinishedSplit, ScoredPart
 from utils.metrics import BETTER, HIGHER
-from utils.report import IN_UNITS, SELECTION_NOTES, SUMMARY, as_numbers, explained, title_of
+from utils.report import HYPOTHESIS_NOTE, IN_UNITS, OF_SOS, SELECTION_NOTES, SUMMARY, as_numbers, explained, title_of
 from utils.tables import DASH
 
 HEADLINE = ("srcc", "plcc", "rmse", "sos_srcc", "emd")
-CEILING_OF = {"srcc": "mos_srcc", "plcc": "mos_plcc", "sos_srcc": "sos_srcc", "sos_plcc": "sos_plcc", "emd": "emd"}
+# the ceiling of PLCC is without the logistic fit
+CEILING_OF = {"srcc": "mos_srcc", "plcc": "mos_plcc", "plcc_raw": "mos_plcc"}
+CEILING_OF |= {name: name for name in ("sos_srcc", "sos_plcc", "emd")}
+CEILINGS = {  # by the start of their names in metrics.json, what they are called and worth
+    "": ("bootstrap", "what a perfect predictor would reach if the votes on file were the truth: optimistic"),
+    "split_half_": ("split half", "the same, estimated from two halves of the voters"),
+}
+WITHOUT_FIT = "noise ceiling without the fit"
 OPTIMISTIC = "release"  # the selection that looks at the test labels
 
 Values = list[float | None]
@@ -19,7 +28,7 @@ Values = list[float | None]
 
 @dataclass(frozen=True)
 class Tile:
-    """One number for a first look, what it varies by, and what could be reached."""
+    """One number for a first look, what it varies by, estimates of what could be reached, and what limits it."""
 
     name: str
     arrow: str
@@ -27,6 +36,7 @@ class Tile:
     spread: str
     ceiling: str
     unit: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,11 +51,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Texts under headings; the first column has none."""
+    """Texts under headings, the first column has none; below them a note."""
 
     title: str
     columns: list[str]
     rows: list[Row]
+    note: str = ""
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -69,7 +80,8 @@ def heading_of(metric: str) -> str:
 def mean_tiles(splits: Sequence[FinishedSplit]) -> list[Tile]:
     """Of several databases, the means over them."""
     names = [name for name in HEADLINE if name not in IN_UNITS]
-    return [_tile(name, [split.metrics.get(name) for split in splits], None, [], "") for name in names]
+    parts = [part for split in splits for part in split.tests]
+    return [_tile(name, [split.metrics.get(name) for split in splits], parts) for name in names]
 
 
 def tiles(parts: Sequence[ScoredPart]) -> list[Tile]:
@@ -77,15 +89,43 @@ def tiles(parts: Sequence[ScoredPart]) -> list[Tile]:
     made = []
     for name in HEADLINE:
         values = [part.metrics.get(name) for part in parts]
-        interval = parts[0].intervals.get(name) if len(parts) == 1 else None
-        ceilings = [part.ceiling.get(CEILING_OF.get(name)) for part in parts]
         unit = points_of(parts[0].scale) if name in IN_UNITS else ""
-        made.append(_tile(name, values, interval, ceilings, unit))
+        interval = parts[0].intervals.get(name) if len(parts) == 1 else None
+        made.append(_tile(name, values, parts, interval, ceiling_of(name, parts), unit))
     return made
 
 
+def ceiling_of(name: str, parts: Sequence[ScoredPart], digits: int = 3) -> str:
+    """Both noise ceilings of a metric, mean over parts, in words; empty where they are not known."""
+    known = [as_numbers([_ceiling(part, name, start) for part in parts]) for start in CEILINGS]
+    if not np.isfinite(known[0].mean()):
+        return ""
+    both = (
+        f"{number(of_one.mean(), digits)} by {way}" for of_one, (way, _) in zip(known, CEILINGS.values(), strict=True)
+    )
+    return f"{WITHOUT_FIT if name == 'plcc' else 'noise ceiling'} {', '.join(both)}"
+
+
+def units_of(parts: Sequence[ScoredPart]) -> str:
+    """What the intervals of these parts were drawn by: `the 12 references, each with all its images`."""
+    several = len(parts) > 1
+    drawn = []
+    for part in parts:
+        unit, count = part.units.get("unit", "image"), part.units.get("count", len(part.predictions))
+        of = f" of {part.title}" if several else ""
+        whole = "" if unit == "image" else ", each with all its images"
+        one = f"one {unit.replace('_', ' ')}{of}, which gives none"
+        drawn.append(one if count == 1 else f"the {count} {unit.replace('_', ' ')}s{of}{whole}")
+    return "; ".join(drawn)
+
+
+def is_hypothetical(part: ScoredPart) -> bool:
+    """Whether the SOS labels are made of the MOS labels, by the SOS hypothesis."""
+    return (part.origin.get("labels") or {}).get("sos") == "hypothesis"
+
+
 def selections_table(splits: Sequence[FinishedSplit], number_of: int | None) -> Table:
-    """Every way of selection, of database `number_of` (from 0), or of the mean over all; last the noise ceiling."""
+    """Every way of selection, of database `number_of` (from 0), or of the mean over all; last the noise ceilings."""
     parts = [] if number_of is None else [split.tests[number_of] for split in splits]
     by_split = [part.selections for part in parts] or [split.metrics.get("selections", {}) for split in splits]
     names = [name for name in SUMMARY if number_of is not None or name not in IN_UNITS]
@@ -95,12 +135,10 @@ def selections_table(splits: Sequence[FinishedSplit], number_of: int | None) -> 
         whole = splits[0].metrics["selections"][selection]
         remark = explained(selection, whole) if len(splits) == 1 else SELECTION_NOTES[selection]
         rows.append(Row(selection, cells, remark, "optimistic" if selection == OPTIMISTIC else ""))
-    ceilings = [part.ceiling for part in parts if part.ceiling]
-    if ceilings:
-        cells = [spread_of([of_split.get(CEILING_OF.get(name)) for of_split in ceilings]) for name in names]
-        rows.append(Row("noise ceiling", cells, "what a perfect predictor would reach with these labels"))
     title = parts[0].title if parts else "Mean over the databases"
-    return Table(title, [heading_of(name) for name in names], rows)
+    hypothetical = any(is_hypothetical(part) for part in parts or [part for split in splits for part in split.tests])
+    note = f"SOS SRCC: {HYPOTHESIS_NOTE}." if hypothetical else ""
+    return Table(title, [heading_of(name) for name in names], [*rows, *_ceiling_rows(parts, names)], note)
 
 
 def all_metrics_table(part: ScoredPart) -> Table:
@@ -109,10 +147,14 @@ def all_metrics_table(part: ScoredPart) -> Table:
     rows = []
     for name in names:
         low, high = part.intervals.get(name) or (None, None)
-        ceiling = part.ceiling.get(CEILING_OF.get(name))
-        cells = [number(part.metrics[name]), f"{number(low)} to {number(high)}", number(ceiling)]
-        rows.append(Row(heading_of(name), cells, points_of(part.scale) if name in IN_UNITS else ""))
-    return Table(part.title, ["last epoch", "95 % interval", "noise ceiling"], rows)
+        ceilings = [number(_ceiling(part, name, start)) for start in CEILINGS]
+        cells = [number(part.metrics[name]), f"{number(low)} to {number(high)}", *ceilings]
+        remarks = [points_of(part.scale)] if name in IN_UNITS else []
+        remarks += [WITHOUT_FIT] if name == "plcc" and part.ceiling else []
+        remarks += [HYPOTHESIS_NOTE] if name in OF_SOS and is_hypothetical(part) else []
+        rows.append(Row(heading_of(name), cells, "; ".join(remarks)))
+    ceilings = [f"noise ceiling, {way}" for way, _ in CEILINGS.values()]
+    return Table(part.title, ["last epoch", "95 % interval", *ceilings], rows, f"Intervals: over {units_of([part])}.")
 
 
 def origins_table(splits: Sequence[FinishedSplit]) -> Table:
@@ -140,17 +182,35 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def _ceiling(part: ScoredPart, name: str, start: str) -> float | None:
+    return part.ceiling.get(start + CEILING_OF[name]) if name in CEILING_OF else None
+
+
+def _ceiling_rows(parts: Sequence[ScoredPart], names: Sequence[str]) -> list[Row]:
+    known = [part for part in parts if part.ceiling]
+    rows = []
+    for start, (way, remark) in CEILINGS.items() if known else ():
+        cells = [spread_of([_ceiling(part, name, start) for part in known]) for name in names]
+        rows.append(Row(f"noise ceiling, {way}", cells, f"{remark}; PLCC without the fit"))
+    return rows
+
+
 def _tile(
-    name: str, values: list[float | None], interval: list | None, ceilings: list[float | None], unit: str
+    name: str,
+    values: list[float | None],
+    parts: Sequence[ScoredPart],
+    interval: list | None = None,
+    ceiling: str = "",
+    unit: str = "",
 ) -> Tile:
-    mean, ceiling = as_numbers(values).mean(), as_numbers(ceilings)
+    mean = as_numbers(values).mean()
     spread = ""
     if len(values) > 1 and math.isfinite(mean):
         spread = f"± {number(as_numbers(values).std(ddof=1), 3)} over {len(values)} splits"
     elif interval is not None and None not in interval:
         spread = f"[{number(interval[0], 3)}, {number(interval[1], 3)}]"
-    reached = f"noise ceiling {number(ceiling.mean(), 3)}" if len(ceiling) and math.isfinite(ceiling.mean()) else ""
-    return Tile(title_of(name), _arrow(name), number(mean, 3), spread, reached, unit)
+    note = HYPOTHESIS_NOTE if name in OF_SOS and any(is_hypothetical(part) for part in parts) else ""
+    return Tile(title_of(name), _arrow(name), number(mean, 3), spread, ceiling, unit, note)
 
 
 def _arrow(metric: str) -> str:

@@ -30,8 +30,8 @@ class Experiment:
         Raises:
             UserError: There is no such split.
         """
-        if split is not None and split > config.protocol.splits:
-            raise UserError(f"--split: {split} is not one of the splits 1 to {config.protocol.splits}")
+        if split is not None:
+            require_split(config, split)
         numbers = range(1, config.protocol.splits + 1) if split is None else [split]
         return cls(config, {number: RunFolder.of(config, number) for number in numbers})
 
@@ -39,6 +39,11 @@ class Experiment:
     def path(self) -> Path:
         """The folder of the run."""
         return next(iter(self.folders.values())).path.parent
+
+    @property
+    def started(self) -> bool:
+        """Whether any of its splits is there."""
+        return any(folder.started for folder in self.folders.values())
 
     def require_leave(self, resume: bool, overwrite: bool) -> None:
         """Refuses what is not meant or cannot be logged, before anything is written."""
@@ -62,10 +67,19 @@ class SplitRun:
     def describe_origin(self) -> dict:
         """What split.json says: the names of each part, and how the labels were made; of several databases by title."""
         origins = {
-            database.title: {**split.as_dict(), "labels": {**asdict(database.recipe), "hash": database.hash}}
+            database.title: {
+                **split.as_dict(),
+                "labels": {**asdict(database.recipe), "hash": database.hash, "mos_hash": database.mos_hash},
+            }
             for database, split in zip(self.databases, self.splits, strict=True)
         }
         return {"databases": origins} if self.config.several else origins[self.databases[0].title]
+
+
+def require_split(config: Config, number: int) -> None:
+    """Refuses a split that the protocol does not have."""
+    if number > config.protocol.splits:
+        raise UserError(f"--split: {number} is not one of the splits 1 to {config.protocol.splits}")
 
 
 def is_override(text: str) -> bool:
@@ -98,3 +112,23 @@ def require_different_names(experiments: Sequence[Experiment]) -> None:
             f"--config: more than one config writes to {', '.join(twice)}; give each its own run.name, in its file "
             "rather than on the command line, which counts for all"
         )
+
+
+def different(configs: Sequence[Config]) -> list[Config]:
+    """Each once: an ablation may be the recipe itself, under the name of its run."""
+    return [config for number, config in enumerate(configs) if config not in configs[:number]]
+
+
+def how_to_go_on(suite: bool, overwrite: bool, waiting: Sequence[Experiment]) -> str:
+    """What to say after an interruption; --overwrite once more would start anew what has just been begun.
+
+    Args:
+        suite: Whether there are several experiments.
+        overwrite: Whether they replace what was there.
+        waiting: Those that were not begun.
+    """
+    if not suite:
+        return f"--resume{' in place of --overwrite' if overwrite else ''} goes on"
+    old = [experiment.config.run.name for experiment in waiting if overwrite and experiment.started]
+    those = f"; {', '.join(old)} still as before: start anew with --overwrite and their configs alone" if old else ""
+    return f"the same command{' without --overwrite' if overwrite else ''} goes on{those}"

@@ -169,7 +169,8 @@ class Stage(nn.Module):
     def forward(self, grid: Tensor) -> Tensor:
         tokens, height = self.embedding(grid)  # (B, H*W, C)
         if self.cls_tokens:
-            tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)  # (B, 1 + H*W, C)
+            # .shape, not len(), which torch.export would take as a constant
+            tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)  # (B, 1 + H*W, C)
         for block in self.blocks:
             tokens = block(tokens, height)
         return rearrange(tokens[:, self.cls_tokens :], "b (h w) c -> b c h w", h=height)  # (B, C, H, W)

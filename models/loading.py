@@ -25,6 +25,7 @@ class TrainedNetwork:
         config: Scale, transform and network are what scoring needs.
         own: Whether the checkpoint carried this config; one of the release carries none.
         origin: What split.json of its training says: which images it has seen; None where the checkpoint does not tell.
+        chosen_epoch: Whether it is a best.pt: of the epoch that selection chose, rather than the last one saved.
         path: Of the checkpoint.
     """
 
@@ -32,6 +33,7 @@ class TrainedNetwork:
     config: Config
     own: bool
     origin: dict[str, Any] | None
+    chosen_epoch: bool
     path: Path
 
 
@@ -53,14 +55,16 @@ def load_network(path: str | Path, config_of_release: Config | None = None) -> T
         config = config_from_dict(content["config"], source=str(path))
     elif config_of_release is None:
         raise UserError(
-            f"{path} is a checkpoint of the release, which does not carry its rating scale; say it: "
-            "scale=RatingScale(...) in Python, --scale acr or --config configs/koniq10k.yaml on the command line"
+            f"{path} is a checkpoint of the release, which does not carry its rating scale; say it: --scale acr or "
+            "--config configs/koniq10k.yaml to inference.py, --trained-with configs/koniq10k.yaml to main.py "
+            "--evaluate and tools/export.py, scale=RatingScale(...) in Python"
         )
     else:
         config = config_of_release
     model = _build_unfilled(config)
     load_exactly(model, weights, str(path))
-    return TrainedNetwork(model, config, own, content.get("split") if own else None, path)
+    origin = content.get("split") if own else None
+    return TrainedNetwork(model, config, own, origin, own and "optimizer" not in content, path)
 
 
 def _build_unfilled(config: Config) -> RichIQA:

@@ -72,13 +72,13 @@ class LongTermMemory(nn.Module):
         s = v if s is None else s
         batch, channels, bins = v.shape
         with torch.no_grad():
-            past_a = self._remember_nodes(v.transpose(1, 2)).reshape(-1, bins)  # (B, K, M) -> (B*M, K)
-            past_w = self._remember_channels(s).reshape(-1, channels)  # (B, M, K) -> (B*K, M)
-        flat_v, flat_s = v.reshape(-1, bins), s.reshape(-1, channels)  # (B*M, K), (B*K, M)
+            past_a = _flat(self._remember_nodes(v.transpose(1, 2)), bins)  # (B, K, M) -> (B*M, K)
+            past_w = _flat(self._remember_channels(s), channels)  # (B, M, K) -> (B*K, M)
+        flat_v, flat_s = _flat(v, bins), _flat(s, channels)  # (B*M, K), (B*K, M)
         alpha = torch.tanh(self.gate_v(flat_v) + self.gate_a(past_a))  # (B*M, K)
         omega = torch.tanh(self.gate_s(flat_s) + self.gate_w(past_w))  # (B*K, M)
-        present_v = (flat_v + alpha * past_a).reshape(batch, bins, channels)  # (B, K, M)
-        present_s = (flat_s + omega * past_w).reshape(batch, channels, bins)  # (B, M, K)
+        present_v = (flat_v + alpha * past_a).reshape(batch, -1).reshape(batch, bins, channels)  # (B, K, M)
+        present_s = (flat_s + omega * past_w).reshape(batch, -1).reshape(batch, channels, bins)  # (B, M, K)
         present_a = self._remember_nodes(present_v).transpose(1, 2)  # (B, M, K)
         present_w = self._remember_channels(present_s)  # (B, M, K)
         return torch.sigmoid(present_a * carried * present_w)  # (B, M, K)
@@ -88,6 +88,11 @@ class LongTermMemory(nn.Module):
 
     def _remember_channels(self, x: Tensor) -> Tensor:
         return leaky_relu(self.channels(x))  # (B, M, K)
+
+
+def _flat(x: Tensor, width: int) -> Tensor:
+    """(B, ...) in memory order as (-1, width), any shape; image by image, so that torch.export takes any batch."""
+    return x.flatten(1).unflatten(1, (-1, width)).flatten(0, 1)
 
 
 class MemoryPath(nn.Module):

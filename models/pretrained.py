@@ -67,7 +67,8 @@ def load_exactly(model: nn.Module, state_dict: StateDict, source: str) -> None:
                 f"{tuple(expected[name].shape)} here"
             )
     if any(tensor.is_meta for tensor in expected.values()):  # nothing to copy into
-        state_dict = {name: tensor.to(expected[name].dtype) for name, tensor in state_dict.items()}
+        # copied, since sums in tensors that a file has put elsewhere in memory may differ in their last bit
+        state_dict = {name: tensor.to(expected[name].dtype, copy=True) for name, tensor in state_dict.items()}
         model.load_state_dict(state_dict, assign=True)
     else:
         model.load_state_dict(state_dict)

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
+from typing import TYPE_CHECKING
 
 from scoring.loading import build_predictor
 from scoring.local import Scored, Tally, peak_memory, score
@@ -14,6 +15,9 @@ from scoring.predictor import Predictor
 from scoring.records import Record, Recorder
 from utils.errors import UserError, some_of
 from utils.installation import require_packages
+
+if TYPE_CHECKING:
+    from scoring.gallery_run import RunGallery
 
 CPU_BATCH, GPU_BATCH = 1, 32
 
@@ -31,6 +35,7 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
         UserError: Options that do not go together, a checkpoint that does not fit; with --strict, a bad image.
     """
     form = format_of(args.format, args.output)
+    gallery = build_gallery(args)
     predictor = build_predictor(args)
     recorder = Recorder(predictor, args.relative_to)
     batch_size = args.batch_size or (CPU_BATCH if predictor.device.type == "cpu" else GPU_BATCH)
@@ -38,11 +43,16 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
     output.require_leave(args.resume, args.overwrite)
     if args.resume:
         names = [recorder.name(path) for path in paths]
-        paths = [paths[index] for index in output.resume(names, recorder.same, batch_size)]
+        left = output.resume(names, recorder.same, batch_size)
+        if gallery is not None:
+            gallery.keep(output.kept(), dict(zip(names, paths, strict=True)))
+        paths = [paths[index] for index in left]
     workers = args.workers or os.cpu_count() or 1
     tally = Tally()
     batches = score(paths, predictor, recorder, batch_size, workers, tally, watcher(args, predictor, recorder))
-    errors = write(batches, output, args.strict)
+    errors = write(gallery.gathered(batches, paths) if gallery is not None else batches, output, args.strict)
+    if gallery is not None:
+        gallery.write(recorder.same, predictor.pictures, workers)
     describe_errors(tally, errors)
     if len(paths) != 1:
         print(tally.describe(peak_memory()), file=sys.stderr)
@@ -76,6 +86,16 @@ def watcher(args: argparse.Namespace, predictor: Predictor, recorder: Recorder) 
     from scoring.maps import MapWriter  # noqa: PLC0415, imports matplotlib
 
     return MapWriter(args.map, predictor, recorder)
+
+
+def build_gallery(args: argparse.Namespace) -> "RunGallery | None":
+    """What `--report` gathers, if it is asked for."""
+    if args.report is None:
+        return None
+    require_packages("jinja2")
+    from scoring.gallery_run import RunGallery  # noqa: PLC0415, imports jinja2
+
+    return RunGallery(args)
 
 
 def describe_errors(tally: Tally, errors: Sequence[str]) -> None:

@@ -135,9 +135,9 @@ class Text(Format):
         return f"checkpoint {self.checkpoint}\n"
 
     def record(self, record: Record) -> str:
-        path = _on_one_line(record["path"])
+        path = on_one_line(record["path"])
         if record["error"] is not None:
-            return f"\n{path}\n  not scored: {_on_one_line(record['error'])}\n"
+            return f"\n{path}\n  not scored: {on_one_line(record['error'])}\n"
         scale = parse_scale(record["scale"])
         lines = [
             path,
@@ -183,6 +183,6 @@ def _bar(share: float) -> str:
     return ("█" * full + (EIGHTHS[rest] if rest else "")).ljust(BAR_WIDTH)
 
 
-def _on_one_line(text: str) -> str:
+def on_one_line(text: str) -> str:
     """A text whose control characters cannot disturb a terminal."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

@@ -9,11 +9,12 @@ from scoring.inputs import IMAGE_COLUMNS, SHARDS, SUFFIXES, Inputs, is_remote
 PREPROCESS = ("release", "release-224", "five-crop", "full")
 FORMATS = ("text", "json", "jsonl", "csv", "parquet")
 OUTPUT_SUFFIXES = {".txt": "text", ".json": "json", ".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+PAGE_SUFFIX = ".html"
 MAX_PIXELS = 200_000_000  # the largest sensors of phones; 600 MB as RGB
 BACKGROUND = "white"
 ENGINES = LOCAL, RAY = ("local", "ray")
 IMAGE_BYTES = "bytes"
-LOCAL_ONLY = ("map",)  # options of what is made beside the rows, where the pictures are
+LOCAL_ONLY = ("map", "report")  # options of what is made beside the rows, where the pictures are
 RAY_DEVICES = ("auto", "cpu", "cuda")
 SOME_FAILED = 3
 EPILOG = """\
@@ -150,8 +151,11 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--output", metavar="FILE", help=f"{', '.join(OUTPUT_SUFFIXES)}; default: the terminal")
     group.add_argument("--relative-to", metavar="FOLDER", help="tell paths from there; default: as they were named")
     group.add_argument("--resume", action="store_true", help="go on with a half-finished --output")
-    group.add_argument("--overwrite", action="store_true", help="replace the --output that is there")
+    group.add_argument("--overwrite", action="store_true", help="replace the --output and --report that are there")
     group.add_argument("--strict", action="store_true", help="stop at the first image that cannot be scored")
+    group.add_argument(
+        "--report", metavar="FILE", help=f"a page to look through, pictures and scores, in one file: {PAGE_SUFFIX}"
+    )
     group.add_argument("--map", metavar="FOLDER", help="draw there, for each image, what lowers and raises its MOS")
 
 

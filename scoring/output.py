@@ -3,7 +3,7 @@
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -146,6 +146,11 @@ class Output:
         if rows:
             os.truncate(self.path, rows[-1].end)
         return Counter(row.path for row in rows)
+
+    def kept(self) -> Iterator[Record]:
+        """The records that stay of an earlier run, after `resume`; from CSV, all values are text."""
+        if self.written:
+            yield from (record for record, _ in self.format.read(self.path.read_bytes()))
 
     def _read_back(self, same: Record) -> list["_Row"]:
         """The whole records of the file."""

@@ -66,8 +66,16 @@ class Encoded:
     read: Callable[[], bytes]
 
 
-def open_picture(source: str | Path | Encoded, settings: PictureSettings = PictureSettings()) -> Picture:
+def open_picture(
+    source: str | Path | Encoded, settings: PictureSettings = PictureSettings(), coarse: int | None = None
+) -> Picture:
     """Reads an image file.
+
+    Args:
+        source: The file, or its path.
+        settings: How it is read.
+        coarse: Pixels; a JPEG may then be decoded at a fraction of its size, which is quick, with no side shorter than
+            this. None: in full.
 
     Raises:
         MissingFileError: No such file.
@@ -77,6 +85,9 @@ def open_picture(source: str | Path | Encoded, settings: PictureSettings = Pictu
     file = _bytes_of(source) if isinstance(source, Encoded) else _require_file(source)
     try:
         with errors_of(name), _opened(file, name) as image:
+            if coarse is not None:
+                _require_few_pixels(image, settings)  # of the whole picture
+                image.draft(None, (coarse, coarse))
             return as_seen(image, settings)
     except UserError:
         raise
@@ -94,13 +105,8 @@ def as_seen(image: Image.Image, settings: PictureSettings = PictureSettings()) -
     Raises:
         UserError: Too many pixels, or a mode whose range of values is not known; and what Pillow raises.
     """
-    width, height = image.size
-    if width * height > settings.max_pixels:
-        raise UserError(
-            f"{width}x{height} is {width * height} pixels, more than the {settings.max_pixels} that are decoded; "
-            "--max-pixels sets another limit"
-        )
-    if width * height > LARGE:
+    _require_few_pixels(image, settings)
+    if image.width * image.height > LARGE:
         with _one_large_at_a_time:
             image.load()
     image.load()
@@ -141,6 +147,15 @@ def _require_file(path: str | Path) -> str | Path:
     if mode.st_size == 0:
         raise UserError(f"{path} is empty")
     return path
+
+
+def _require_few_pixels(image: Image.Image, settings: PictureSettings) -> None:
+    width, height = image.size
+    if width * height > settings.max_pixels:
+        raise UserError(
+            f"{width}x{height} is {width * height} pixels, more than the {settings.max_pixels} that are decoded; "
+            "--max-pixels sets another limit"
+        )
 
 
 def _opened(file: str | Path | io.BytesIO, name: str | Path) -> Image.Image:

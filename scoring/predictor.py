@@ -22,7 +22,8 @@ from models.loading import TrainedNetwork
 from scoring.conversion import to_picture
 from scoring.pictures import Encoded, PictureSettings, as_seen, open_picture
 from scoring.preprocess import RELEASE, build_preprocess
-from utils.errors import MachineError, UserError
+from utils.errors import UserError
+from utils.runtime import enough_memory
 
 HASH_LENGTH = 16  # hexadecimal digits
 HASH_BLOCK = 2**20
@@ -211,13 +212,8 @@ class Predictor:
 
     def _dos(self, views: Tensor) -> Array:
         """DOS (B, K), float64, of views (B, 3, H, W)."""
-        try:
+        with enough_memory("use a smaller --batch-size"):
             dos = self.model(views).cpu().double().numpy()
-        except torch.OutOfMemoryError as error:
-            raise MachineError(
-                f"{self.device} has not enough memory for {len(views)} views of {views.shape[-1]}x{views.shape[-2]} "
-                "pixels at once; use a smaller batch size"
-            ) from error
         if not np.isfinite(dos).all():
             raise UserError(f"{self.checkpoint} predicts values that are not finite; its training went wrong")
         return dos

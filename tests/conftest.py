@@ -23,6 +23,13 @@ def _few_threads():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _report_only_where_asked(request, monkeypatch):
+    """Most tests train; a report takes longer than their training."""
+    if request.node.get_closest_marker("with_report") is None:
+        monkeypatch.setattr("main.print_report", lambda *_: None)
+
+
 @pytest.fixture
 def koniq_table() -> pd.DataFrame:
     """A votes table as KonIQ-10k writes it, of 20 images."""

@@ -1,8 +1,22 @@
-"""Running main.py in the process of the tests."""
+"""Running main.py, or a part of it, in the process of the tests."""
 
+import runpy
+import sys
+import warnings
 from pathlib import Path
 
-from main import main
+import pytest
+
+from datasets.database import load_databases
+from datasets.loaders import build_loaders
+from experiments.suite import SplitRun
+from losses import build_loss
+from main import main, train_epoch
+from models import build_model
+from utils.optim import TrainingState
+from utils.run_folder import RunFolder
+from utils.runtime import Interruption, derive_seed, seed_everything
+from utils.settings import Config
 
 ROOT = Path(__file__).parents[1]
 
@@ -10,6 +24,39 @@ ROOT = Path(__file__).parents[1]
 def train(quick: list[str], *arguments: str) -> int:
     """The release's config, made quick."""
     return main(["--config", str(ROOT / "configs" / "koniq10k.yaml"), *quick, *arguments])
+
+
+def first_split(config: Config) -> SplitRun:
+    """Split 1 of a run, before anything of it is written."""
+    databases = load_databases(config)
+    splits = tuple(database.split(config, 1) for database in databases)
+    return SplitRun(config, 1, databases, splits, RunFolder.of(config, 1), Interruption())
+
+
+def train_losses(config: Config) -> list[dict[str, float]]:
+    """The loss and its terms in every epoch of a training that is never evaluated and writes nothing."""
+    run = first_split(config)
+    seed = derive_seed(config.seed, run.number)
+    seed_everything(seed)
+    model = build_model(config.model, len(config.scale.bin_centers))
+    loader, _ = build_loaders(config, run.databases, run.splits, seed, pin_memory=False)
+    state, loss = TrainingState(model, config, len(loader)), build_loss(config, run.databases, run.splits)
+    losses = []
+    while state.epoch < config.train.epochs:
+        assert train_epoch(state, loader, loss, run)
+        losses.append(state.mean_losses())
+        state.finish_epoch({})
+    return losses
+
+
+def run_as_script(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str) -> int:
+    """A script as its user starts it, without the seconds that a new process takes to import torch; its status."""
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # scripts replace it
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    return end.value.code
 
 
 def folder_of(tmp_path: Path, number: int = 1) -> Path:

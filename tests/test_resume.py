@@ -62,6 +62,20 @@ def assert_same_run(one: Path, other: Path):
     assert (one / "predictions.csv").read_bytes() == (other / "predictions.csv").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("uninterrupted")
+
+
+@pytest.fixture
+def whole(quick, beside) -> Path:
+    """An uninterrupted run, made by the first test that asks for it."""
+    folder = beside / "quick" / "split_01"
+    if not (folder / "metrics.json").exists():
+        train([*quick, *STATEFUL], f"run.root={beside}", "--overwrite")
+    return folder
+
+
 def test_kill_at_a_random_step_then_resume_equals_uninterrupted(quick, tmp_path):
     options = [*STATEFUL, "train.epochs=4", "train.save_steps=3", "model.memory_weight=0.1"]
     train([*quick, *options], "run.name=whole")
@@ -72,16 +86,18 @@ def test_kill_at_a_random_step_then_resume_equals_uninterrupted(quick, tmp_path)
     deadline = time.monotonic() + 120
     while not (killed / "last.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.005)
-    time.sleep(np.random.default_rng().uniform(0, 0.3))  # anywhere: in a step, an evaluation, a write
+    delay = np.random.default_rng().uniform(0, 0.3)
+    print(f"killed {delay:.4f} s after the first last.pt")  # shown where the test fails
+    time.sleep(delay)  # anywhere: in a step, an evaluation, a write
     process.kill()
     process.wait()
+    assert not (killed / "metrics.json").exists(), "the run ended before it was killed"
     assert train([*quick, *options], "run.name=killed", "--resume", "train.workers=1") == 0
     assert_same_run(tmp_path / "runs" / "whole" / "split_01", killed)
 
 
 @pytest.mark.parametrize("step", [1, 4, 7, 8])
-def test_interruption_at_any_step_then_resume_equals_uninterrupted(step, quick, tmp_path, monkeypatch):
-    train([*quick, *STATEFUL], "run.name=whole")
+def test_interruption_at_any_step_then_resume_equals_uninterrupted(step, quick, whole, tmp_path, monkeypatch):
     taken = []
     update = training.TrainingState.update
 
@@ -96,18 +112,17 @@ def test_interruption_at_any_step_then_resume_equals_uninterrupted(step, quick, 
     assert len(taken) == step
     assert train([*quick, *STATEFUL], "run.name=stopped", "--resume") == 0
     assert len(taken) == 8  # nothing was done twice
-    assert_same_run(tmp_path / "runs" / "whole" / "split_01", tmp_path / "runs" / "stopped" / "split_01")
+    assert_same_run(whole, tmp_path / "runs" / "stopped" / "split_01")
 
 
 @pytest.mark.parametrize("moment", ["_write_log", "save", "finish"])
-def test_crash_between_checkpoint_and_reports_is_mended(moment, quick, tmp_path, monkeypatch):
-    train(quick, "run.name=whole")
+def test_crash_between_checkpoint_and_reports_is_mended(moment, quick, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, moment, lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            train(quick, "run.name=crashed")
-    assert train(quick, "run.name=crashed", "--resume") == 0
-    one, other = (tmp_path / "runs" / name / "split_01" for name in ("whole", "crashed"))
+            train([*quick, *STATEFUL], "run.name=crashed")
+    assert train([*quick, *STATEFUL], "run.name=crashed", "--resume") == 0
+    one, other = whole, tmp_path / "runs" / "crashed" / "split_01"
     assert_same_run(one, other)
     logs = [[comparable(json.loads(line)) for line in (f / "log.jsonl").read_text().splitlines()] for f in (one, other)]
     assert logs[0] == logs[1]
@@ -217,11 +232,63 @@ def test_weights_alone_cannot_be_resumed(run, quick):
 
 
 def test_overwriting_leaves_no_splits_of_the_old_run(quick, tmp_path):
-    train(quick, "protocol.splits=3", "train.epochs=1")
+    for number in (1, 2, 3):
+        folder_of(tmp_path, number).mkdir(parents=True)
+        (folder_of(tmp_path, number) / "last.pt").write_bytes(b"old")
     train(quick, "protocol.splits=2", "train.epochs=1", "--overwrite", "--split", "1")
     assert folder_of(tmp_path, 3).exists()
     train(quick, "protocol.splits=2", "train.epochs=1", "--overwrite")
     assert not folder_of(tmp_path, 3).exists()
+
+
+def test_overwriting_that_is_interrupted_leaves_no_old_split(quick, tmp_path, monkeypatch):
+    """Whatever the new run is interrupted in, it resumes; a mistake in its set-up leaves the old splits."""
+    train(quick, "protocol.splits=3", "train.epochs=1")
+    with pytest.raises(UserError):
+        train(quick, "protocol.splits=3", "--overwrite", "train.batch_size=18")
+    assert [folder_of(tmp_path, number).exists() for number in (1, 2, 3)] == [True] * 3
+    new = [*quick, "protocol.splits=3", "train.epochs=1", "optim.lr=1e-3"]
+    with RunFolder(folder_of(tmp_path, 3)).held(), pytest.raises(UserError, match="by another process"):
+        train(new, "--overwrite")
+    assert [folder_of(tmp_path, number).exists() for number in (1, 2, 3)] == [True] * 3
+    (tmp_path / "runs" / "quick" / "split_of_mine").mkdir()
+    update = training.TrainingState.update
+
+    def interrupted_update(self, *arguments):
+        update(self, *arguments)
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.TrainingState, "update", interrupted_update)
+        assert train(new, "--overwrite") == 130
+    assert [folder_of(tmp_path, number).exists() for number in (1, 2, 3)] == [True, False, False]
+    assert (tmp_path / "runs" / "quick" / "split_of_mine").exists()
+    assert train(new, "--resume") == 0
+
+
+@pytest.mark.with_report
+def test_a_report_that_is_missing_or_old_is_written_on_resume(run, quick, capsys):
+    report = run.parent / "report.html"
+    report.unlink()
+    capsys.readouterr()
+    train(quick, "--resume")
+    assert report.exists()
+    written = report.stat().st_mtime_ns
+    train(quick, "--resume")
+    assert report.stat().st_mtime_ns == written
+    os.utime(report, (0, 0))
+    train(quick, "--resume")
+    assert report.stat().st_mtime_ns >= written
+    assert capsys.readouterr().out.count("report: ") == 2
+
+
+def test_too_little_memory_is_one_line(quick, monkeypatch):
+    def no_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB. See the documentation")
+
+    monkeypatch.setattr(training.TrainingState, "update", no_memory)
+    with pytest.raises(UserError, match=r"out of memory \(CUDA.*smaller train\.batch_size or transform\.crop"):
+        train(quick)
 
 
 def test_weights_that_are_not_finite_are_not_saved(quick, tmp_path, monkeypatch):

@@ -15,10 +15,14 @@ from datasets.transforms import build_test_transform
 from inference import load_predictor
 from main import main
 from tests.databases import write_database
+from tests.running import first_split, train_losses
 from utils.checkpoint import read_checkpoint
 from utils.config import load_config
 from utils.errors import UserError
+from utils.files import to_json
 from utils.metrics import score_metrics
+from utils.report import SUMMARY, joined_metrics, summary_of_splits
+from utils.selection import selections
 
 NAMES = ("koniq10k", "csiq", "bid")
 
@@ -108,15 +112,14 @@ def test_scales_and_weights_are_in_the_checkpoint_and_in_the_config_of_the_run(u
     assert prediction.scale.describe() == "1 to 5, higher is better"
 
 
-def test_turned_bins_are_learned_better_than_unturned_ones(union, tmp_path):
+def test_turned_bins_are_learned_better_than_unturned_ones(union):
     """Coarse noise has a low MOS in two of the databases, a high DMOS in the third: one rule once bins are turned."""
     scale = "dataset.1.scale={low: 0, high: 1, bin_centers: [0.1, 0.3, 0.5, 0.7, 0.9], higher_is_better: %s}"
     losses = []
     for higher_is_better in ("false", "true"):
         options = ["train.epochs=12", "optim.lr=2e-3", "schedule.name=onecycle", "model.drop_path=0"]
-        main([*union, *options, scale % higher_is_better, "--overwrite"])
-        log = [json.loads(line) for line in (folder(tmp_path) / "log.jsonl").read_text().splitlines()]
-        losses.append(np.mean([record["train"]["total"] for record in log[-4:]]))
+        epochs = train_losses(config_of([*union, *options, scale % higher_is_better]))
+        losses.append(np.mean([epoch["total"] for epoch in epochs[-4:]]))
     assert losses[0] < 0.9 * losses[1]
 
 
@@ -140,9 +143,13 @@ def test_resume_refuses_other_settings_but_follows_a_moved_database(union, tmp_p
     assert main([*union, "train.epochs=1", f"dataset.1.root={tmp_path / 'moved'}", "--resume"]) == 0
 
 
-def test_splits_are_summed_up_for_each_database(union, capsys):
-    main([*union, "train.epochs=1", "protocol.splits=2"])
-    summary = capsys.readouterr().out.partition("2 splits, mean")[2]
+def test_splits_are_summed_up_for_each_database():
+    rng = np.random.default_rng(0)
+    splits = []
+    for _ in range(2):
+        test = joined_metrics({name: {metric: rng.uniform() for metric in SUMMARY} for name in NAMES})
+        splits.append({"selections": selections([{"epoch": 1, "test": test}])})
+    summary = summary_of_splits(splits).partition("2 splits, mean")[2]
     assert [line.strip() for line in summary.splitlines() if "last (" in line] == [
         "last (the last epoch)",
         *(f"last (the last epoch), {name}" for name in NAMES),
@@ -154,9 +161,8 @@ def test_a_saved_split_is_taken_again(union, tmp_path):
     main([*union, "train.epochs=1"])
     file = folder(tmp_path) / "split.json"
     files = [f"dataset.{number}.split_file={file}" for number in range(3)]
-    main([*union, "train.epochs=1", "run.name=again", "protocol.method=file", *files])
-    again = json.loads((tmp_path / "runs" / "again" / "split_01" / "split.json").read_text())
-    assert again == json.loads(file.read_text())
+    again = first_split(config_of([*union, "protocol.method=file", *files]))
+    assert json.loads(to_json(again.describe_origin())) == json.loads(file.read_text())
 
 
 @pytest.mark.parametrize(
@@ -192,12 +198,11 @@ def test_the_same_database_twice_with_titles(union):
     assert [database.title for database in load_databases(config)] == ["koniq10k", "bid again", "bid"]
 
 
-def test_weights_reach_the_loss(union, tmp_path):
+def test_weights_reach_the_loss(union):
     totals = []
     for weight in (1, 5):
-        main([*union, "train.epochs=1", "train.batch_size=16", f"dataset.1.weight={weight}", "--overwrite"])
-        log = json.loads((folder(tmp_path) / "log.jsonl").read_text().splitlines()[0])
-        totals.append(log["train"]["dos"])
+        options = ["train.epochs=1", "train.batch_size=16", f"dataset.1.weight={weight}"]
+        totals.append(train_losses(config_of([*union, *options]))[0]["dos"])
     assert totals[1] > 2 * totals[0]  # about 24 of 42 training images weigh five times as much
 
 

@@ -86,7 +86,9 @@ class Examination:
         votes = votes_of(self.ratings, self.scale)
         if votes is not None:
             rows.append(("noise ceiling", ceiling_line(noise_ceiling(votes, self.scale, self.recipe))))
-            rows.append(("", "what a perfect predictor reaches: by bootstrap over voters (by split half)"))
+            rows.append(
+                ("", "estimates of what a perfect predictor reaches: bootstrap over voters, optimistic (split half)")
+            )
         return rows + self._rows_of_splits()
 
     def _rows_of_splits(self) -> list[tuple[str, str]]:

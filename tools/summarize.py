@@ -12,11 +12,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import numpy as np
+
 from tools.summary_runs import MEAN, Row, find_runs, is_run, names_of, read_run
 from tools.summary_tables import Pair, by_database, latex_page, markdown_page, numbers_of, sections_of
 from utils.errors import MissingFileError, UserError, did_you_mean
 from utils.files import write_text
-from utils.report import SELECTION_NOTES, SUMMARY, title_of
+from utils.report import HYPOTHESIS_NOTE, OF_SOS, SELECTION_NOTES, SUMMARY, title_of
 from utils.script import run_script
 from utils.tables import to_csv
 
@@ -32,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     metrics = choose_metrics(args.metrics, rows)
     pairs, unpaired = pair_up(rows, baseline) if baseline is not None else ({}, [])
     numbers = numbers_of(rows, metrics, args.selection, pairs)
-    notes += [*undefined(rows, metrics), *unpaired]
+    notes += [*undefined(rows, metrics), *hypothetical(rows, metrics), *unpaired]
     if form == "csv":
         text = to_csv(numbers)
         notes.insert(0, f"Selection {args.selection}: {SELECTION_NOTES[args.selection]}.")
@@ -173,16 +175,39 @@ def pair_up(rows: Sequence[Row], baseline: str) -> tuple[dict[tuple[str, str], P
         if reasons:
             notes.append(f"Not compared: {place}, {'; '.join(reasons)}.")
         if same:
-            same_labels = all(row.origins[number].labels == base.origins[number].labels for number in same)
-            pairs[row.run, row.database] = Pair(base, same, same_labels)
-            if not same_labels:
-                notes.append(
-                    f"{place}: trained and tested with other labels than {baseline} (labels.hash in split.json), so "
-                    "that metrics of SOS and DOS are not compared."
-                )
+            pair, of_labels = pair_of(row, base, same)
+            pairs |= {(row.run, row.database): pair} if pair else {}
+            notes += of_labels
     if not pairs:
-        raise UserError(f"--baseline: no run has a split in common with {baseline}. {' '.join(notes)}")
+        raise UserError(
+            f"--baseline: no run has a split in common with {baseline}, with the same MOS labels. {' '.join(notes)}"
+        )
     return pairs, notes
+
+
+def pair_of(row: Row, base: Row, splits: list[int]) -> tuple[Pair | None, list[str]]:
+    """A row and that of the baseline over these splits, None where the MOS labels differ; and what labels change."""
+    place = f"{row.run} on {row.database}"
+    origins = [(row.origins[number], base.origins[number]) for number in splits]
+    if not all(one.same_mos(other) for one, other in origins):
+        return None, [
+            f"Not compared: {place}, tested with other MOS labels or on another scale than {base.run} (mos_hash in "
+            "split.json; of older runs, dataset.labels and scale in config.yaml)."
+        ]
+    same_labels = all(one.labels == other.labels for one, other in origins)
+    notes = []
+    if not same_labels:
+        notes.append(
+            f"{place}: trained and tested with other labels than {base.run} (labels.hash in split.json), so that "
+            "metrics of SOS and DOS are not compared."
+        )
+        if any(None in (one.mos, other.mos) for one, other in origins):
+            notes.append(
+                f"{place}: split.json of it or of {base.run} has no mos_hash; the MOS labels count as the same, since "
+                "scale and dataset.labels are."
+            )
+    test_share = float(np.mean([one.test / one.train if one.train else np.nan for one, _ in origins]))
+    return Pair(base, splits, same_labels, test_share), notes
 
 
 def listed(numbers: Sequence[int]) -> str:
@@ -200,6 +225,15 @@ def undefined(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
             if numbers:
                 notes.append(f"{row.run} on {row.database}: {title_of(metric)} of {listed(numbers)} not defined.")
     return notes
+
+
+def hypothetical(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
+    """Where metrics of the SOS say nothing that those of the MOS do not."""
+    of_sos = [title_of(metric) for metric in metrics if metric in OF_SOS]
+    places = [f"{row.run} on {row.database}" for row in rows if any(of.hypothesis for of in row.origins.values())]
+    if not of_sos or not places:
+        return []
+    return [f"{', '.join(of_sos)} of {'; '.join(places)}: {HYPOTHESIS_NOTE}."]
 
 
 if __name__ == "__main__":

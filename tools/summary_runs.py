@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from utils.config import changed_keys, load_config
+from utils.config import load_config
 from utils.errors import MissingFileError, UserError, did_you_mean, some_of
 from utils.files import read_json, reading
 from utils.report import as_numbers
-from utils.run_folder import CONFIG, FREE_KEYS, SPLIT, SPLIT_FOLDER, RunFolder
-from utils.settings import Config
+from utils.run_folder import CONFIG, SPLIT, SPLIT_FOLDER, RunFolder, require_one_config
+from utils.settings import Config, MemberSettings
 
 MEAN = "mean"  # over the databases of a run
 SHOWN = 8  # names in one message
@@ -21,10 +21,65 @@ SHOWN = 8  # names in one message
 
 @dataclass(frozen=True)
 class Origin:
-    """Hashes of which image is in which part, and of the labels."""
+    """Which images a split is of, and which labels.
+
+    Args:
+        split: Hash of which image is in which part.
+        labels: Hash of MOS, SOS and DOS.
+        mos: Hash of the MOS labels and their scale; None in a split.json written before there was one.
+        stated: Scale and label file by the config, which stand in for that hash.
+        hypothesis: Whether the SOS labels are made of the MOS labels, by the SOS hypothesis.
+        train: Number of training images.
+        test: Number of test images.
+    """
 
     split: str
     labels: str
+    mos: str | None
+    stated: str
+    hypothesis: bool
+    train: int
+    test: int
+
+    @classmethod
+    def of(cls, stated: dict[str, Any], member: MemberSettings) -> "Origin":
+        """Of one database, from its part of split.json and of the config."""
+        labels = stated["labels"]
+        scale = None if member.scale is None else member.scale.model_dump(exclude={"bin_centers"})
+        return cls(
+            stated["hash"],
+            labels["hash"],
+            labels.get("mos_hash"),
+            f"{scale}, {member.labels}",
+            labels.get("sos") == "hypothesis",
+            len(stated["train"]),
+            len(stated["test"]),
+        )
+
+    @classmethod
+    def joined(cls, of: "dict[str, Origin]") -> "Origin":
+        """Of several databases, by title, together."""
+        titles, origins = zip(*sorted(of.items()), strict=True)
+
+        def together(field: str) -> str:
+            texts = (getattr(origin, field) for origin in origins)
+            return " ".join(f"{title} {text}" for title, text in zip(titles, texts, strict=True))
+
+        return cls(
+            together("split"),
+            together("labels"),
+            None if any(origin.mos is None for origin in origins) else together("mos"),
+            together("stated"),
+            any(origin.hypothesis for origin in origins),
+            sum(origin.train for origin in origins),
+            sum(origin.test for origin in origins),
+        )
+
+    def same_mos(self, other: "Origin") -> bool:
+        """Whether both are tested against the same MOS on the same scale; where a hash is missing, as far as stated."""
+        if self.labels == other.labels:
+            return True
+        return self.stated == other.stated if None in (self.mos, other.mos) else self.mos == other.mos
 
 
 @dataclass(frozen=True)
@@ -132,29 +187,15 @@ def read_run(path: Path, name: str, selection: str) -> tuple[list[Row], list[str
     if len(finished) < wanted:
         missing = [str(number) for number in range(1, wanted + 1) if number not in finished]
         notes = [f"{name}: {len(finished)} of {wanted} splits are finished; not yet: {', '.join(missing)}."]
-    config = _one_config(path, {number: configs[number] for number in finished})
+    config = require_one_config(path, {number: configs[number] for number in finished})
     results = {number: _results(folder, selection) for number, folder in finished.items()}
     origins = {number: _origins(folder, config) for number, folder in finished.items()}
     return _rows(name, config, results, origins), notes
 
 
-def _one_config(path: Path, configs: dict[int, Config]) -> Config:
-    """The settings that all splits share."""
-    first, *others = configs
-    for number in others:
-        changed = changed_keys(configs[first], configs[number], ignored=FREE_KEYS)
-        if changed:
-            raise UserError(
-                f"{path}: split {number} was trained with other settings than split {first}, so that they have no "
-                f"mean: {some_of(changed, SHOWN)}; train one of them again with main.py --split N --overwrite"
-            )
-    return configs[first]
-
-
 def _results(folder: RunFolder, selection: str) -> dict[str, Any]:
     """The test metrics of a finished split as a way of selection reports them."""
-    metrics = folder.metrics()
-    selections = metrics.get("selections") if isinstance(metrics, dict) else None
+    selections = folder.metrics().get("selections")
     if not isinstance(selections, dict) or "last" not in selections:
         raise UserError(f"{folder.path}: metrics.json has no selections, as main.py writes them; train the split again")
     if selection not in selections:
@@ -162,6 +203,8 @@ def _results(folder: RunFolder, selection: str) -> dict[str, Any]:
             f"{folder.path}: no selection {selection!r}; it has {', '.join(selections)}. For `validation` a run needs "
             "a validation part, such as protocol.validation_fraction=0.1"
         )
+    if not isinstance(selections[selection], dict):
+        raise UserError(f"{folder.path}: selection {selection!r} in metrics.json is no mapping; train the split again")
     return selections[selection]
 
 
@@ -169,9 +212,10 @@ def _origins(folder: RunFolder, config: Config) -> dict[str, Origin]:
     """By title of the database."""
     stated = read_json(folder.path / SPLIT)
     titles = _titles(config)
+    members = dict(zip(titles, config.members, strict=True))
     try:
         by_title = stated["databases"] if config.several else {next(iter(titles)): stated}
-        return {title: Origin(by_title[title]["hash"], by_title[title]["labels"]["hash"]) for title in titles}
+        return {title: Origin.of(by_title[title], member) for title, member in members.items()}
     except (KeyError, TypeError) as error:
         raise UserError(f"{folder.path / SPLIT}: not as main.py writes it, {error} is missing") from error
 
@@ -193,16 +237,18 @@ def _rows(
             run,
             title,
             name,
-            {number: of["databases"][title] for number, of in results.items()},
+            {number: _of_database(run, number, of, title) for number, of in results.items()},
             {number: of[title] for number, of in origins.items()},
         )
         for title, name in titles.items()
     ]
-    together = {
-        number: Origin(
-            " ".join(f"{title} {origin.split}" for title, origin in sorted(of.items())),
-            " ".join(f"{title} {origin.labels}" for title, origin in sorted(of.items())),
-        )
-        for number, of in origins.items()
-    }
-    return [*rows, Row(run, MEAN, "", results, together)]
+    return [*rows, Row(run, MEAN, "", results, {number: Origin.joined(of) for number, of in origins.items()})]
+
+
+def _of_database(run: str, number: int, result: dict[str, Any], title: str) -> dict[str, Any]:
+    """The metrics of one database of several."""
+    of_databases = result.get("databases")
+    of_one = of_databases.get(title) if isinstance(of_databases, dict) else None
+    if not isinstance(of_one, dict):
+        raise UserError(f"{run}: metrics.json of split {number} says nothing of {title}; train the split again")
+    return of_one

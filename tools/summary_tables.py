@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -12,15 +13,15 @@ from tools.summary_statistics import Comparison, compare, describe
 from utils.metrics import BETTER, HIGHER, LOWER
 from utils.published import PUBLISHED, PUBLISHED_SPLITS
 from utils.report import SELECTION_NOTES, title_of
-from utils.tables import DASH, escape_latex, to_latex, to_markdown
+from utils.tables import DASH, LATEX_NEEDS, captioned_latex, to_markdown
 
 OURS = "RichIQA"  # whose published number stands beside each of ours
 OF_MOS = ("srcc", "plcc", "krcc", "rmse", "plcc_raw", "rmse_raw")  # no recipe of SOS and DOS labels changes them
 ARROWS = {HIGHER: " ↑", LOWER: " ↓"}
 DECIMALS = 4
-NUMBERS = ("mean", "std", "median", "t_p", "wilcoxon_p", "difference", "published")
-COLUMNS = ("run", "database", "selection", "metric", "splits", *NUMBERS, "paired_splits")
-SHRUNK_TO_LINE = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
+NUMBERS = ("mean", "std", "median", "t_p", "corrected_p", "wilcoxon_p", "difference", "published")
+COUNTS = ("paired_splits", "wilcoxon_n")
+COLUMNS = ("run", "database", "selection", "metric", "splits", *NUMBERS, *COUNTS)
 FEWEST_FOR_WILCOXON = 6  # 2 / 2^6 is the first below .05
 BOLD_NOTE = "Bold: the best mean on a database, where all runs on it have the same splits and labels."
 PUBLISHED_NOTE = (
@@ -30,11 +31,16 @@ PUBLISHED_NOTE = (
 
 
 class Pair(NamedTuple):
-    """A row of the baseline, the splits that are the same in a run, and whether the labels are the same, too."""
+    """A row of the baseline, the splits that are the same in a run, with the same MOS labels.
+
+    `same_labels` says whether SOS and DOS labels are the same, too; `test_share` is the mean of test images for each
+    training image.
+    """
 
     baseline: Row
     splits: list[int]
     same_labels: bool
+    test_share: float
 
     def covers(self, metric: str) -> bool:
         """Whether both runs are measured against the same labels."""
@@ -74,14 +80,15 @@ def numbers_of(
         for metric in metrics:
             compared = Comparison()
             if pair and pair.covers(metric):
-                compared = compare(row.values(metric, pair.splits), pair.baseline.values(metric, pair.splits))
+                both = (one.values(metric, pair.splits) for one in (row, pair.baseline))
+                compared = compare(*both, pair.test_share)
             published = PUBLISHED.get(row.name, {}).get(OURS, {}).get(metric)
             head = {"run": row.run, "database": row.database, "selection": selection, "metric": metric}
             counts = {"splits": len(row.results), "paired_splits": len(pair.splits) if pair else None}
             statistics = {**describe(row.values(metric))._asdict(), **compared._asdict()}
             lines.append({**head, **counts, **statistics, "published": published})
     table = pd.DataFrame(lines, columns=list(COLUMNS))
-    return table.astype({**dict.fromkeys(NUMBERS, "float64"), "paired_splits": "Int64"})
+    return table.astype({**dict.fromkeys(NUMBERS, "float64"), **dict.fromkeys(COUNTS, "Int64")})
 
 
 def sections_of(numbers: pd.DataFrame, rows: Sequence[Row], baseline: str | None) -> list[Section]:
@@ -126,7 +133,7 @@ def best_lines(numbers: pd.DataFrame, rows: Sequence[Row]) -> set[int]:
     for (database, metric), group in numbers.groupby(["database", "metric"], sort=False):
         means = group["mean"].round(DECIMALS).dropna()
         compared = [row for row in rows if row.database == database]
-        same = all(comparable(compared[0], row, metric) for row in compared)
+        same = all(comparable(one, other, metric) for one, other in combinations(compared, 2))
         if metric in BETTER and len(means) > 1 and same:
             extreme = means.max() if BETTER[metric] == HIGHER else means.min()
             best |= set(means.index[means == extreme])
@@ -135,11 +142,11 @@ def best_lines(numbers: pd.DataFrame, rows: Sequence[Row]) -> set[int]:
 
 def comparable(one: Row, other: Row, metric: str) -> bool:
     """Whether a metric of two rows is over the same splits and against the same labels."""
-    if metric not in OF_MOS:
-        return one.origins == other.origins
-    return [(number, origin.split) for number, origin in one.origins.items()] == [
-        (number, origin.split) for number, origin in other.origins.items()
-    ]
+    if one.origins.keys() != other.origins.keys():
+        return False
+    pairs = [(origin, other.origins[number]) for number, origin in one.origins.items()]
+    same_labels = all(a.same_mos(b) if metric in OF_MOS else a.labels == b.labels for a, b in pairs)
+    return same_labels and all(a.split == b.split for a, b in pairs)
 
 
 def published_lines(numbers: pd.DataFrame, rows: Sequence[Row]) -> list[dict[str, str]]:
@@ -168,23 +175,30 @@ def differences_section(numbers: pd.DataFrame, baseline: str) -> Section:
             "paired splits": str(line.paired_splits),
             "difference": number(line.difference, sign="+"),
             "p, t test": p_value(line.t_p),
+            "p, corrected t": p_value(line.corrected_p),
             "p, Wilcoxon": p_value(line.wilcoxon_p),
         }
         for line in sorted(compared.itertuples(), key=lambda line: metrics.index(line.metric))
     ]
-    counts = sorted(set(compared["paired_splits"]))
-    smallest = "; ".join(f"{p_value(2 / 2**count)} for n = {count}" for count in counts if count > 1)
-    notes = [
-        "p: two-sided, of the paired t test (scipy.stats.ttest_rel) and of Wilcoxon's signed-rank test "
-        "(scipy.stats.wilcoxon) over the n paired splits; none for n = 1 or where all differences are 0.",
-        f"With n splits Wilcoxon's smallest p is 2/2^n{f' ({smallest})' if smallest else ''}, so that fewer than "
-        f"{FEWEST_FOR_WILCOXON} cannot reach .05.",
-        "Splits of the same images overlap in training images, so that p values are too optimistic (Nadeau & Bengio "
-        f"2003); they are not corrected for the number of comparisons ({len(lines)}).",
-    ]
     caption = f"Difference from {baseline}: run minus baseline, mean over the splits that are the same in both."
-    columns = ["metric", "run", "database", "paired splits", "difference", "p, t test", "p, Wilcoxon"]
-    return Section(caption, pd.DataFrame(lines, columns=columns), 3, notes)
+    columns = ["metric", "run", "database", "paired splits", "difference", "p, t test", "p, corrected t", "p, Wilcoxon"]
+    return Section(caption, pd.DataFrame(lines, columns=columns), 3, notes_on_tests(compared))
+
+
+def notes_on_tests(compared: pd.DataFrame) -> list[str]:
+    """What the p values of these rows of the numbers are, and what they are worth."""
+    counts = sorted(set(compared["wilcoxon_n"].dropna()) - {0})
+    smallest = "; ".join(f"{p_value(min(1, 2 / 2**count))} for n = {count}" for count in counts)
+    return [
+        "p: two-sided, over the paired splits, none of a single one. t test: paired, none where all differences are "
+        "the same. Corrected t: the same, but with the variance times 1/splits + test images/training images (Nadeau & "
+        "Bengio 2003), since splits of the same images share training images. Wilcoxon: signed-rank test, exact, over "
+        "the n splits whose difference is not 0; zeros are dropped.",
+        f"Wilcoxon's smallest p is 2/2^n{f' ({smallest})' if smallest else ''}, so that fewer than "
+        f"{FEWEST_FOR_WILCOXON} splits cannot reach .05.",
+        "For random splits the corrected p is the one to go by: the others take splits for independent and are too "
+        f"small. None is corrected for the number of comparisons ({len(compared)}).",
+    ]
 
 
 def column(metric: str) -> str:
@@ -214,14 +228,9 @@ def markdown_page(sections: Sequence[Section], notes: Sequence[str]) -> str:
 
 
 def latex_page(sections: Sequence[Section], notes: Sequence[str]) -> str:
-    """Sections as LaTeX tables with what belongs to them in the caption, notes as comments.
-
-    `table*` stands over both columns of a page that has two; a table that is wider still is made smaller.
-    """
-    parts = ["% needs \\usepackage{booktabs,graphicx}\n"]
+    """Sections as LaTeX tables with what belongs to them in the caption, notes as comments."""
+    parts = [LATEX_NEEDS]
     for section in sections:
-        caption = escape_latex(" ".join([section.caption, *section.notes]))
-        tabular = to_latex(section.table, section.text_columns)
-        fitted = f"{SHRUNK_TO_LINE}{{%\n{tabular}}}\n"
-        parts.append(f"\\begin{{table*}}\n\\centering\n\\caption{{{caption}}}\n{fitted}\\end{{table*}}\n")
+        caption = " ".join([section.caption, *section.notes])
+        parts.append(captioned_latex(section.table, caption, section.text_columns))
     return "\n".join([*parts, *(f"% {note}" for note in notes)]).rstrip("\n") + "\n"

@@ -1,16 +1,17 @@
 """Checkpoints: plain dicts of tensors, lists, strings and numbers, so that weights-only loading suffices."""
 
 import io
+import json
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 
 from utils.errors import MissingFileError, UserError, one_line
-from utils.files import write_atomically
+from utils.files import to_json, write_atomically
 
 FORMAT = "richiqa"
 FORMAT_VERSION = 1
@@ -34,6 +35,20 @@ def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
     write_atomically(path, lambda file: file.write(buffer.getbuffer()))
 
 
+def to_safetensors(model: dict[str, torch.Tensor], config: dict[str, Any]) -> bytes:
+    """The content of a .safetensors file that `read_tensors` gives back as an own checkpoint: weights and config.
+
+    Its metadata, which any reader of such files shows, are those of `own_metadata`.
+    """
+    return save({name: tensor.contiguous() for name, tensor in model.items()}, own_metadata(config))
+
+
+def own_metadata(config: dict[str, Any]) -> dict[str, str]:
+    """What an exported network says of itself, as text: format, version, config and rating scale in JSON."""
+    version = str(FORMAT_VERSION)
+    return {"format": FORMAT, "version": version, "config": to_json(config), "scale": to_json(config["scale"])}
+
+
 def read_tensors(path: str | Path) -> dict[str, Any]:
     """The dict in a .pt, .pth, .bin or .safetensors file, on the CPU.
 
@@ -46,7 +61,7 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
         raise MissingFileError(f"checkpoint {path} does not exist")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return _read_safetensors(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # torch's text advises to switch this safety off
         raise UserError(
@@ -59,8 +74,18 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+    tensors = load_file(path)
+    if not is_own(metadata):
+        return tensors
+    plain = {name: json.loads(metadata[name]) for name in ("version", "config", "scale")}
+    return {"format": FORMAT, **plain, "model": tensors}
+
+
 def is_own(content: dict[str, Any]) -> bool:
-    """Whether a dict was written by `save_checkpoint`, rather than by the release or another project."""
+    """Whether a dict was written by this project, rather than by the release or another one."""
     return content.get("format") == FORMAT
 
 

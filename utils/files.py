@@ -1,10 +1,14 @@
 """Files that are there whole or not at all."""
 
+import glob
 import json
 import math
 import os
+import platform
+import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,19 +22,52 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None
         UserError: The disk is full, or the place is not writable; what was at `path` is still there.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")  # the same at each try, so that a killed one leaves no heap
+    host, process = platform.node(), os.getpid()
+    temporary = path.with_name(f".{path.name}.{host}.{process}.{threading.get_native_id()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path, host)
         try:
             with open(temporary, "wb") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
+            _flush_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or one_line(error)}") from error
+
+
+def _remove_leftovers(path: Path, host: str) -> None:
+    """Removes the temporary files of killed processes of this machine; another one's may be alive."""
+    for leftover in path.parent.glob(f".{glob.escape(f'{path.name}.{host}.')}*.tmp"):
+        process = leftover.name.split(".")[-3]
+        if os.name == "posix" and process.isdigit() and not _is_alive(int(process)):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
+def _flush_folder(folder: Path) -> None:
+    """Makes a new name last through a power cut, where the system can."""
+    if os.name != "posix":
+        return
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager
@@ -58,6 +95,33 @@ def make_folder(path: str | Path) -> None:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"folder {path} cannot be made: {error.strerror or one_line(error)}") from error
+
+
+def delete_folder(path: str | Path) -> None:
+    """Deletes a folder with all that is in it, where it is there.
+
+    Raises:
+        UserError: Something in it cannot be deleted.
+    """
+    try:
+        if Path(path).exists():
+            shutil.rmtree(path)
+    except OSError as error:
+        raise UserError(
+            f"folder {path} cannot be deleted: {error.strerror or one_line(error)} ({error.filename})"
+        ) from error
+
+
+def read_object(path: str | Path) -> dict[str, Any]:
+    """The content of a JSON file that holds an object.
+
+    Raises:
+        UserError: No such file, a damaged one, or one that holds something else.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is missing or damaged (an object is expected, got {type(content).__name__})")
+    return content
 
 
 def read_json(path: str | Path) -> Any:

@@ -13,6 +13,7 @@ from scipy.stats import kendalltau, rankdata
 FIT_STEPS = 10_000  # function evaluations of the logistic fit before it counts as failed
 FIT_START_SLOPE = 0.5
 SMALLEST_SLOPE = 1e-9
+SMALLEST_SPREAD = 1e-12  # of a vector, relative to its length; below it the vector counts as constant
 SMALLEST_SHARE = 1e-12  # a predicted share below it counts as this much, so that KL stays finite
 PIT_BINS = 10
 CENTRAL = (50, 80, 95)  # percent of a predicted distribution
@@ -28,9 +29,13 @@ Array = np.ndarray
 
 def plcc(x: Array, y: Array) -> float:
     """Pearson's linear correlation of (N,) and (N,), -1..1; NaN where one of them is constant."""
-    x, y = (v - v.mean() for v in (np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)))
-    norm = np.sqrt((x**2).sum()) * np.sqrt((y**2).sum())
-    return float(np.clip((x * y).sum() / norm, -1, 1)) if norm > 0 else float("nan")
+    given = [np.asarray(v, dtype=np.float64) for v in (x, y)]
+    x, y = (v - v.mean() for v in given)
+    spreads = [np.linalg.norm(v) for v in (x, y)]
+    # the mean of equal numbers is rounded, so that they keep a spread of their own
+    if any(spread <= SMALLEST_SPREAD * np.linalg.norm(v) for spread, v in zip(spreads, given, strict=True)):
+        return float("nan")
+    return float(np.clip((x / spreads[0]) @ (y / spreads[1]), -1, 1))
 
 
 def srcc(x: Array, y: Array) -> float:
@@ -40,7 +45,7 @@ def srcc(x: Array, y: Array) -> float:
 
 def krcc(x: Array, y: Array) -> float:
     """Kendall's tau-b of (N,) and (N,), -1..1; NaN where one of them is constant."""
-    return float(kendalltau(x, y).statistic)
+    return float(kendalltau(x, y).statistic) if len(x) > 1 else float("nan")
 
 
 def rmse(x: Array, y: Array) -> float:
@@ -84,7 +89,8 @@ def score_metrics(pred_mos: Array, target_mos: Array) -> dict[str, float]:
     Returns:
         `srcc`, `krcc`; `plcc`, `rmse` after the four-parameter logistic from prediction to label; `plcc_raw`,
         `rmse_raw` without it; `logistic_fit` 1 where the fit succeeded, else 0: then a warning is given and `plcc`,
-        `rmse` are the raw ones. RMSE is in units of the label.
+        `rmse` are the raw ones. RMSE is in units of the label. The fit turns a falling relation round, so that after
+        it `plcc` is 0 or more even for a network that is the wrong way round: `srcc` and `plcc_raw` keep the sign.
 
     Raises:
         ValueError: Arrays of different or no length, or values that are not finite.
@@ -121,8 +127,12 @@ def emd(p: Array, q: Array) -> Array:
 
 
 def kl(p: Array, q: Array) -> Array:
-    """Kullback-Leibler divergence (N,) of labels q (N, K) from predictions p (N, K): sum q ln(q / p), 0 or more."""
-    return _relative_entropy(q, np.maximum(p, SMALLEST_SHARE))
+    """Kullback-Leibler divergence (N,) of labels q (N, K) from predictions p (N, K): sum q ln(q / p), 0 or more.
+
+    Both count as divided by their sum, which is 1 but for the rounding of float32: that alone makes values below 0.
+    """
+    p, q = (x / x.sum(1, keepdims=True) for x in (p, q))
+    return np.maximum(_relative_entropy(q, np.maximum(p, SMALLEST_SHARE)), 0)
 
 
 def wasserstein(p: Array, q: Array, centers: Array) -> Array:

@@ -15,6 +15,8 @@ SELECTION_NOTES = {
     "validation": "best SRCC on the validation part",
     "release": "each metric at its best epoch on the test part: optimistic",
 }
+OF_SOS = ("sos_srcc", "sos_plcc")
+HYPOTHESIS_NOTE = "the SOS labels are a function of the MOS labels (the SOS hypothesis), not measured"
 CEILING = ("mos_srcc", "mos_plcc", "sos_srcc", "sos_plcc", "emd")
 
 
@@ -78,12 +80,17 @@ def metrics_line(metrics: dict[str, Any]) -> str:
 def results_lines(metrics: dict[str, Any]) -> str:
     """A finished split: every selection, with a word on how honest it is.
 
-    Beside them the noise ceiling, where it is known: what a perfect predictor would reach with these labels.
+    Beside them the noise ceiling, where it is known: estimates of what a perfect predictor would reach.
     """
     lines = []
     for selection, of_selection in metrics["selections"].items():
         lines.append(f"{selection:14}  {metrics_line(of_selection)}  ({explained(selection, of_selection)})")
         lines += [f"  {title:13} {metrics_line(of_one)}" for title, of_one in of_selection.get("databases", {}).items()]
+    for part in metrics.get("undefined", ()):
+        lines.append(
+            f"the SRCC of the {part} part is not defined in any epoch: none can be chosen by it, and where "
+            "protocol.selection would, best.pt is of the last"
+        )
     ceilings = metrics["noise_ceiling"] or {}
     by_title = ceilings if "databases" in metrics else {"": ceilings}
     lines += [f"noise ceiling   {ceiling_line(ceiling)} {title}" for title, ceiling in by_title.items() if ceiling]
@@ -109,7 +116,10 @@ def summary_of_splits(splits: list[dict[str, Any]]) -> str:
     Of several databases, those of each follow the means over them.
     """
     lines = [f"{len(splits)} splits, mean (standard deviation):"]
-    for selection in splits[0]["selections"]:
+    for selection in dict.fromkeys(name for split in splits for name in split["selections"]):
+        if any(selection not in split["selections"] for split in splits):
+            lines.append(f"  {selection}: not in every split, since its SRCC is not defined there")
+            continue
         row = [split["selections"][selection] for split in splits]
         title = f"{selection} ({SELECTION_NOTES[selection]})"
         rows = {title: row} | {

@@ -2,9 +2,8 @@
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,15 @@ from filelock import FileLock, Timeout
 
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.config import changed_keys, dump_config, load_config
-from utils.errors import MissingFileError, UserError
-from utils.files import make_folder, read_json, to_json, write_json_lines, write_text
+from utils.errors import UserError, some_of
+from utils.files import delete_folder, make_folder, read_object, to_json, write_json_lines, write_text
 from utils.optim import TrainingState
 from utils.settings import Config
 from utils.tensorboard import write_events
 
 LAST, BEST, CONFIG, SPLIT = "last.pt", "best.pt", "config.yaml", "split.json"
 LOG, METRICS, PREDICTIONS = "log.jsonl", "metrics.json", "predictions.csv"
+SHOWN = 8  # keys in one message
 SPLIT_FOLDER = re.compile(r"split_(\d+)")
 # keys that may differ when a run is resumed: they change where and how fast it runs, not what comes out
 FREE_KEYS = (
@@ -93,7 +93,11 @@ class RunFolder:
 
     def require_same_data(self, split: dict[str, Any]) -> None:
         """Refuses to go on with other images or labels than the run was started with."""
-        if read_json(self.path / SPLIT) != json.loads(to_json(split)):
+        try:
+            same = _data_of(self.origin()) == _data_of(json.loads(to_json(split)))
+        except AttributeError:  # a list or a number where main.py writes an object
+            same = False
+        if not same:
             raise UserError(
                 f"--resume: the images or labels are not those that {self.path / SPLIT} was written for; put the "
                 "database back as it was, or start another run with run.name=NAME"
@@ -106,12 +110,21 @@ class RunFolder:
         write_text(self.path / CONFIG, dump_config(config))
 
     def delete(self) -> None:
-        if self.path.exists():
-            shutil.rmtree(self.path)
+        delete_folder(self.path)
 
-    def other_splits(self) -> "list[RunFolder]":
-        """The folders of the same run beside this one."""
-        return [RunFolder(path) for path in sorted(self.path.parent.glob("split_*")) if path != self.path]
+    def delete_other_splits(self) -> None:
+        """Deletes the folders of the same run beside this one.
+
+        Raises:
+            UserError: Another process is in one of them; then all are left.
+        """
+        beside = sorted(path for path in self.path.parent.glob("split_*") if SPLIT_FOLDER.fullmatch(path.name))
+        others = [RunFolder(path) for path in beside if path != self.path]
+        with ExitStack() as stack:
+            for other in others:
+                stack.enter_context(other.held())
+            for other in others:
+                other.delete()
 
     def restore(self, state: TrainingState) -> None:
         """The state as last saved, and a log that agrees with it.
@@ -158,27 +171,45 @@ class RunFolder:
 
     def metrics(self) -> dict[str, Any]:
         """What `finish` wrote."""
-        return read_json(self.path / METRICS)
+        return read_object(self.path / METRICS)
+
+    def origin(self) -> dict[str, Any]:
+        """What `begin` wrote of images and labels."""
+        return read_object(self.path / SPLIT)
 
     def _inference_part(self, config: Config) -> dict[str, Any]:
         """What inference needs beside the weights, and which images the weights have seen."""
         plain = config.model_dump(mode="json")
-        return {"config": plain, "scale": plain["scale"], "split": read_json(self.path / SPLIT)}
+        return {"config": plain, "scale": plain["scale"], "split": self.origin()}
 
     def _write_log(self, state: TrainingState) -> None:
         write_json_lines(self.path / LOG, state.history)
 
 
-def newest_best(root: Path) -> Path:
-    """The best.pt that was written last under a root of runs.
+def require_one_config(path: Path, configs: dict[int, Config]) -> Config:
+    """The settings that all splits of a run share, by number; FREE_KEYS may differ.
 
     Raises:
-        MissingFileError: There is none.
+        UserError: Other settings in one of them.
     """
-    found = sorted(root.glob(f"*/split_*/{BEST}"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise MissingFileError(
-            f"no trained network under {root.resolve()}; `python main.py` trains the demo, --checkpoint FILE names "
-            "another"
-        )
-    return found[-1]
+    first, *others = configs
+    for number in others:
+        changed = changed_keys(configs[first], configs[number], ignored=FREE_KEYS)
+        if changed:
+            raise UserError(
+                f"{path}: split {number} was trained with other settings than split {first}, so that they have no "
+                f"mean: {some_of(changed, SHOWN)}; train one of them again with main.py --split N --overwrite"
+            )
+    return configs[first]
+
+
+def _data_of(origin: dict[str, Any]) -> dict[str, Any]:
+    """What split.json says of images and labels; neither what the weights have seen, nor what follows from the hash."""
+    by_title = origin.get("databases", {"": origin})
+    return {
+        title: {
+            **{key: of_one.get(key) for key in ("hash", "train", "validation", "test")},
+            "labels": {key: value for key, value in of_one.get("labels", {}).items() if key != "mos_hash"},
+        }
+        for title, of_one in by_title.items()
+    }

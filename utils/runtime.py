@@ -1,16 +1,21 @@
 """The machine and the process: device, random states, interruption, versions."""
 
+import gc
 import platform
 import random
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 
 import numpy as np
 import torch
 
-from utils.errors import UserError
+from utils.errors import MachineError, UserError, one_line
 
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pandas", "pillow")
+NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")  # of MPS and of the CPU
+OF_TORCH = 120  # characters of torch's text, which goes on with advice on its allocator
 
 
 def pick_device(name: str | torch.device) -> torch.device:
@@ -64,11 +69,35 @@ def restore_random_states(states: dict, device: torch.device) -> None:
     random.setstate((version, tuple(internal), gauss))
 
 
-def environment() -> dict[str, str]:
-    """Versions that a result may depend on."""
+def environment(device: torch.device) -> dict[str, str]:
+    """Versions that a result may depend on, and the machine: of a GPU, the one that was computed on."""
     versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
-    versions["machine"] = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu"
+    of_gpu = device.type == "cuda"
+    versions["machine"] = torch.cuda.get_device_name(device) if of_gpu else platform.processor() or device.type
     return versions
+
+
+@contextmanager
+def enough_memory(advice: str) -> Iterator[None]:
+    """What torch says where memory does not suffice, as an error with the next step.
+
+    Raises:
+        MachineError: Instead of torch's error.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        full = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(text in str(error) for text in NO_MEMORY)
+        if not full:
+            raise
+        raise MachineError(f"out of memory ({one_line(error, OF_TORCH)}); {advice}") from error
+
+
+def release_memory() -> None:
+    """Gives back what nothing refers to any more, on the GPU as well."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 class Interruption:

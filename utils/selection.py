@@ -11,6 +11,8 @@ from utils.report import as_numbers
 from utils.runtime import environment
 from utils.settings import Config
 
+PARTS = ("validation", "test")  # that an epoch can be selected on
+
 
 def file_epoch(state: TrainingState, metrics: dict[str, dict[str, Any]], selection: str) -> dict[str, Any]:
     """Ends the epoch under way: its record, with the metrics of each part, in the history and, if chosen, as best."""
@@ -28,24 +30,34 @@ def file_epoch(state: TrainingState, metrics: dict[str, dict[str, Any]], selecti
 
 
 def is_better(record: dict, best: dict, selection: str) -> bool:
-    """Whether selection prefers an epoch: by SRCC on test (`release`), on validation, or simply the later one."""
+    """Whether selection prefers an epoch: by SRCC on test (`release`), on validation, or simply the later one.
+
+    An SRCC that is not defined is never preferred to one that is; as long as there is none, the later epoch counts. Of
+    several databases it is the mean of their SRCCs, and not defined where one of them is not: without it the mean would
+    be over other databases than in other epochs, and higher or lower for that alone.
+    """
     if selection == "last":
         return True
     part = "test" if selection == "release" else "validation"
     ours, theirs = record[part]["srcc"], best[part]["srcc"]
-    return ours > theirs or (math.isnan(theirs) and not math.isnan(ours))
+    return ours > theirs or math.isnan(theirs)
+
+
+def undefined(history: list[dict[str, Any]], part: str) -> bool:
+    """Whether the SRCC of a part is not defined in any epoch, or there is no such part."""
+    return all(math.isnan(record.get(part, {}).get("srcc", math.nan)) for record in history)
 
 
 def selections(history: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Test metrics as each way of selection reports them, from the records of all epochs.
 
     Returns:
-        `last`: of the last epoch; `validation`, where there is such a part: of the epoch with its best SRCC; both with
-        their `epoch`. `release`: every metric at its own best epoch on the test part, these under `epochs`: what
-        looking at the test labels can make of a run.
+        `last`: of the last epoch; `validation`, where there is such a part and its SRCC is defined in any epoch: of the
+        epoch with the best one; both with their `epoch`. `release`: every metric at its own best epoch on the test
+        part, these under `epochs`: what looking at the test labels can make of a run.
     """
     chosen = {"last": history[-1]}
-    if "validation" in history[-1]:
+    if not undefined(history, "validation"):
         best = history[0]
         for record in history[1:]:
             best = record if is_better(record, best, "validation") else best
@@ -93,7 +105,8 @@ def final_metrics(state: TrainingState, config: Config, of_labels: dict[str, dic
         "selected_epoch": state.best["epoch"],
         "selected": state.best["test"],
         "selections": selections(state.history),
+        "undefined": [part for part in PARTS if part in state.history[-1] and undefined(state.history, part)],
         **{key: by_title if config.several else next(iter(by_title.values())) for key, by_title in details.items()},
         "seconds": sum(record["seconds"] for record in state.history),
-        "environment": environment(),
+        "environment": environment(state.device),
     }

@@ -36,7 +36,11 @@ class ScaleSettings(Settings):
 
 
 class DatasetSettings(Settings):
-    """The database and how its labels are made."""
+    """The database and how its labels are made.
+
+    `sos_a: fit` is fitted to the measured SOS of the whole file, test images included, since an image has one label in
+    all splits: hashes, resumed runs and means over splits rest on that. `loss.sos_a: fit` sees the training part alone.
+    """
 
     name: str = "koniq10k"
     root: PathText = "data/koniq10k"

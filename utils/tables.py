@@ -11,7 +11,10 @@ LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "[": "{[}"}
     | {"<": "$<$", ">": "$>$", "|": "$|$", "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", DASH: "--"}
+    | {"†": r"$\dagger$", "‡": r"$\ddagger$"}
 )
+LATEX_NEEDS = "% needs \\usepackage{booktabs,graphicx}\n"
+SHRUNK_TO_LINE = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
 
 
 def to_markdown(table: pd.DataFrame, text_columns: int | None = None) -> str:
@@ -39,6 +42,15 @@ def to_latex(table: pd.DataFrame, text_columns: int = 1) -> str:
     body = [rows[0] + r" \\", r"\midrule", *(row + r" \\" for row in rows[1:])]
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}"]
     return "\n".join(lines) + "\n"
+
+
+def captioned_latex(table: pd.DataFrame, caption: str, text_columns: int) -> str:
+    """The same as a float with a caption; needs LATEX_NEEDS.
+
+    `table*` stands over both columns of a page that has two; a table that is wider still is made smaller.
+    """
+    fitted = f"{SHRUNK_TO_LINE}{{%\n{to_latex(table, text_columns)}}}\n"
+    return f"\\begin{{table*}}\n\\centering\n\\caption{{{escape_latex(caption)}}}\n{fitted}\\end{{table*}}\n"
 
 
 def escape_latex(text: str) -> str:

@@ -1,12 +1,12 @@
 """The log as TensorBoard event files."""
 
 import math
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from utils.errors import UserError
+from utils.errors import UserError, one_line
+from utils.files import delete_folder
 
 FOLDER = "tensorboard"
 UNNAMED = ("epoch", "seconds")
@@ -31,14 +31,23 @@ def write_events(folder: Path, history: list[dict[str, Any]]) -> None:
 
     They are written anew each time, so that a resumed run shows no epoch twice. Tags are such as `train/total`,
     `test/srcc`, `lr`; the step is the epoch.
+
+    Raises:
+        UserError: The old ones cannot be deleted, or the place is not writable.
     """
     from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415, an optional package
 
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)
-    with SummaryWriter(folder / FOLDER) as writer:
-        for record in history:
-            for tag, value in _scalars(record):
-                writer.add_scalar(tag, value, record["epoch"])
+    delete_folder(folder / FOLDER)
+    try:
+        with SummaryWriter(folder / FOLDER) as writer:
+            for record in history:
+                for tag, value in _scalars(record):
+                    writer.add_scalar(tag, value, record["epoch"])
+    except OSError as error:
+        raise UserError(
+            f"{folder / FOLDER} cannot be written: {error.strerror or one_line(error)}; mend that and --resume, with "
+            "logging.tensorboard=false if need be"
+        ) from error
 
 
 def _scalars(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

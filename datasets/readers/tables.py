@@ -62,7 +62,7 @@ def read_table(path: Path, names: list[str] | None = None, separator: str = ",",
         _require_titles_once(path, separator, quote)
     table.columns = [str(name).strip() for name in table.columns]
     table = table.fillna("")
-    within = table.apply(lambda column: column.str.count("\n")).sum(axis=1)  # line ends in quoted cells
+    within = table.apply(lambda column: column.str.count("\n")).sum(axis=1).astype(int)  # line ends in quoted cells
     first = 1 if names else 2
     table.index = pd.Index(np.arange(first, first + len(table)) + (within.cumsum() - within).to_numpy(), name="line")
     table = table.apply(lambda column: column.str.strip())

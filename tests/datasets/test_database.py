@@ -1,4 +1,4 @@
-"""The hash of a database's labels: what must change it and what must not."""
+"""The hashes of a database's labels, what must change them and what must not; the units of its images."""
 
 import shutil
 
@@ -30,6 +30,42 @@ def test_hash_of_the_labels(tmp_path):
     table.loc[3, "dmos"] += 0.01
     table.to_csv(moved / "dmos.csv", index=False)
     assert hash_of(moved) != before
+
+
+def test_hash_of_the_mos(tmp_path):
+    root = write_database("kadid10k", tmp_path / "kadid10k").root
+
+    def mos_hash_of(*overrides):
+        (database,) = load_databases(load_config("configs/kadid10k.yaml", [f"dataset.root={root}", *overrides]))
+        return database.mos_hash
+
+    before = mos_hash_of()
+    assert mos_hash_of("dataset.dos=max_entropy") == before
+    assert mos_hash_of("dataset.sos_source=hypothesis") == before
+    assert mos_hash_of("scale.low=0") != before
+    table = pd.read_csv(root / "dmos.csv")
+    table["var"] += 0.01
+    table.to_csv(root / "dmos.csv", index=False)
+    assert mos_hash_of() == before
+    table.loc[3, "dmos"] += 0.01
+    table.to_csv(root / "dmos.csv", index=False)
+    assert mos_hash_of() != before
+
+
+def test_units_are_those_of_the_split(tmp_path):
+    root = write_database("kadid10k", tmp_path / "kadid10k").root
+
+    def units_of(*overrides):
+        (database,) = load_databases(load_config("configs/kadid10k.yaml", [f"dataset.root={root}", *overrides]))
+        names = sorted(database.records)
+        return names, [database.records[name].reference for name in names], database.units(names)
+
+    names, references, units = units_of()
+    assert units == references
+    assert len(set(units)) < len(names)
+    assert units_of("protocol.unit=image")[2] == names
+    with pytest.raises(UserError, match="`image_set`, but the database does not state it"):
+        units_of("protocol.unit=image_set")
 
 
 def test_resume_refuses_changed_labels(quick, koniq_root):

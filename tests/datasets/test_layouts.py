@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from scipy.io import loadmat, savemat
 
-from datasets.readers import load_labels, read_records
+from datasets.labels import fit_sos_a
+from datasets.readers import database_scale, load_labels, read_records
 from datasets.splits import make_split
 from tests.databases import Made, each, write_database, write_spaq
 from utils.errors import MissingFileError, UserError
@@ -79,7 +80,8 @@ def test_spaq_with_the_later_standard_deviations(tmp_path):
         records = read_records("spaq", made.root, sos_source=source)
         np.testing.assert_allclose([record.sos for record in records], list(made.sos.values()), atol=1e-9)
     _, _, fitted = load_labels("spaq", made.root, sos_source="hypothesis", sos_a="fit")
-    assert 0 < fitted.sos_a < 0.5
+    of_all = [np.array(list(values.values())) for values in (made.mos, made.sos)]
+    assert fitted.sos_a == pytest.approx(fit_sos_a(*of_all, database_scale("spaq")), rel=1e-9)
     table = pd.read_csv(made.root / "spaq_mos_std.csv")
     table[1:].to_csv(made.root / "spaq_mos_std.csv", index=False)
     assert load_labels("spaq", made.root)[2].sos == "hypothesis"  # which does not need the file

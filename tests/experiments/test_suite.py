@@ -8,7 +8,9 @@ import sys
 import time
 
 import pytest
+import torch
 
+from experiments import report
 from experiments.suite import is_override
 from main import main, parse_arguments
 from tests.running import ROOT
@@ -86,6 +88,55 @@ def test_a_run_that_fails_does_not_stop_the_others(suite, tmp_path):
     assert {path.parts[0] for path in tables(tmp_path)} == {"one", "three"}
 
 
+@pytest.mark.parametrize(
+    ("error", "message", "traceback"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), r"two: out of memory .*smaller train\.batch_size", False),
+        (RuntimeError("cuDNN error"), "two: RuntimeError: cuDNN error", True),
+    ],
+)
+def test_whatever_a_run_fails_of_the_others_go_on(error, message, traceback, suite, tmp_path, monkeypatch, capsys):
+    begin = RunFolder.begin
+
+    def fail_in_two(self, *arguments):
+        if self.path.parent.name == "two":
+            raise error
+        begin(self, *arguments)
+
+    monkeypatch.setattr(RunFolder, "begin", fail_in_two)
+    with pytest.raises(UserError, match=f"1 of 3 runs failed: {message}"):
+        main([*suite, "protocol.splits=1"])
+    assert {path.parts[0] for path in tables(tmp_path)} == {"one", "three"}
+    assert ("Traceback" in capsys.readouterr().err) == traceback
+
+
+def test_a_suite_that_overwrites_says_how_to_go_on_when_interrupted(suite, tmp_path, monkeypatch, capsys):
+    few = [*suite, "protocol.splits=1"]
+    assert main(few) == 0
+    old = tables(tmp_path)
+    save = RunFolder.save
+
+    def save_and_interrupt(self, config, state):
+        save(self, config, state)
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "save", save_and_interrupt)
+        assert main([*few, "--overwrite"]) == 130
+    output = capsys.readouterr().out
+    assert "the same command without --overwrite goes on; three, two still as before: start anew with" in output
+    assert main(few) == 0
+    assert tables(tmp_path) == old
+
+
+def test_identical_configs_of_one_run_count_once(suite, tmp_path, capsys):
+    again = tmp_path / "again"
+    again.mkdir()
+    (again / "one.yaml").write_text((tmp_path / "one.yaml").read_text())
+    assert main(["--config", str(tmp_path / "one.yaml"), str(again / "one.yaml"), *suite[2:]]) == 0
+    assert capsys.readouterr().out.count("split 1 is finished") == 1
+
+
 def test_other_settings_under_an_old_name_are_refused_before_anything_runs(suite, tmp_path):
     main([suite[0], str(tmp_path / "two.yaml"), *suite[2:]])
     with pytest.raises(UserError, match=r"started with other settings: optim\.lr"):
@@ -115,11 +166,21 @@ def test_interrupted_in_the_last_step_of_a_run_the_next_does_not_begin(suite, tm
     assert not (tmp_path / "runs" / "two").exists()
 
 
+@pytest.mark.with_report
 def test_a_report_that_cannot_be_written_costs_no_split(suite, tmp_path, capsys):
     (tmp_path / "runs" / "two" / "report.html").mkdir(parents=True)
     assert main([suite[0], str(tmp_path / "two.yaml"), *suite[2:]]) == 0
     assert len(tables(tmp_path)) == 2
     assert "warning: no report: " in capsys.readouterr().err
+
+
+@pytest.mark.with_report
+def test_a_report_that_fails_unforeseen_costs_no_split(suite, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(report, "render", lambda *_: 1 / 0)
+    assert main([suite[0], str(tmp_path / "two.yaml"), *suite[2:], "protocol.splits=1"]) == 0
+    error = capsys.readouterr().err
+    assert "Traceback" in error
+    assert "warning: no report: division by zero; python tools/report.py " in error
 
 
 def test_overrides_may_follow_config_and_the_last_one_counts(tmp_path, monkeypatch):

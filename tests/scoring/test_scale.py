@@ -45,6 +45,7 @@ def write_tar(path, members, mode="w"):
     [
         (["--engine", "ray"], "name the --output, a file or a FOLDER/ of Parquet"),
         (["--engine", "ray", "--map", "maps"], "--map goes with --engine local only"),
+        (["--engine", "ray", "--report", "page.html"], "--report goes with --engine local only"),
         (["--engine", "ray", "--device", "cuda:1"], "'cuda:1', with --engine ray: auto, cpu, cuda"),
         (["--engine", "ray", "--output", "rows/", "--format", "csv"], "a folder is written as parquet, got csv"),
         (

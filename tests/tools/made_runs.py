@@ -15,16 +15,20 @@ THEIRS = [0.90, 0.935, 0.91, 0.92, 0.88, 0.91]
 RMSE = [0.21, 0.19, 0.2, 0.22, 0.18, 0.2]
 
 
-def write_run(root, name, of_splits, dataset="koniq10k", wanted=None, labels="l", hashes=None, changes=None):
-    """A run as main.py leaves it; a split of None is begun and not finished."""
+def write_run(
+    root, name, of_splits, dataset="koniq10k", wanted=None, labels="l", hashes=None, changes=None, mos="m", sos="file"
+):
+    """A run as main.py leaves it, 4 training images for each of test; a split of None is begun and not finished."""
     dataset = {"name": dataset} if isinstance(dataset, str) else dataset
     for number, metrics in enumerate(of_splits, start=1):
         protocol = {"splits": wanted or len(of_splits)}
         values = {"run": {"name": name}, "dataset": dataset, "protocol": protocol, **(changes or {}).get(number, {})}
         folder = root / name / f"split_{number:02d}"
         write_text(folder / "config.yaml", dump_config(with_scales(config_from_dict(values, "test"))))
-        origin = {"hash": (hashes or {}).get(number, f"h{number}"), "train": ["a"], "test": ["b"]}
-        origin |= {"validation": [], "labels": {"dos": "counts", "hash": labels}}
+        origin = {"hash": (hashes or {}).get(number, f"h{number}"), "train": list("abcd"), "test": ["e"]}
+        origin |= {"validation": [], "labels": {"dos": "counts", "sos": sos, "hash": labels, "mos_hash": mos}}
+        if mos is None:
+            del origin["labels"]["mos_hash"]  # as it was written before there was one
         if isinstance(dataset, list):
             origin = {"databases": {member.get("title", member["name"]): origin for member in dataset}}
         write_text(folder / "split.json", to_json(origin))

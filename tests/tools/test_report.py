@@ -9,7 +9,6 @@ from tests.running import ROOT
 from tools.report import main
 
 
-@pytest.mark.filterwarnings("ignore:the logistic fit failed")
 def test_a_report_is_built_anew(run, capsys):
     report = run.parent / "report.html"
     report.write_text("old")

@@ -9,12 +9,13 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import ttest_rel, wilcoxon
+from scipy.stats import ttest_rel
 
 from tests.running import train
 from tests.tools.made_runs import OURS, RMSE, THEIRS, csv_of, shown, tables, write_run
 from tests.tools.recomputed import recomputed
 from tools.summarize import main
+from tools.summary_statistics import compare, signed_rank_test
 from utils.errors import UserError
 
 UNION = [{"name": "koniq10k", "root": "a"}, {"name": "bid", "title": "Blur", "root": "b"}]
@@ -52,8 +53,8 @@ def test_the_numbers_of_bid(tmp_path, capsys):
 def test_csv_has_the_numbers_in_full(runs, capsys):
     table = csv_of(capsys, runs, "--baseline", "theirs")
     assert [*table.columns] == [
-        *("selection", "splits", "mean", "std", "median", "t_p", "wilcoxon_p", "difference", "published"),
-        "paired_splits",
+        *("selection", "splits", "mean", "std", "median", "t_p", "corrected_p", "wilcoxon_p", "difference"),
+        *("published", "paired_splits", "wilcoxon_n"),
     ]
     assert len(table) == 2 * 3
     row = table.loc["ours_full", "koniq10k", "srcc"]
@@ -61,29 +62,41 @@ def test_csv_has_the_numbers_in_full(runs, capsys):
     assert row["mean"] == pytest.approx(np.mean(OURS), rel=1e-13)
     assert row["std"] == pytest.approx(np.std(OURS, ddof=1), rel=1e-13)
     assert row["median"] == pytest.approx(np.median(OURS), rel=1e-13)
-    assert table.loc["theirs"][["t_p", "wilcoxon_p", "difference"]].isna().all(axis=None)
+    without = ["t_p", "corrected_p", "wilcoxon_p", "wilcoxon_n", "difference"]
+    assert table.loc["theirs"][without].isna().all(axis=None)
     assert np.isnan(table.loc["ours_full", "koniq10k", "jsd"]["published"])
 
 
-def test_paired_tests_are_those_of_scipy(runs, capsys):
+def test_paired_tests(runs, capsys):
     row = csv_of(capsys, runs, "--baseline", runs / "theirs").loc["ours_full", "koniq10k", "srcc"]
     assert row["difference"] == pytest.approx(np.mean(OURS) - np.mean(THEIRS))
     assert row["t_p"] == pytest.approx(ttest_rel(OURS, THEIRS).pvalue, rel=1e-12)
-    assert row["wilcoxon_p"] == pytest.approx(wilcoxon(OURS, THEIRS).pvalue, rel=1e-12)
+    assert row["corrected_p"] == pytest.approx(compare(np.array(OURS), np.array(THEIRS), 1 / 4).corrected_p, rel=1e-12)
+    assert row["wilcoxon_p"] == signed_rank_test(np.array([10, -5, 15, 20, 20, 5]))  # thousandths
+    assert row["wilcoxon_n"] == 6
     page = shown(capsys, runs, "--baseline", "theirs", "--metrics", "srcc, rmse,jsd,srcc")
     assert [row["run"] for row in tables(page)[0][:2]] == ["ours_full", "theirs"]
     line = tables(page)[2][0]
     assert (line["metric"], line["run"], line["paired splits"]) == ("SRCC ↑", "ours_full", "6")
     assert line["difference"] == f"{np.mean(OURS) - np.mean(THEIRS):+.4f}"
     assert line["p, t test"] == f"{ttest_rel(OURS, THEIRS).pvalue:.3g}"
-    assert line["p, Wilcoxon"] == f"{wilcoxon(OURS, THEIRS).pvalue:.3g}"
+    assert line["p, corrected t"] == f"{row['corrected_p']:.3g}"
+    assert line["p, Wilcoxon"] == f"{row['wilcoxon_p']:.3g}"
     for words in (
-        "two-sided, of the paired t test",
-        "2/2^n (0.0312 for n = 6), so that fewer than 6 cannot reach .05",
-        "overlap in training images, so that p values are too optimistic (Nadeau & Bengio 2003)",
-        "not corrected for the number of comparisons (3)",
+        "test images/training images (Nadeau & Bengio 2003)",
+        "2/2^n (0.0625 for n = 5; 0.0312 for n = 6), so that fewer than 6 splits cannot reach .05",
+        "the corrected p is the one to go by",
+        "None is corrected for the number of comparisons (3)",
     ):
         assert words in page
+
+
+def test_the_footnote_counts_differing_splits(runs, capsys):
+    write_run(runs, "near", [{"srcc": s} for s in [*OURS[:5], THEIRS[5]]])
+    arguments = (runs / "near", "--baseline", runs / "theirs", "--metrics", "srcc")
+    assert "smallest p is 2/2^n (0.0625 for n = 5)" in shown(capsys, *arguments)
+    row = csv_of(capsys, *arguments).loc["near", "koniq10k", "srcc"]
+    assert (row["paired_splits"], row["wilcoxon_n"]) == (6, 5)
 
 
 def test_only_the_same_splits_are_paired(runs, capsys):
@@ -109,8 +122,8 @@ def test_one_common_split_and_no_difference(runs, capsys):
         warnings.simplefilter("error")
         page = shown(capsys, runs / "theirs", runs / "same", runs / "short", "--baseline", "theirs")
     same, short = tables(page)[2]
-    assert list(same.values()) == ["SRCC ↑", "same", "koniq10k", "6", "+0.0000", "–", "–"]
-    assert list(short.values()) == ["SRCC ↑", "short", "koniq10k", "1", "+0.0500", "–", "–"]
+    assert list(same.values()) == ["SRCC ↑", "same", "koniq10k", "6", "+0.0000", "–", "–", "–"]
+    assert list(short.values()) == ["SRCC ↑", "short", "koniq10k", "1", "+0.0500", "–", "–", "–"]
     assert "short on koniq10k, splits 2, 3, 4, 5, 6 are not finished in both" in page
 
 
@@ -122,6 +135,48 @@ def test_other_labels_keep_metrics_of_the_dos_apart(runs, capsys):
     gaussian, theirs = tables(page)[0][:2]
     assert "**" in gaussian["SRCC ↑"]
     assert "**" not in gaussian["JSD ↓"] + theirs["JSD ↓"]
+
+
+Z_SCORES = {"scale": {"low": 0, "high": 100, "bin_centers": [10, 30, 50, 70, 90]}}
+
+
+def test_other_mos_labels_keep_everything_apart(runs, capsys):
+    write_run(runs, "z_scores", [{"srcc": s, "jsd": 0.2} for s in OURS], labels="other", mos="other")
+    page = shown(capsys, runs, "--baseline", "theirs", "--metrics", "srcc,jsd")
+    assert [line["run"] for line in tables(page)[2]] == ["ours_full", "ours_full"]
+    assert "Not compared: z_scores on koniq10k, tested with other MOS labels or on another scale than theirs" in page
+    assert "**" not in page
+    with pytest.raises(UserError, match=r"no run has .* the same MOS labels\. Not compared: z_scores"):
+        main([str(runs / "z_scores"), "--baseline", str(runs / "theirs")])
+
+
+@pytest.mark.parametrize(
+    ("change", "compared"),
+    [({}, True), (Z_SCORES, False), ({"dataset": {"name": "koniq10k", "labels": "z.csv"}}, False)],
+)
+def test_without_a_hash_of_the_mos_scale_and_label_file_decide(change, compared, runs, capsys):
+    changes = dict.fromkeys(range(1, 7), change)
+    write_run(runs, "older", [{"srcc": s} for s in OURS], labels="other", mos=None, changes=changes)
+    page = shown(capsys, runs, "--baseline", "theirs", "--metrics", "srcc")
+    assert ("older" in [line["run"] for line in tables(page)[2]]) == compared
+    assert ("Not compared: older" in page) != compared
+    assert ("or of theirs has no mos_hash; the MOS labels count as the same" in page) == compared
+    assert ("**" in page) == compared
+
+
+def test_nothing_is_best_where_two_of_three_have_other_mos_labels(tmp_path, capsys):
+    for name, labels, mos in (("a_older", "l1", None), ("b", "l2", "m2"), ("c", "l3", "m3")):
+        write_run(tmp_path, name, [{"srcc": s} for s in OURS], labels=labels, mos=mos)
+    assert "**" in shown(capsys, tmp_path / "a_older", tmp_path / "b")
+    assert "**" not in shown(capsys, tmp_path)
+
+
+def test_sos_labels_of_the_hypothesis_are_marked(runs, capsys):
+    write_run(runs, "other", [{"srcc": s, "sos_srcc": s} for s in OURS], sos="hypothesis")
+    page = shown(capsys, runs, "--metrics", "srcc,sos_srcc")
+    assert "SOS SRCC of other on koniq10k: the SOS labels are a function of the MOS labels" in page
+    assert "hypothesis" not in shown(capsys, runs, "--metrics", "srcc")
+    assert "hypothesis" not in shown(capsys, runs / "theirs")
 
 
 def test_no_negative_zero(tmp_path, capsys):

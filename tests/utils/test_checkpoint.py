@@ -4,8 +4,9 @@ import pickle
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from utils.checkpoint import read_checkpoint, save_checkpoint
+from utils.checkpoint import read_checkpoint, read_tensors, save_checkpoint, to_safetensors
 from utils.errors import UserError
 from utils.files import to_json, write_atomically
 
@@ -75,3 +76,20 @@ def test_foreign_and_later_checkpoints(tmp_path):
 
 def test_json_has_no_nan():
     assert to_json({"a": [float("nan"), 1.5], "b": float("inf")}) == '{"a": [null, 1.5], "b": null}'
+
+
+def test_safetensors_carry_the_config_and_foreign_ones_are_plain_tensors(tmp_path):
+    model, config = {"w": torch.arange(6.0).reshape(2, 3).T}, {"scale": {"low": 1}, "optim": {"lr": 1e-5}}
+    (tmp_path / "own.safetensors").write_bytes(to_safetensors(model, config))
+    content = read_checkpoint(tmp_path / "own.safetensors")
+    assert torch.equal(content.pop("model")["w"], model["w"])
+    assert content == {"format": "richiqa", "version": 1, "config": config, "scale": {"low": 1}}
+    save_file({"w": torch.zeros(1)}, tmp_path / "foreign.safetensors", {"format": "pt"})
+    assert read_tensors(tmp_path / "foreign.safetensors").keys() == {"w"}
+
+
+@pytest.mark.parametrize("metadata", [{}, {"version": "1", "config": "{", "scale": "{}"}])
+def test_damaged_metadata_are_named(metadata, tmp_path):
+    save_file({"w": torch.zeros(1)}, tmp_path / "a.safetensors", {"format": "richiqa", **metadata})
+    with pytest.raises(UserError, match=r"a\.safetensors is not a checkpoint"):
+        read_tensors(tmp_path / "a.safetensors")

@@ -12,6 +12,7 @@ from utils.metrics import (
     BETTER,
     distribution_metrics,
     fit_logistic,
+    kl,
     krcc,
     logistic,
     pit_histogram,
@@ -61,6 +62,24 @@ def test_constant_predictions_have_no_correlation():
     assert all(math.isnan(metrics[name]) for name in ("srcc", "plcc", "krcc"))
     assert metrics["rmse"] == metrics["rmse_raw"]
     assert metrics["logistic_fit"] == 0
+
+
+@pytest.mark.parametrize("value", [0.1, 1e-30, -1e6 / 3])
+def test_constants_that_are_no_binary_fractions_have_none_either(value):
+    rising = np.linspace(1, 5, 23)
+    constant = np.full(23, value)
+    assert math.isnan(plcc(constant, rising))
+    assert math.isnan(plcc(rising, constant))
+    nearly = constant * (1 + 1e-6 * rising)
+    assert plcc(nearly, rising) == pytest.approx(math.copysign(1, value), abs=1e-6)
+
+
+def test_the_fit_hides_that_a_network_is_the_wrong_way_round(scores):
+    pred, target = scores
+    metrics = score_metrics(-pred, target)
+    assert metrics["plcc"] == pytest.approx(score_metrics(pred, target)["plcc"], abs=1e-3)
+    assert metrics["srcc"] < -0.8
+    assert metrics["plcc_raw"] < -0.8
 
 
 def test_logistic_runs_from_b2_to_b1_around_b3():
@@ -187,6 +206,15 @@ def test_equal_and_disjoint_distributions():
     assert apart["jsd"] == pytest.approx(math.log(2))
     assert apart["emd"] == pytest.approx(math.sqrt(4 / 5))
     assert (apart["intersection"], apart["cosine"]) == (0, 0)
+
+
+def test_kl_is_not_below_zero_where_shares_are_of_float32():
+    target = np.random.default_rng(0).dirichlet(np.ones(5), 500)
+    rounded = target.astype(np.float32).astype(np.float64)
+    assert np.abs(rounded.sum(1) - 1).max() > 1e-8
+    assert (kl(rounded, target) >= 0).all()
+    assert kl(rounded, target).max() < 1e-12
+    np.testing.assert_allclose(kl(rounded, np.eye(5)[target.argmax(1)]), -np.log(target.max(1)), rtol=1e-6)
 
 
 def test_bad_distributions():

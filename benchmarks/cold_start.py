@@ -1,0 +1,68 @@
+"""What it takes from typing a command to its answer: `inference.py` on one photograph, and its `--help`."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.rows import Measured, in_turn
+from models import build_model
+from utils.checkpoint import save_checkpoint
+from utils.settings import Config
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = 7
+PHOTO = (1024, 768)  # pixels, as in KonIQ-10k
+# the least that any program does that scores with this network; building it is not counted
+BARE = """
+import json, sys, time
+begun = time.perf_counter()
+import torch
+imported = time.perf_counter()
+weights = torch.load(sys.argv[1], map_location="cpu", weights_only=True)["model"]
+read = time.perf_counter()
+from models import build_model
+model = build_model().eval()
+model.load_state_dict(weights)
+built = time.perf_counter()
+with torch.inference_mode():
+    model(torch.zeros(1, 3, 384, 384))
+print(json.dumps(read - begun + time.perf_counter() - built))
+"""
+
+
+def measure() -> list[Measured]:
+    """`cold_start` of the release's network on a photograph of 1024x768, and `help`."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint, photo = Path(folder) / "best.pt", Path(folder) / "photo.jpg"
+        config = Config().model_dump(mode="json")
+        save_checkpoint(checkpoint, {"model": build_model().state_dict(), "config": config, "scale": config["scale"]})
+        pixels = np.random.default_rng(0).integers(0, 256, (PHOTO[1] // 8, PHOTO[0] // 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize(PHOTO).save(photo, quality=92)
+        score = [sys.executable, "inference.py", str(photo), "--checkpoint", str(checkpoint), "--device", "cpu"]
+        bare = [sys.executable, "-c", BARE, str(checkpoint)]
+        seconds_of(score)  # once for nothing: files into memory, byte code to the disk
+        ours, peers = in_turn(lambda: seconds_of(score), lambda: float(json.loads(output_of(bare))), RUNS)
+    shown = [seconds_of([sys.executable, "inference.py", "--help"]) for _ in range(RUNS)]
+    peer_is = "import torch + read weights + forward"
+    return [
+        Measured("cold_start", "inference.py on one photograph", peer_is, "s", ours, peers),
+        Measured("help", "inference.py --help", "", "s", shown),
+    ]
+
+
+def seconds_of(command: list[str]) -> float:
+    """Seconds that a command takes from its start to its end."""
+    begun = time.perf_counter()
+    output_of(command)
+    return time.perf_counter() - begun
+
+
+def output_of(command: list[str]) -> str:
+    """What a command prints; it must succeed."""
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout

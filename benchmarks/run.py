@@ -1,0 +1,42 @@
+"""Measures what things cost beside a peer, in one run: `python benchmarks/run.py [--only NAME ...] [--json FILE]`."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.installation import require_installation
+
+require_installation()
+
+import torch
+
+from benchmarks import cold_start
+from benchmarks.rows import Measured, table_of
+from utils.files import to_json, write_text
+from utils.runtime import environment, pick_device
+from utils.script import run_script
+from utils.tables import to_markdown
+
+BENCHMARKS: dict[str, Callable[[], list[Measured]]] = {"cold_start": cold_start.measure}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    args = parser.parse_args(arguments)
+    rows = [row.as_row() for name in args.only or BENCHMARKS for row in BENCHMARKS[name]()]
+    print(to_markdown(table_of(rows)))
+    versions = ", ".join(f"{name} {version}" for name, version in environment(pick_device("cpu")).items())
+    print(f"\n{date.today():%Y-%m-%d}, {torch.get_num_threads()} threads, {versions}")
+    if args.json:
+        write_text(args.json, to_json(rows, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,91 @@
+"""Files that are there whole or not at all, whoever else writes them; folders that cannot be deleted."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from utils.errors import UserError
+from utils.files import delete_folder, read_object, write_atomically, write_text
+from utils.tensorboard import write_events
+
+
+def test_two_writers_do_not_mix(tmp_path):
+    """One begins, another writes all of its file, the first goes on."""
+    path = tmp_path / "file"
+    begun, done = threading.Event(), threading.Event()
+
+    def slow(file):
+        file.write(b"slow ")
+        file.flush()
+        begun.set()
+        assert done.wait(10)
+        file.write(b"writer")
+
+    thread = threading.Thread(target=write_atomically, args=(path, slow))
+    thread.start()
+    assert begun.wait(10)
+    write_text(path, "quick writer")
+    assert path.read_text() == "quick writer"
+    done.set()
+    thread.join()
+    assert path.read_text() == "slow writer"
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere there is no harmless way to ask")
+def test_leftovers_of_killed_writers_are_removed_and_no_others(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    node = platform.node()
+    kept = [
+        f".file.{node}.{os.getppid()}.1.tmp",
+        f".file.elsewhere.{dead.pid}.1.tmp",
+        f".other.{node}.{dead.pid}.1.tmp",
+    ]
+    for name in (*kept, f".file.{node}.{dead.pid}.1.tmp"):
+        (tmp_path / name).touch()
+    write_text(tmp_path / "file", "text")
+    assert {file.name for file in tmp_path.iterdir()} == {"file", *kept}
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path):
+    write_text(tmp_path / "file", "old")
+
+    def full(file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="file cannot be written: No space left"):
+        write_atomically(tmp_path / "file", full)
+    assert (tmp_path / "file").read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_json_of_another_kind_is_damaged(tmp_path):
+    write_text(tmp_path / "a.json", "[1]")
+    with pytest.raises(UserError, match=r"a\.json is missing or damaged \(an object is expected, got list\)"):
+        read_object(tmp_path / "a.json")
+
+
+def test_a_folder_that_cannot_be_deleted_is_named(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(Path(path) / "file"))
+
+    (tmp_path / "tensorboard").mkdir()
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    delete_folder(tmp_path / "none")
+    for deleting in (lambda: delete_folder(tmp_path / "tensorboard"), lambda: write_events(tmp_path, [])):
+        with pytest.raises(UserError, match=r"tensorboard cannot be deleted: Permission denied \(.*file\)"):
+            deleting()
+
+
+def test_events_that_cannot_be_written_are_named(tmp_path):
+    (tmp_path / "run").write_text("no folder")
+    with pytest.raises(UserError, match=r"tensorboard cannot be written: Not a directory; .* --resume"):
+        write_events(tmp_path / "run", [{"epoch": 1, "lr": 0.1}])

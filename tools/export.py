@@ -1,0 +1,175 @@
+"""Takes a trained network out of this project: weights with their config, or a graph that needs none of its code.
+
+`python tools/export.py CHECKPOINT --format safetensors|onnx|torch [--output FILE]`. The graph takes images of one size,
+`transform.crop` of the training, in batches of any size.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.installation import require_installation
+
+require_installation()
+
+import torch
+
+from datasets.scale import RatingScale
+from models.loading import TrainedNetwork, load_network
+from scoring.scales import parse_scale
+from tools.export_formats import FORMATS, INPUT, OUTPUTS, Format, as_exported, write_file
+from utils.config import load_config
+from utils.errors import UserError
+from utils.files import reading, write_atomically
+from utils.script import run_script
+from utils.settings import Config, ScaleSettings
+
+CHECKED = 3  # random images that a file is tried on; not the number that its graph was captured with
+SEED = 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parse_arguments(arguments)
+    form = choose_format(args.format, args.output)
+    require_packages(form)
+    network = load_network(args.checkpoint, stated_config(args.scale, args.trained_with))
+    if network.own and (args.scale or args.trained_with):
+        raise UserError(f"{args.checkpoint} carries its own rating scale and config; leave yours away")
+    path = args.output or args.checkpoint.with_suffix(form.suffix)
+    require_place(path, args.checkpoint)
+    differences = export(network, form, path)
+    print(describe(network, form, path, differences))
+    return 0
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="best.pt of a run, or one of the release")
+    parser.add_argument("--format", choices=list(FORMATS), help="default: by the suffix of --output")
+    parser.add_argument("--output", metavar="FILE", type=Path, help="default: beside the checkpoint")
+    of_release = parser.add_mutually_exclusive_group()
+    of_release.add_argument("--scale", help="rating scale of a release checkpoint: acr, 0,100 or 1,5:1,2,3,4,5")
+    of_release.add_argument("--trained-with", metavar="FILE", help="YAML that a release checkpoint was trained with")
+    return parser.parse_args(arguments)
+
+
+def choose_format(name: str | None, output: Path | None) -> Format:
+    """The format that is named or, without, that of the file's suffix.
+
+    Raises:
+        UserError: Neither is said, or they do not go together.
+    """
+    known = ", ".join(form.suffix for form in FORMATS.values())
+    if output is None and name is None:
+        raise UserError(f"which format? Say --format {', '.join(FORMATS)}, or --output FILE that ends in {known}")
+    if output is None:
+        return FORMATS[name]
+    by_suffix = {form.suffix: key for key, form in FORMATS.items()}
+    found = by_suffix.get(output.suffix)
+    if name is not None and name != found:
+        raise UserError(f"--output: {output} should end in {FORMATS[name].suffix} for --format {name}")
+    if found is None:
+        raise UserError(f"--output: {output} should end in one of {known}")
+    return FORMATS[found]
+
+
+def require_packages(form: Format) -> None:
+    """Refuses a format whose packages are not installed."""
+    missing = [name for name in form.packages if find_spec(name) is None]
+    if missing:
+        raise UserError(f"{form.suffix} needs {', '.join(missing)}; run `pip install {' '.join(form.packages)}`")
+
+
+def require_place(path: Path, checkpoint: Path) -> None:
+    """Refuses what would be found out only after the work: a folder, or the checkpoint itself, as the new file."""
+    with reading(path):
+        if path.is_dir():
+            raise UserError(f"--output: {path} is a folder; name a file in it")
+        if path.exists() and path.samefile(checkpoint):
+            raise UserError(f"{path} is the checkpoint itself; name another file with --output")
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        if not (above.is_dir() and os.access(above, os.W_OK)):
+            raise UserError(f"--output: {path} cannot be written: {above} is no folder that you may write to")
+
+
+def stated_config(scale: str | None, trained_with: str | None) -> Config | None:
+    """The config of a checkpoint of the release: its own, or the release's on a stated scale."""
+    if trained_with is not None:
+        return load_config(trained_with)
+    if scale is None:
+        return None
+    stated = parse_scale(scale)
+    return Config(scale=ScaleSettings(**{name: getattr(stated, name) for name in ScaleSettings.model_fields}))
+
+
+def export(network: TrainedNetwork, form: Format, path: Path) -> dict[str, float]:
+    """Writes a file, whole or not at all, once it was read back and gave what the network gives.
+
+    Returns:
+        The largest difference of each output, `mos` and `sos` as shares of the scale's width.
+
+    Raises:
+        UserError: The network cannot be exported, the file computes something else, or the place is not writable.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / f"network{form.suffix}"
+        write_file(form, network, draft)
+        differences = compare(network, form, draft)
+        if not all(difference <= form.tolerance for difference in differences.values()):
+            raise UserError(
+                f"{path} is not written: its outputs are not the network's ({in_words(differences)}, allowed: "
+                f"{form.tolerance:g}); torch {torch.__version__} exports this network wrongly, try another version"
+            )
+        write_atomically(path, lambda file: file.write(draft.read_bytes()))
+    return differences
+
+
+@torch.inference_mode()
+def compare(network: TrainedNetwork, form: Format, path: Path) -> dict[str, float]:
+    """The largest differences between a file and the network that it was made of, on random images, always the same.
+
+    Raises:
+        UserError: The network predicts something that is not finite.
+    """
+    crop = network.config.transform.crop
+    pixels = torch.rand(CHECKED, 3, crop, crop, generator=torch.Generator().manual_seed(SEED))
+    expected, found = as_exported(network)(pixels), form.read(path)(pixels)
+    if not all(tensor.isfinite().all() for tensor in expected.values()):
+        raise UserError(f"{network.path} predicts values that are not finite; its training went wrong")
+    scale = network.config.scale
+    width = {"dos": 1, "mos": scale.high - scale.low, "sos": scale.high - scale.low}
+    return {name: (found[name] - expected[name]).abs().max().item() / width[name] for name in OUTPUTS}
+
+
+def in_words(differences: dict[str, float]) -> str:
+    return ", ".join(f"{name} {difference:.1e}" for name, difference in differences.items())
+
+
+def describe(network: TrainedNetwork, form: Format, path: Path, differences: dict[str, float]) -> str:
+    """What was written, what goes in and comes out, and how exact it is."""
+    scale, crop = RatingScale(**network.config.scale.model_dump()), network.config.transform.crop
+    resize, centers = network.config.transform.resize, scale.bin_centers
+    rows = [
+        (INPUT, f"(B, 3, {crop}, {crop})", f"RGB, 0 to 1: squashed to {resize} x {resize}, centre crop of {crop}"),
+        ("dos", f"(B, {scale.num_bins})", f"0 to 1, sum 1: shares of {', '.join(f'{center:g}' for center in centers)}"),
+        ("mos", "(B,)", f"{centers[0]:g} to {centers[-1]:g} on a scale of {scale.describe()}"),
+        ("sos", "(B,)", f"0 to {(centers[-1] - centers[0]) / 2:g}"),
+    ]
+    lines = [f"written to {path}: {form.title}, {path.stat().st_size / 1e6:.1f} MB"]
+    if form is FORMATS["safetensors"]:
+        lines.append("  weights, config and scale; inference.py --checkpoint and model.pretrained take it")
+        lines.append("  the training's split is not in it: main.py --evaluate cannot know which images it has seen")
+    else:
+        lines += [f"  {name:6}  {shape:{len(rows[0][1])}}  float32, {meaning}" for name, shape, meaning in rows]
+    lines.append(f"  largest difference from the network on {CHECKED} random images: {in_words(differences)}")
+    return "\n".join([*lines, "  (mos and sos as shares of the scale's width)"])
+
+
+if __name__ == "__main__":
+    run_script(main)
