@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from scoring.inputs import find_images
-from scoring.options import SOME_FAILED, inputs_of, parse_arguments
-from utils.installation import require_packages
+from scoring.options import RAY, SOME_FAILED, inputs_of, parse_arguments
+from utils.installation import require_packages, require_scale
 from utils.script import run_script
 
 HOMES = {
@@ -29,11 +29,12 @@ def __getattr__(name: str):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
+    if args.engine == RAY:
+        require_scale()
     paths = find_images(inputs_of(args))
     require_packages()
-    from scoring.command import score_command  # noqa: PLC0415, imports torch
-
-    return SOME_FAILED if score_command(args, paths) else 0
+    home = import_module("scoring.ray_command" if args.engine == RAY else "scoring.command")  # imports torch
+    return SOME_FAILED if home.score_command(args, paths) else 0
 
 
 if __name__ == "__main__":

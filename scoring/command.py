@@ -3,18 +3,14 @@
 import argparse
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
-from scoring.loading import load_predictor
-from scoring.local import Scored, Tally, score
+from scoring.loading import build_predictor
+from scoring.local import Scored, Tally, peak_memory, score
 from scoring.options import SOME_FAILED
 from scoring.output import Output, format_of
-from scoring.pictures import PictureSettings, accept_truncated
 from scoring.predictor import Predictor
 from scoring.records import Record, Recorder
 from utils.errors import UserError, some_of
@@ -57,7 +53,9 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
     errors = write(gallery.gathered(batches, paths) if gallery is not None else batches, output, args.strict)
     if gallery is not None:
         gallery.write(recorder.same, predictor.pictures, workers)
-    describe(tally, errors, quiet=len(paths) == 1)
+    describe_errors(tally, errors)
+    if len(paths) != 1:
+        print(tally.describe(peak_memory()), file=sys.stderr)
     return tally.failed + output.failed
 
 
@@ -100,19 +98,7 @@ def build_gallery(args: argparse.Namespace) -> "RunGallery | None":
     return RunGallery(args)
 
 
-def build_predictor(args: argparse.Namespace) -> Predictor:
-    """The network that the options name; sets what Pillow keeps for the whole process."""
-    pictures = PictureSettings(args.max_pixels, args.background)
-    Image.MAX_IMAGE_PIXELS = None  # `max_pixels` stands for it, and says what to do
-    warnings.filterwarnings("ignore", module="PIL")  # odd EXIF and palettes: the picture is read all the same
-    if args.truncated == "accept":
-        accept_truncated()
-    return load_predictor(args.checkpoint, args.device, args.scale, args.config, args.preprocess, pictures)
-
-
-def describe(tally: Tally, errors: Sequence[str], quiet: bool) -> None:
-    """What came of it, on the standard error."""
+def describe_errors(tally: Tally, errors: Sequence[str]) -> None:
+    """What could not be scored, on the standard error."""
     if errors:
         print(f"{tally.failed} could not be scored: {some_of(errors, 3)}", file=sys.stderr)
-    if not quiet:
-        print(tally.describe(), file=sys.stderr)

@@ -16,6 +16,7 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".bmp", ".dib"}
     | {".gif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".tga"}
 )
+SHARDS = frozenset({".tar", ".parquet"})  # files with many images inside
 STDIN = "-"
 IMAGE_COLUMNS = ("image", "path")  # of a CSV, unless it is said; `path` is what our own output has
 TABLES = {".csv": ",", ".tsv": "\t"}
@@ -32,7 +33,8 @@ class Inputs:
         recursive: Whether folders are searched to the bottom.
         image_column: Of CSV lists; None: `image` or `path`.
         root: Folder that relative names in lists are below; None: the working folder.
-        left_out: Folders in which nothing is picked, such as those that are written to.
+        left_out: Folders and files of which nothing is picked, such as those that are written to.
+        at_scale: Whether places in object stores and files of many images are meant, too, as the Ray engine reads them.
     """
 
     places: Sequence[str]
@@ -41,6 +43,12 @@ class Inputs:
     image_column: str | None = None
     root: str | None = None
     left_out: Sequence[str] = ()
+    at_scale: bool = False
+
+    @property
+    def suffixes(self) -> frozenset[str]:
+        """Of what is picked from folders."""
+        return SUFFIXES | SHARDS if self.at_scale else SUFFIXES
 
 
 def find_images(inputs: Inputs) -> list[str]:
@@ -63,11 +71,26 @@ def find_images(inputs: Inputs) -> list[str]:
     if not paths:
         hint = "" if inputs.recursive else "; --recursive looks into the folders below, too"
         named = some_of([*inputs.places, *inputs.lists], SHOWN)
-        raise UserError(f"no image in {named}: files that end with {', '.join(sorted(SUFFIXES))}{hint}")
+        raise UserError(f"no image in {named}: files that end with {', '.join(sorted(inputs.suffixes))}{hint}")
     return paths
 
 
+def is_remote(place: str) -> bool:
+    """Whether a place lies in an object store: `s3://bucket/photos`."""
+    return "://" in place
+
+
+def is_shard(path: str) -> bool:
+    """Whether a file is one with many images inside, by its suffix."""
+    return os.path.splitext(path)[1].lower() in SHARDS
+
+
 def _images_at(place: str, inputs: Inputs) -> Iterator[str]:
+    if inputs.at_scale and is_remote(place):
+        from scoring.stores import list_remote  # noqa: PLC0415, imports pyarrow
+
+        yield from list_remote(place, inputs.recursive, lambda path: _is_picked(path, inputs))
+        return
     if os.path.isdir(place):
         yield from _images_in(place, inputs)
         return
@@ -80,30 +103,33 @@ def _images_at(place: str, inputs: Inputs) -> Iterator[str]:
     for path in fitting:
         if os.path.isdir(path):
             yield from _images_in(path, inputs)
-        elif _is_picked(path):
+        elif _is_picked(path, inputs):
             yield path
 
 
 def _images_in(folder: str, inputs: Inputs) -> Iterator[str]:
     """The images of a folder; one that cannot be listed is an error, as are folders below it."""
     left_out = {os.path.realpath(path) for path in inputs.left_out}
+    names = {os.path.basename(path) for path in left_out}  # a million entries are not all resolved
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
     except OSError as error:
         raise UserError(f"folder {folder} cannot be read: {error.strerror or one_line(error)}") from error
     below = []
     for entry in entries:
+        if entry.name in names and os.path.realpath(entry.path) in left_out:
+            continue
         is_folder = entry.is_dir(follow_symlinks=False)
-        if _is_picked(entry.name):
+        if _is_picked(entry.name, inputs):
             yield entry.path  # a folder by such a name is told from an image when it is opened
-        if is_folder and inputs.recursive and os.path.realpath(entry.path) not in left_out:
+        if is_folder and inputs.recursive:
             below.append(entry.path)
     for path in below:
         yield from _images_in(path, inputs)
 
 
-def _is_picked(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in SUFFIXES and not os.path.basename(path).startswith(".")
+def _is_picked(path: str, inputs: Inputs) -> bool:
+    return os.path.splitext(path)[1].lower() in inputs.suffixes and not os.path.basename(path).startswith(".")
 
 
 def _images_of_list(path: str, inputs: Inputs) -> list[str]:

@@ -1,12 +1,15 @@
 """A predictor from a checkpoint alone."""
 
+import argparse
+import warnings
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from datasets.scale import RatingScale
 from models.loading import load_network
-from scoring.pictures import PictureSettings
+from scoring.pictures import PictureSettings, accept_truncated
 from scoring.predictor import Predictor
 from scoring.preprocess import RELEASE
 from scoring.scales import parse_scale
@@ -48,6 +51,16 @@ def load_predictor(
     if network.own and not (scale is None and config is None):
         raise UserError(f"{path} carries its own rating scale and config; leave yours away")
     return Predictor(network, target, preprocess, pictures)
+
+
+def build_predictor(args: argparse.Namespace) -> Predictor:
+    """The network that the options name; sets what Pillow keeps for the whole process."""
+    pictures = PictureSettings(args.max_pixels, args.background)
+    Image.MAX_IMAGE_PIXELS = None  # `max_pixels` stands for it, and says what to do
+    warnings.filterwarnings("ignore", module="PIL")  # odd EXIF and palettes: the picture is read all the same
+    if args.truncated == "accept":
+        accept_truncated()
+    return load_predictor(args.checkpoint, args.device, args.scale, args.config, args.preprocess, pictures)
 
 
 def newest_best(root: Path) -> Path:

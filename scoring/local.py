@@ -2,11 +2,13 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import tee
 
 from tqdm import tqdm
 
+from scoring.pictures import Encoded
 from scoring.predictor import Prediction, Predictor, Prepared
 from scoring.records import Record, Recorder
 from utils.errors import UserError
@@ -22,12 +24,19 @@ class Tally:
     failed: int = 0
     since: float = field(default_factory=time.monotonic)
 
-    def describe(self) -> str:
-        """`98 images scored, 2 not, in 12.3 s (8.1 images/s); peak memory 812 MB`."""
+    def add(self, records: Iterable[Record]) -> None:
+        """Counts records."""
+        for record in records:
+            if record["error"] is None:
+                self.scored += 1
+            else:
+                self.failed += 1
+
+    def describe(self, memory: int | None = None) -> str:
+        """`98 images scored, 2 not, in 12.3 s (8.1 images/s); peak memory 812 MB`; `memory` in bytes."""
         seconds = time.monotonic() - self.since
         total = self.scored + self.failed
         failed = f", {self.failed} not" if self.failed else ""
-        memory = peak_memory()
         peak = f"; peak memory {memory / 1e6:.0f} MB" if memory is not None else ""
         return f"{self.scored} images scored{failed}, in {seconds:.1f} s ({total / seconds:.1f} images/s){peak}"
 
@@ -52,24 +61,42 @@ def score(
         tally: Is kept.
         watch: Is shown each image that was scored, such as to draw it.
     """
-    stream = iter(paths)
-    with tqdm(total=len(paths), unit="image", desc="scoring", leave=False, disable=None, file=sys.stderr) as bar:
-        for batch in predictor.prepared_batches(paths, batch_size, workers):
-            predictions = iter(predictor.predict([item for item in batch if isinstance(item, Prepared)]))
-            records = []
-            for item in batch:
-                path = next(stream)
-                if isinstance(item, UserError):
-                    records.append(recorder.failed(path, str(item)))
-                    tally.failed += 1
-                    continue
-                prediction = next(predictions)
-                records.append(recorder.scored(path, prediction, item))
-                tally.scored += 1
-                if watch is not None:
-                    watch((path, prediction, item))
+    with progress(len(paths)) as bar:
+        for records in records_of(paths, predictor, recorder, batch_size, workers, watch):
+            tally.add(records)
             yield records
-            bar.update(len(batch))
+            bar.update(len(records))
+
+
+def records_of(
+    images: Iterable[str | Encoded],
+    predictor: Predictor,
+    recorder: Recorder,
+    batch_size: int,
+    workers: int,
+    watch: Callable[[Scored], None] | None = None,
+) -> Iterator[list[Record]]:
+    """The same for a stream of images, paths or not, taken as they are needed; counts nothing and shows nothing."""
+    sources, shown = tee(images)
+    for batch in predictor.prepared_batches(shown, batch_size, workers):
+        predictions = iter(predictor.predict([item for item in batch if isinstance(item, Prepared)]))
+        records = []
+        for item in batch:
+            source = next(sources)
+            path = source.name if isinstance(source, Encoded) else source
+            if isinstance(item, UserError):
+                records.append(recorder.failed(path, str(item)))
+                continue
+            prediction = next(predictions)
+            records.append(recorder.scored(path, prediction, item))
+            if watch is not None:
+                watch((path, prediction, item))
+        yield records
+
+
+def progress(total: int | None) -> tqdm:
+    """A bar on the standard error, on a terminal only; None: it is not known how many images there will be."""
+    return tqdm(total=total, unit="image", desc="scoring", leave=False, disable=None, file=sys.stderr)
 
 
 def peak_memory() -> int | None:

@@ -1,9 +1,10 @@
 """The command line of `inference.py`, and names and defaults shared with what it calls; imports nothing heavy."""
 
 import argparse
+import os
 from collections.abc import Sequence
 
-from scoring.inputs import IMAGE_COLUMNS, SUFFIXES, Inputs
+from scoring.inputs import IMAGE_COLUMNS, SHARDS, SUFFIXES, Inputs, is_remote
 
 PREPROCESS = ("release", "release-224", "five-crop", "full")
 FORMATS = ("text", "json", "jsonl", "csv", "parquet")
@@ -11,6 +12,10 @@ OUTPUT_SUFFIXES = {".txt": "text", ".json": "json", ".jsonl": "jsonl", ".csv": "
 PAGE_SUFFIX = ".html"
 MAX_PIXELS = 200_000_000  # the largest sensors of phones; 600 MB as RGB
 BACKGROUND = "white"
+ENGINES = LOCAL, RAY = ("local", "ray")
+IMAGE_BYTES = "bytes"
+LOCAL_ONLY = ("map", "report")  # options of what is made beside the rows, where the pictures are
+RAY_DEVICES = ("auto", "cpu", "cuda")
 SOME_FAILED = 3
 EPILOG = """\
 exit status: 0 all images were scored, 3 some were not (their rows say why), 2 the command was wrong, 1 anything else
@@ -18,8 +23,8 @@ exit status: 0 all images were scored, 3 some were not (their rows say why), 2 t
 
 
 def inputs_of(args: argparse.Namespace) -> Inputs:
-    left_out = [args.map] if args.map else []
-    return Inputs(args.images, args.list, args.recursive, args.image_column, args.root, left_out)
+    left_out = [place for place in (args.map, args.output) if place]
+    return Inputs(args.images, args.list, args.recursive, args.image_column, args.root, left_out, args.engine == RAY)
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -33,6 +38,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_network(parser.add_argument_group("by which network"))
     _add_pictures(parser.add_argument_group("how pictures are read"))
     _add_outputs(parser.add_argument_group("what is written"))
+    _add_engine(parser.add_argument_group("where it runs"))
     args = parser.parse_args(arguments)
     if not args.images and not args.list:
         parser.error("name images, folders, patterns or a --list")
@@ -41,7 +47,44 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     for option in ("batch_size", "workers", "max_pixels"):
         if getattr(args, option) is not None and getattr(args, option) < 1:
             parser.error(f"--{option.replace('_', '-')} is 1 or more, got {getattr(args, option)}")
+    mistake = _mistake_with_ray(args) if args.engine == RAY else _mistake_without_ray(args)
+    if mistake:
+        parser.error(mistake)
     return args
+
+
+def changed(args: argparse.Namespace, **values) -> argparse.Namespace:
+    """The options with other values."""
+    return argparse.Namespace(**{**vars(args), **values})
+
+
+def is_folder(output: str | None) -> bool:
+    """Whether an --output of the Ray engine is a folder of Parquet files."""
+    return output is not None and (output.endswith("/") or is_remote(output) or os.path.isdir(output))
+
+
+def _mistake_with_ray(args: argparse.Namespace) -> str | None:
+    for option in LOCAL_ONLY:
+        if getattr(args, option) is not None:
+            return f"--{option} goes with --engine local only"
+    if args.device not in RAY_DEVICES:
+        return f"--device: {args.device!r}, with --engine ray: {', '.join(RAY_DEVICES)}; Ray gives each worker its GPU"
+    if args.output is None:
+        return "--engine ray: name the --output, a file or a FOLDER/ of Parquet"
+    if is_folder(args.output) and args.format not in (None, "parquet"):
+        return f"--format: a folder is written as parquet, got {args.format}; name a file, or leave --format away"
+    if is_folder(args.output) and args.strict:
+        return f"--strict: all workers write into the folder {args.output} at once; name a file"
+    return None
+
+
+def _mistake_without_ray(args: argparse.Namespace) -> str | None:
+    for option in ("ray_address", "image_bytes"):
+        if getattr(args, option) is not None:
+            return f"--{option.replace('_', '-')} goes with --engine ray only"
+    if args.output is not None and (args.output.endswith("/") or is_remote(args.output)):
+        return f"--output: {args.output} is a folder or in an object store, which --engine ray writes; name a file"
+    return None
 
 
 def _add_inputs(group: argparse._ArgumentGroup) -> None:
@@ -80,7 +123,13 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_pictures(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--workers", type=int, metavar="N", help="threads that read and decode; default: one a core")
+    group.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="threads that read and decode; default: one a core. With Ray, processes; default: one a GPU, else one a "
+        "core",
+    )
     group.add_argument(
         "--max-pixels", type=int, default=MAX_PIXELS, metavar="N", help="larger pictures are not decoded; default: 2e8"
     )
@@ -108,3 +157,20 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
         "--report", metavar="FILE", help=f"a page to look through, pictures and scores, in one file: {PAGE_SUFFIX}"
     )
     group.add_argument("--map", metavar="FOLDER", help="draw there, for each image, what lowers and raises its MOS")
+
+
+def _add_engine(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=LOCAL,
+        help="local (default): one network on one device; ray: several processes, GPUs or machines, which also takes "
+        f"object stores (s3://..., gs://...) and images inside of files ({', '.join(sorted(SHARDS))}), and writes a "
+        "folder of Parquet files (--output FOLDER/); needs requirements-scale.txt",
+    )
+    group.add_argument("--ray-address", metavar="ADDRESS", help="of a Ray cluster; default: one of this machine's own")
+    group.add_argument(
+        "--image-bytes",
+        metavar="NAME",
+        help=f"column of Parquet files that holds the image files; default: {IMAGE_BYTES}. --image-column names theirs",
+    )

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -50,6 +50,28 @@ def require_pyarrow() -> None:
         raise UserError(
             "--format: parquet needs the package pyarrow; `pip install pyarrow`, or write csv or jsonl"
         ) from error
+
+
+def require_same(record: Record, same: Record, place: str | Path) -> None:
+    """Refuses to go on with what another network wrote, or other settings.
+
+    Raises:
+        UserError: A record of the output differs from what all records of this run say.
+    """
+    changed = [f"{key} {record[key]} then, {same[key]} now" for key in SAME if record[key] != same[key]]
+    if changed:
+        raise UserError(f"--resume: {place} was written with other settings: {'; '.join(changed)}")
+
+
+def left_of(names: Iterable[str], done: Mapping[str, int]) -> list[int]:
+    """Which images are still to be scored, where `done` says how many records each has; one may be named twice."""
+    there = Counter(done)
+    left = []
+    for index, name in enumerate(names):
+        there[name] -= 1
+        if there[name] < 0:
+            left.append(index)
+    return left
 
 
 class _Row(NamedTuple):
@@ -109,22 +131,21 @@ class Output:
         Raises:
             UserError: The file holds something else, or results of another network.
         """
-        if self.parquet and self.output.exists() and not self.path.exists():
-            self._restore_journal()
-        found = self._read_back(same) if self.path.exists() else []
-        if not found:
-            return list(range(len(names)))
+        found = self._read_back(same)
         if [row.path for row in found] == list(names[: len(found)]) and len(found) < len(names):
             found = found[: len(found) // batch_size * batch_size]
-        self.written, self.failed = len(found), sum(row.failed for row in found)
-        os.truncate(self.path, found[-1].end if found else 0)
-        done = Counter(row.path for row in found)
-        left = []
-        for index, name in enumerate(names):
-            done[name] -= 1
-            if done[name] < 0:
-                left.append(index)
-        return left
+        return left_of(names, self._keep(found))
+
+    def done(self, same: Record) -> Counter[str]:
+        """How many records each image has in the file, which is cut to its whole records; else as `resume`."""
+        return self._keep(self._read_back(same))
+
+    def _keep(self, rows: Sequence["_Row"]) -> Counter[str]:
+        """Cuts the file to its first rows; returns how many each image has."""
+        self.written, self.failed = len(rows), sum(row.failed for row in rows)
+        if rows:
+            os.truncate(self.path, rows[-1].end)
+        return Counter(row.path for row in rows)
 
     def kept(self) -> Iterator[Record]:
         """The records that stay of an earlier run, after `resume`; from CSV, all values are text."""
@@ -133,11 +154,15 @@ class Output:
 
     def _read_back(self, same: Record) -> list["_Row"]:
         """The whole records of the file."""
+        if self.parquet and self.output.exists() and not self.path.exists():
+            self._restore_journal()
         found = []
+        if not self.path.exists():
+            return found
         try:
             for record, end in self.format.read(self.path.read_bytes()):
                 if not found:
-                    self._require_same(record, same)
+                    require_same(record, same, self.path)
                 found.append(_Row(record["path"], end, record["error"] is not None))
         except UserError:
             raise
@@ -146,11 +171,6 @@ class Output:
                 f"--resume: {self.path} cannot be gone on with: {one_line(error)}; --overwrite replaces it"
             ) from error
         return found
-
-    def _require_same(self, record: Record, same: Record) -> None:
-        changed = [f"{key} {record[key]} then, {same[key]} now" for key in SAME if record[key] != same[key]]
-        if changed:
-            raise UserError(f"--resume: {self.path} was written with other settings: {'; '.join(changed)}")
 
     def __enter__(self) -> "Output":
         if self.output is None:

@@ -1,7 +1,9 @@
 """Pictures as they come: of any kind that Pillow reads, to RGB as a person would see them."""
 
+import io
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -51,11 +53,26 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def open_picture(path: str | Path, settings: PictureSettings = PictureSettings(), coarse: int | None = None) -> Picture:
+@dataclass(frozen=True)
+class Encoded:
+    """An image file that does not lie on this machine's disk: inside an archive or a table, or in an object store.
+
+    Args:
+        name: What errors and records call it.
+        read: Gives its bytes; raises as `open_picture`.
+    """
+
+    name: str
+    read: Callable[[], bytes]
+
+
+def open_picture(
+    source: str | Path | Encoded, settings: PictureSettings = PictureSettings(), coarse: int | None = None
+) -> Picture:
     """Reads an image file.
 
     Args:
-        path: Of the file.
+        source: The file, or its path.
         settings: How it is read.
         coarse: Pixels; a JPEG may then be decoded at a fraction of its size, which is quick, with no side shorter than
             this. None: in full.
@@ -64,9 +81,10 @@ def open_picture(path: str | Path, settings: PictureSettings = PictureSettings()
         MissingFileError: No such file.
         UserError: Not a file, not an image, damaged, or larger than `settings.max_pixels`.
     """
-    _require_file(path)
+    name = source.name if isinstance(source, Encoded) else source
+    file = _bytes_of(source) if isinstance(source, Encoded) else _require_file(source)
     try:
-        with errors_of(path), _opened(path) as image:
+        with errors_of(name), _opened(file, name) as image:
             if coarse is not None:
                 _require_few_pixels(image, settings)  # of the whole picture
                 image.draft(None, (coarse, coarse))
@@ -74,9 +92,9 @@ def open_picture(path: str | Path, settings: PictureSettings = PictureSettings()
     except UserError:
         raise
     except MemoryError as error:
-        raise UserError(f"{path} cannot be decoded: not enough memory") from error
+        raise UserError(f"{name} cannot be decoded: not enough memory") from error
     except Exception as error:  # whatever a plugin of Pillow raises on bytes made to break it, the next file is scored
-        raise UserError(f"{path} cannot be decoded: {type(error).__name__}: {one_line(error)}") from error
+        raise UserError(f"{name} cannot be decoded: {type(error).__name__}: {one_line(error)}") from error
 
 
 def as_seen(image: Image.Image, settings: PictureSettings = PictureSettings()) -> Picture:
@@ -105,8 +123,15 @@ def accept_truncated() -> None:
     ImageFile.LOAD_TRUNCATED_IMAGES = True
 
 
-def _require_file(path: str | Path) -> None:
-    """Tells what is no file from one that cannot be read, before a pipe is waited for."""
+def _bytes_of(source: Encoded) -> io.BytesIO:
+    content = source.read()
+    if not content:
+        raise UserError(f"{source.name} is empty")
+    return io.BytesIO(content)
+
+
+def _require_file(path: str | Path) -> str | Path:
+    """The path; tells what is no file from one that cannot be read, before a pipe is waited for."""
     try:
         mode = os.stat(path)
     except FileNotFoundError as error:
@@ -121,6 +146,7 @@ def _require_file(path: str | Path) -> None:
         raise UserError(f"{path} is not a file but a device, pipe or socket")
     if mode.st_size == 0:
         raise UserError(f"{path} is empty")
+    return path
 
 
 def _require_few_pixels(image: Image.Image, settings: PictureSettings) -> None:
@@ -132,12 +158,12 @@ def _require_few_pixels(image: Image.Image, settings: PictureSettings) -> None:
         )
 
 
-def _opened(path: str | Path) -> Image.Image:
+def _opened(file: str | Path | io.BytesIO, name: str | Path) -> Image.Image:
     try:
-        return Image.open(path)
+        return Image.open(file)
     except UnidentifiedImageError:
-        if os.path.splitext(path)[1].lower() in HEIF and _heif_registered():
-            return Image.open(path)
+        if os.path.splitext(name)[1].lower() in HEIF and _heif_registered():
+            return Image.open(file)
         raise
 
 

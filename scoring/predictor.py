@@ -20,7 +20,7 @@ from datasets.scale import RatingScale
 from datasets.transforms import central_box, normalise
 from models.loading import TrainedNetwork
 from scoring.conversion import to_picture
-from scoring.pictures import PictureSettings, as_seen, open_picture
+from scoring.pictures import Encoded, PictureSettings, as_seen, open_picture
 from scoring.preprocess import RELEASE, build_preprocess
 from utils.errors import UserError
 from utils.runtime import enough_memory
@@ -30,7 +30,7 @@ HASH_BLOCK = 2**20
 AHEAD = 2  # batches that are decoded while one is scored
 
 Array = np.ndarray
-Shown = str | Path | Image.Image | Array | Tensor
+Shown = str | Path | Encoded | Image.Image | Array | Tensor
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Predictor:
             MissingFileError: No such file.
             UserError: Not an image that can be decoded, or another type.
         """
-        if isinstance(image, (str, Path)):
+        if isinstance(image, (str, Path, Encoded)):
             picture = open_picture(image, self.pictures)
         else:
             picture = as_seen(to_picture(image), self.pictures)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from datasets.scale import RatingScale
+from scoring.inputs import is_remote
 from scoring.predictor import Prediction, Predictor, Prepared, hash_of
 from scoring.scales import scale_text
 
@@ -56,7 +57,8 @@ class Recorder:
 
     def name(self, path: str) -> str:
         """A path as records tell it: as text that every format can hold, bytes that are no UTF-8 as `\\xff`."""
-        told = path if self.relative_to is None else os.path.relpath(path, self.relative_to)
+        here = self.relative_to
+        told = path if here is None or is_remote(path) != is_remote(here) else os.path.relpath(path, here)
         return os.fsencode(told).decode("utf-8", "backslashreplace")
 
     def scored(self, path: str, prediction: Prediction, prepared: Prepared) -> Record:

@@ -22,7 +22,7 @@ def rows_of(path: Path) -> list[dict]:
     if path.suffix == ".csv":
         with open(path, encoding="utf-8", newline="") as file:
             return [{name: _value(text) for name, text in row.items()} for row in csv.DictReader(file)]
-    if path.suffix == ".parquet":
+    if path.suffix == ".parquet" or path.is_dir():
         return pq.read_table(path).to_pylist()
     content = path.read_text(encoding="utf-8")
     return json.loads(content)["images"] if path.suffix == ".json" else [json.loads(x) for x in content.splitlines()]
