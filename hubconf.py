@@ -5,7 +5,7 @@ from pathlib import Path
 
 dependencies = ["torch", "timm", "einops", "numpy", "PIL", "yaml", "pydantic", "safetensors"]
 
-HERE = str(Path(__file__).resolve().parent)
+HERE = Path(__file__).resolve().parent
 PACKAGES = ("datasets", "models", "scoring", "utils")
 
 
@@ -16,7 +16,7 @@ def richiqa(checkpoint=None, device="auto", **options):
         ImportError: Another package of one of our names, such as Hugging Face's `datasets`, is imported already.
     """
     taken = {name: str(getattr(sys.modules[name], "__file__", "")) for name in PACKAGES if name in sys.modules}
-    foreign = [f"{name} ({place})" for name, place in taken.items() if not place.startswith(HERE)]
+    foreign = [f"{name} ({place})" for name, place in taken.items() if not Path(place).resolve().is_relative_to(HERE)]
     if foreign:
         named = ", ".join(foreign)
         raise ImportError(f"RichIQA has packages of the same names: {named}; load it in a process of its own")

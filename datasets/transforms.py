@@ -110,10 +110,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
         UserError: A mode whose range of values is not known: floats, or integers beyond 16 bits.
     """
     if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
+        values = np.asarray(image)
         if values.min() < 0 or values.max() >= 2**16:
             raise UserError(f"values {values.min()}..{values.max()} of an integer image are beyond 16 bits; scale them")
-        return Image.fromarray(np.rint(values / 257).astype(np.uint8)).convert("RGB")  # 65535 / 255
+        nearest = (values.astype(np.uint32) + 128) // 257  # 257 is 65535 / 255
+        return Image.fromarray(nearest.astype(np.uint8)).convert("RGB")
     require_known_range(image)
     return image.convert("RGB")
 

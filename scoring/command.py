@@ -9,23 +9,17 @@ from typing import TYPE_CHECKING
 
 from scoring.loading import build_predictor
 from scoring.local import Scored, Tally, peak_memory, score
-from scoring.options import SOME_FAILED
-from scoring.output import Output, format_of
+from scoring.output import Output, StrictError, format_of
 from scoring.predictor import Predictor
 from scoring.records import Record, Recorder
-from utils.errors import UserError, some_of
+from utils.errors import UserError, printable
 from utils.installation import require_packages
 
 if TYPE_CHECKING:
     from scoring.gallery_run import RunGallery
 
 CPU_BATCH, GPU_BATCH = 1, 32
-
-
-class StrictError(UserError):
-    """With --strict, the first image that cannot be scored."""
-
-    status = SOME_FAILED
+SHOWN = 3  # errors on the standard error
 
 
 def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
@@ -41,6 +35,7 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
     batch_size = args.batch_size or (CPU_BATCH if predictor.device.type == "cpu" else GPU_BATCH)
     output = Output(form, args.output, lambda kind: kind(recorder.columns, str(predictor.checkpoint)))
     output.require_leave(args.resume, args.overwrite)
+    require_other_place(args, paths)
     if args.resume:
         names = [recorder.name(path) for path in paths]
         left = output.resume(names, recorder.same, batch_size)
@@ -59,22 +54,37 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
     return tally.failed + output.failed
 
 
+def require_other_place(args: argparse.Namespace, paths: Sequence[str]) -> None:
+    """Refuses an --output that would replace what is read."""
+    if args.output is None or not os.path.exists(args.output):
+        return
+    place = os.path.realpath(args.output)
+    read = [*args.list, *([args.checkpoint] if args.checkpoint else []), *([args.config] if args.config else [])]
+    same_name = (path for path in paths if os.path.basename(path) == os.path.basename(args.output))
+    for path in [*read, *same_name]:
+        if os.path.realpath(path) == place:
+            raise UserError(f"--output: {args.output} is read in this run; name another file")
+
+
 def write(batches: Iterable[list[Record]], output: Output, strict: bool) -> list[str]:
-    """Writes batches of records as they come; returns the errors in them.
+    """Writes batches of records as they come; returns the first few errors in them.
 
     Raises:
         StrictError: With `strict`, at the first error; what came before it is written.
     """
-    errors = []
+    errors, stopped = [], None
     with output:
         for records in batches:
             failed = [record["error"] for record in records if record["error"] is not None]
             if strict and failed:
                 output.write(list(takewhile(lambda record: record["error"] is None, records)))
-                raise StrictError(f"--strict: {failed[0]}")
+                stopped = StrictError(f"--strict: {failed[0]}")
+                break
             output.write(records)
-            errors += failed
+            errors += failed[: SHOWN - len(errors)]
     output.finish()
+    if stopped is not None:
+        raise stopped
     return errors
 
 
@@ -101,4 +111,5 @@ def build_gallery(args: argparse.Namespace) -> "RunGallery | None":
 def describe_errors(tally: Tally, errors: Sequence[str]) -> None:
     """What could not be scored, on the standard error."""
     if errors:
-        print(f"{tally.failed} could not be scored: {some_of(errors, 3)}", file=sys.stderr)
+        more = f" and {tally.failed - len(errors)} more" if tally.failed > len(errors) else ""
+        print(f"{tally.failed} could not be scored: {printable('; '.join(errors))}{more}", file=sys.stderr)

@@ -12,6 +12,7 @@ from typing import Any
 
 from datasets.scale import RatingScale
 from scoring.scales import parse_scale
+from utils.errors import shortened
 
 BAR_WIDTH = 30
 EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -57,7 +58,9 @@ class JsonLines(Format):
         return as_json(record) + "\n"
 
     def read(self, content: bytes) -> Iterator[tuple[Record, int]]:
-        end = 0
+        end, beginning = 0, f'{{"{self.columns[0]}": "'.encode()
+        if not (content.startswith(beginning) or beginning.startswith(content)):
+            raise ValueError("it does not begin as this run's output would")
         for line in content.splitlines(keepends=True):
             if not line.endswith(b"\n"):
                 return
@@ -86,14 +89,17 @@ class Json(Format):
                 return
             raise ValueError("it does not begin as this run's output would")
         end = len(head)
-        for line in content[end:].split(b"\n")[1:]:
+        lines = content[end:].split(b"\n")[1:]
+        for number, line in enumerate(lines, start=1):
             text = line.removesuffix(b",")
-            if not text.endswith(b"}") or text == b"]}":
+            if text == b"]}":
                 return
             try:
                 record = _object(text, self.columns)
-            except ValueError:
-                return
+            except (json.JSONDecodeError, UnicodeDecodeError):
+                if number == len(lines):  # where the process was killed
+                    return
+                raise
             end += (1 if content[end : end + 1] == b"\n" else 2) + len(text)
             yield record, end
 
@@ -113,7 +119,7 @@ class Csv(Format):
             if head.startswith(content):
                 return
             raise ValueError("its header row is not the one of this run")
-        consumed = [len(head)]
+        begun, consumed = len(head), [len(head)]
 
         def lines() -> Iterator[str]:
             for line in content[len(head) :].splitlines(keepends=True):
@@ -121,8 +127,12 @@ class Csv(Format):
                 yield line.decode("utf-8", "replace")
 
         for row in csv.reader(lines()):
-            if len(row) != len(self.columns) or content[consumed[0] - 1 : consumed[0]] != b"\n":
-                return
+            written = content[begun : consumed[0]]
+            if len(row) != len(self.columns) or not written.endswith(b"\n") or written.count(b'"') % 2:
+                if consumed[0] < len(content):
+                    raise ValueError(f"its row of {shortened(row[0])} is damaged")
+                return  # where the process was killed, within quotation marks if their number is odd
+            begun = consumed[0]
             yield {name: value or None for name, value in zip(self.columns, row, strict=True)}, consumed[0]
 
 
@@ -166,8 +176,8 @@ def _object(line: bytes, columns: Sequence[str]) -> Record:
 
 def _csv_line(cells: Any) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue()
+    csv.writer(line, lineterminator="\r\n").writerow(cells)  # with "\n" alone, "\r" would not be quoted
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _bars(record: Record, scale: RatingScale) -> list[str]:

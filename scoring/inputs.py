@@ -1,5 +1,6 @@
 """Which images are meant: files, folders, patterns and lists, in a stable order. Imports nothing heavy."""
 
+import codecs
 import csv
 import glob
 import io
@@ -52,8 +53,9 @@ class Inputs:
 
 
 def find_images(inputs: Inputs) -> list[str]:
-    """Paths of everything that is meant, in the order named; of folders sorted by name, each folder before those in it.
+    """Paths of everything that is meant: what is named in its order, then what is in lists.
 
+    Of folders, images are sorted by name, each folder before those in it; hidden files and linked folders are passed over.
     A path that is named twice comes twice only if a list says so. What a place names need not be an image: that is
     found out when it is opened.
 
@@ -63,12 +65,16 @@ def find_images(inputs: Inputs) -> list[str]:
     """
     found: dict[str, None] = {}
     for place in inputs.places:
+        if _is_left_out(place, inputs):
+            raise UserError(f"{place} is scanned and written to; name a folder of its own for what is drawn")
         if place != STDIN:
             found.update(dict.fromkeys(_images_at(place, inputs)))
     paths = list(found)
     for path in [*([STDIN] if STDIN in inputs.places else []), *inputs.lists]:
         paths += _images_of_list(path, inputs)
     if not paths:
+        if not inputs.places:
+            raise UserError(f"--list: no name of an image in {', '.join(inputs.lists)}")
         hint = "" if inputs.recursive else "; --recursive looks into the folders below, too"
         named = some_of([*inputs.places, *inputs.lists], SHOWN)
         raise UserError(f"no image in {named}: files that end with {', '.join(sorted(inputs.suffixes))}{hint}")
@@ -101,6 +107,8 @@ def _images_at(place: str, inputs: Inputs) -> Iterator[str]:
     if not fitting:
         raise MissingFileError(f"no file fits the pattern {place!r}")
     for path in fitting:
+        if any(_is_left_out(folder, inputs) for folder in (path, *Path(path).parents)):
+            continue
         if os.path.isdir(path):
             yield from _images_in(path, inputs)
         elif _is_picked(path, inputs):
@@ -128,6 +136,10 @@ def _images_in(folder: str, inputs: Inputs) -> Iterator[str]:
         yield from _images_in(path, inputs)
 
 
+def _is_left_out(path: str | Path, inputs: Inputs) -> bool:
+    return any(os.path.realpath(path) == os.path.realpath(folder) for folder in inputs.left_out)
+
+
 def _is_picked(path: str, inputs: Inputs) -> bool:
     return os.path.splitext(path)[1].lower() in inputs.suffixes and not os.path.basename(path).startswith(".")
 
@@ -136,9 +148,14 @@ def _images_of_list(path: str, inputs: Inputs) -> list[str]:
     content = _read_list(path)
     name = "the standard input" if path == STDIN else path
     delimiter = TABLES.get(Path(path).suffix.lower())
+    if path == STDIN and inputs.image_column is not None:
+        delimiter = ","
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{name} is UTF-16; save it as UTF-8")
+    content = content.removeprefix(codecs.BOM_UTF8)
     if delimiter is not None:
         names = _names_of_table(content, delimiter, name, inputs.image_column)
-    elif inputs.image_column is not None and path != STDIN:
+    elif inputs.image_column is not None:
         raise UserError(f"--image-column: {path} is no table; a list with columns ends with {' or '.join(TABLES)}")
     else:
         ends = b"\0" if b"\0" in content else b"\n"  # as `find -print0` and `find` write
@@ -150,6 +167,8 @@ def _images_of_list(path: str, inputs: Inputs) -> list[str]:
 
 def _read_list(path: str) -> bytes:
     if path == STDIN:
+        if sys.stdin is None:
+            raise UserError("-: there is no standard input to read a list from")
         return sys.stdin.buffer.read()
     try:
         return Path(path).read_bytes()
@@ -160,7 +179,7 @@ def _read_list(path: str) -> bytes:
 
 
 def _names_of_table(content: bytes, delimiter: str, source: str, column: str | None) -> list[str]:
-    text = content.decode("utf-8-sig", "surrogateescape")
+    text = content.decode("utf-8", "surrogateescape")
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     titles = [title for title in rows.fieldnames or () if title is not None]
     chosen = [column] if column is not None else [title for title in IMAGE_COLUMNS if title in titles]
@@ -169,4 +188,10 @@ def _names_of_table(content: bytes, delimiter: str, source: str, column: str | N
         wanted = " or ".join(repr(title) for title in ([column] if column is not None else IMAGE_COLUMNS))
         there = ", ".join(titles) or "it has none"
         raise UserError(f"{source}: not one column {wanted}{hint}; name one by --image-column: {there}")
-    return [row[chosen[0]] for row in rows if row[chosen[0]]]
+    try:
+        names = [row[chosen[0]] for row in rows]
+    except csv.Error as error:
+        raise UserError(f"{source}, line {rows.line_num}: {one_line(error)}; a quotation mark may be open") from error
+    if not all(names):
+        raise UserError(f"{source}: row {names.index(next(name for name in names if not name)) + 1} names no image")
+    return names

@@ -5,14 +5,17 @@ import io
 import re
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from models.contributions import contributions, mos_map
 from scoring.local import Scored
 from scoring.overlay import draw_overlay
-from scoring.predictor import Predictor
+from scoring.predictor import SMALLER_BATCH, Predictor
 from scoring.records import Recorder
 from utils.files import make_folder, write_atomically
+from utils.runtime import enough_memory
 
 SIDE = 1200  # pixels of the long side of the picture that is drawn
 DIGITS = 8  # of the hash that tells images of one name apart
@@ -48,13 +51,14 @@ class MapWriter:
         write_atomically(self.folder / map_name(self.recorder.name(path)), lambda to: to.write(file.getbuffer()))
 
     @torch.inference_mode()
-    def _values(self, views):
+    def _values(self, views: Tensor) -> np.ndarray:
         """Points of MOS per pixel (H, W) of the first view (1, 3, H, W)."""
-        parts = contributions(self.predictor.model, views.to(self.predictor.device))
-        return mos_map(parts, self.predictor.scale.bin_centers, tuple(views.shape[2:]))[0].cpu().numpy()
+        with enough_memory(SMALLER_BATCH):
+            parts = contributions(self.predictor.model, views.to(self.predictor.device))
+            return mos_map(parts, self.predictor.scale.bin_centers, tuple(views.shape[2:]))[0].cpu().numpy()
 
 
 def map_name(path: str) -> str:
     """`photo.jpg.1b2c3d4e.png` for `holiday/photo.jpg`: readable, and another one for each path."""
-    readable = re.sub(r"[^\w.+-]", "_", Path(path).name)[:100]
+    readable = re.sub(r"[^\w.+-]", "_", Path(path).name).encode()[:100].decode("utf-8", "ignore")
     return f"{readable}.{hashlib.sha256(path.encode()).hexdigest()[:DIGITS]}.png"

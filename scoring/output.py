@@ -1,18 +1,21 @@
 """Where results go: written as they come, so that a kill costs one batch at most, and gone on with by --resume."""
 
+import csv
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from scoring.formats import FORMATS, Format, JsonLines
-from scoring.options import OUTPUT_SUFFIXES
-from utils.errors import MachineError, UserError, one_line
-from utils.files import write_text
+from scoring.options import OUTPUT_SUFFIXES, SOME_FAILED
+from utils.errors import UserError, one_line
+from utils.files import not_written, reading, write_text
 
 PARQUET = "parquet"
+STDOUT = "-"
 JOURNAL = ".part.jsonl"  # what a Parquet file is made of at the end: it cannot be read before it is whole
 ROWS_AT_ONCE = 10_000  # of Parquet
 SAME = ("scale", "preprocess", "checkpoint")  # fields that all records of a file share
@@ -74,6 +77,12 @@ def left_of(names: Iterable[str], done: Mapping[str, int]) -> list[int]:
     return left
 
 
+class StrictError(UserError):
+    """With --strict, the first image that cannot be scored; what was scored before it is a whole file."""
+
+    status = SOME_FAILED
+
+
 class _Row(NamedTuple):
     """A record in a file: its image, at which byte it ends, whether it is one that could not be scored."""
 
@@ -111,9 +120,14 @@ class Output:
             raise UserError("--resume goes on with an --output of csv, jsonl, json or parquet")
         if self.output is None:
             return
-        if self.output.is_dir():
-            raise UserError(f"--output: {self.output} is a folder; name a file")
-        there = [path for path in {self.output, self.path} if path.exists()]
+        if str(self.output) == STDOUT:
+            raise UserError("--output: for the standard output leave it away and name the --format")
+        with reading(self.output):
+            there = [path for path in (self.output, self.path) if path.exists()]
+            if self.output.is_dir():
+                raise UserError(f"--output: {self.output} is a folder; name a file")
+            if resume and there and not all(path.is_file() for path in there):
+                raise UserError(f"--resume: {self.output} is no file that can be gone on with")
         if there and not (resume or overwrite):
             raise UserError(f"--output: {there[0]} is there already; --resume goes on with it, --overwrite replaces it")
 
@@ -132,6 +146,8 @@ class Output:
             UserError: The file holds something else, or results of another network.
         """
         found = self._read_back(same)
+        if found and not {row.path for row in found} & set(names):
+            raise UserError(f"--resume: {self.path} has none of these images, but {found[0].path}; name another --output")
         if [row.path for row in found] == list(names[: len(found)]) and len(found) < len(names):
             found = found[: len(found) // batch_size * batch_size]
         return left_of(names, self._keep(found))
@@ -144,7 +160,8 @@ class Output:
         """Cuts the file to its first rows; returns how many each image has."""
         self.written, self.failed = len(rows), sum(row.failed for row in rows)
         if rows:
-            os.truncate(self.path, rows[-1].end)
+            with self._writing():
+                os.truncate(self.path, rows[-1].end)
         return Counter(row.path for row in rows)
 
     def kept(self) -> Iterator[Record]:
@@ -159,14 +176,16 @@ class Output:
         found = []
         if not self.path.exists():
             return found
+        with reading(self.path):
+            content = self.path.read_bytes()
         try:
-            for record, end in self.format.read(self.path.read_bytes()):
+            for record, end in self.format.read(content):
                 if not found:
                     require_same(record, same, self.path)
                 found.append(_Row(record["path"], end, record["error"] is not None))
         except UserError:
             raise
-        except (ValueError, KeyError) as error:
+        except (ValueError, RecursionError, csv.Error) as error:
             raise UserError(
                 f"--resume: {self.path} cannot be gone on with: {one_line(error)}; --overwrite replaces it"
             ) from error
@@ -184,10 +203,13 @@ class Output:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_error: Any) -> None:
-        if kind is None:
-            self._write(self.format.tail())
-        if self.output is not None:
-            self.stream.close()
+        try:
+            if kind is None:
+                self._write(self.format.tail())
+        finally:
+            if self.output is not None:
+                with suppress(OSError):  # what could not be written has been said
+                    self.stream.close()
 
     def write(self, records: Sequence[Record]) -> None:
         """Writes a batch, all the way to the system."""
@@ -207,32 +229,24 @@ class Output:
 
     def _restore_journal(self) -> None:
         """A whole Parquet file as the journal that it was made of, for images that have come since."""
-        from scoring.parquet import read_parquet  # noqa: PLC0415, an optional package
+        from scoring.parquet import read_parquet, schema_of  # noqa: PLC0415, an optional package
 
-        write_text(self.path, "".join(self.format.record(record) for record in read_parquet(self.output)))
+        records = read_parquet(self.output, schema_of(self.format.columns))
+        write_text(self.path, "".join(self.format.record(record) for record in records))
 
     def _write(self, text: str) -> None:
         with self._writing():
-            encoding = "utf-8" if self.output is not None else (sys.stdout.encoding or "utf-8")
+            for_people = self.output is None and not self.format.resumable
+            encoding = sys.stdout.encoding if for_people and sys.stdout.encoding else "utf-8"
             self.stream.write(text.encode(encoding, "replace"))
             self.stream.flush()
 
-    def _writing(self) -> "_Writing":
-        return _Writing(self.output)
-
-
-class _Writing:
-    """What the system says of a full disk, as an error that names the file."""
-
-    def __init__(self, output: Path | None):
-        self.output = output
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
-        if isinstance(error, BrokenPipeError):
-            return
-        if isinstance(error, OSError):
-            place = self.output or "the standard output"
-            raise MachineError(f"{place} cannot be written: {error.strerror or one_line(error)}") from error
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What the system says of a full disk, as an error that names the file; a closed pipe is left to the script."""
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise not_written(self.output or "the standard output", error) from error

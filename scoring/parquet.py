@@ -38,13 +38,16 @@ def write_parquet(journal: Path, output: Path, form: Format, rows_at_once: int) 
     write_atomically(output, fill)
 
 
-def read_parquet(path: Path) -> list[dict[str, Any]]:
+def read_parquet(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
     """All records of a Parquet file.
 
     Raises:
-        UserError: It is none.
+        UserError: It is none, or one with other columns.
     """
     try:
-        return pq.read_table(path).to_pylist()
+        table = pq.read_table(path)
+        if not table.schema.equals(schema):
+            raise UserError(f"{path} has other columns than those of this run; --overwrite replaces it")
+        return table.to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} cannot be read as Parquet: {one_line(error)}") from error

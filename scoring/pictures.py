@@ -3,12 +3,13 @@
 import io
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from PIL import ExifTags, Image, ImageColor, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageColor, ImageFile, UnidentifiedImageError
 
 from datasets.transforms import errors_of, to_rgb
 from scoring.options import BACKGROUND, MAX_PIXELS
@@ -16,7 +17,16 @@ from utils.errors import MissingFileError, UserError, one_line
 
 LARGE = 32_000_000  # pixels above which pictures are decoded one at a time, so that memory stays bounded
 HEIF = (".heic", ".heif")
-UPRIGHT = 1
+TURNS = {  # by orientation in EXIF, what makes it upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+POSTSCRIPT = "EPS"
 STEREO = "MPO"  # JPEG with further pictures of the same scene, as many cameras write it
 
 _one_large_at_a_time = Lock()
@@ -27,7 +37,8 @@ class PictureSettings:
     """How pictures are read.
 
     Args:
-        max_pixels: Larger ones are refused before they are decoded.
+        max_pixels: Larger ones are refused before they are decoded. In a program of yours Pillow's own limit,
+            Image.MAX_IMAGE_PIXELS, holds as well; inference.py lifts it.
         background: Colour that shows through where a picture is transparent.
     """
 
@@ -66,13 +77,14 @@ class Encoded:
     read: Callable[[], bytes]
 
 
-def open_picture(
-    source: str | Path | Encoded, settings: PictureSettings = PictureSettings(), coarse: int | None = None
-) -> Picture:
-    """Reads an image file.
+@contextmanager
+def opened_picture(
+    source: str | Path | Encoded | Image.Image, settings: PictureSettings = PictureSettings(), coarse: int | None = None
+) -> Iterator[Picture]:
+    """Reads an image; until the end of the block no other large picture is decoded, so that memory stays bounded.
 
     Args:
-        source: The file, or its path.
+        source: The file, its path, or an image that Pillow has opened.
         settings: How it is read.
         coarse: Pixels; a JPEG may then be decoded at a fraction of its size, which is quick, with no side shorter than
             this. None: in full.
@@ -81,34 +93,55 @@ def open_picture(
         MissingFileError: No such file.
         UserError: Not a file, not an image, damaged, or larger than `settings.max_pixels`.
     """
+    with ExitStack() as held:
+        if isinstance(source, Image.Image):
+            with _in_our_words("the image"):
+                picture = _as_seen(source, settings, held)
+        else:
+            picture = _read(source, settings, coarse, held)
+        yield picture
+
+
+def open_picture(source: str | Path | Encoded | Image.Image, settings: PictureSettings = PictureSettings()) -> Picture:
+    """The same, for those who open one picture at a time."""
+    with opened_picture(source, settings) as picture:
+        return picture
+
+
+def _read(source: str | Path | Encoded, settings: PictureSettings, coarse: int | None, held: ExitStack) -> Picture:
     name = source.name if isinstance(source, Encoded) else source
     file = _bytes_of(source) if isinstance(source, Encoded) else _require_file(source)
+    with _in_our_words(name), _opened(file, name) as image:
+        if coarse is not None:
+            _require_few_pixels(image, settings)  # of the whole picture
+            image.draft(None, (coarse, coarse))
+        return _as_seen(image, settings, held)
+
+
+@contextmanager
+def _in_our_words(name: str | Path) -> Iterator[None]:
+    """Whatever a plugin of Pillow raises on bytes made to break it, as an error of this file: the next one is scored."""
     try:
-        with errors_of(name), _opened(file, name) as image:
-            if coarse is not None:
-                _require_few_pixels(image, settings)  # of the whole picture
-                image.draft(None, (coarse, coarse))
-            return as_seen(image, settings)
+        with errors_of(name):
+            yield
     except UserError:
         raise
     except MemoryError as error:
         raise UserError(f"{name} cannot be decoded: not enough memory") from error
-    except Exception as error:  # whatever a plugin of Pillow raises on bytes made to break it, the next file is scored
+    except Exception as error:
         raise UserError(f"{name} cannot be decoded: {type(error).__name__}: {one_line(error)}") from error
 
 
-def as_seen(image: Image.Image, settings: PictureSettings = PictureSettings()) -> Picture:
+def _as_seen(image: Image.Image, settings: PictureSettings, held: ExitStack) -> Picture:
     """An opened image as a person sees it: the first frame, turned as EXIF says, transparency over the background.
 
-    Colour profiles are left alone, as by the release.
-
-    Raises:
-        UserError: Too many pixels, or a mode whose range of values is not known; and what Pillow raises.
+    Colour profiles are left alone, as by the release. A large picture's turn to be decoded is `held`.
     """
+    if image.format == POSTSCRIPT:
+        raise UserError("PostScript is a program and is not run; save it as an image")
     _require_few_pixels(image, settings)
     if image.width * image.height > LARGE:
-        with _one_large_at_a_time:
-            image.load()
+        held.enter_context(_one_large_at_a_time)
     image.load()
     notes = [*_notes_of_kind(image)]
     upright, turned = _upright(image)
@@ -119,7 +152,7 @@ def as_seen(image: Image.Image, settings: PictureSettings = PictureSettings()) -
 
 
 def accept_truncated() -> None:
-    """From here on this process takes truncated files for what there is of them, the rest grey."""
+    """From here on this process takes truncated files for what there is of them, the rest blank."""
     ImageFile.LOAD_TRUNCATED_IMAGES = True
 
 
@@ -154,17 +187,19 @@ def _require_few_pixels(image: Image.Image, settings: PictureSettings) -> None:
     if width * height > settings.max_pixels:
         raise UserError(
             f"{width}x{height} is {width * height} pixels, more than the {settings.max_pixels} that are decoded; "
-            "--max-pixels sets another limit"
+            "--max-pixels (in Python, max_pixels of PictureSettings) sets another limit"
         )
 
 
 def _opened(file: str | Path | io.BytesIO, name: str | Path) -> Image.Image:
     try:
         return Image.open(file)
-    except UnidentifiedImageError:
-        if os.path.splitext(name)[1].lower() in HEIF and _heif_registered():
-            return Image.open(file)
-        raise
+    except UnidentifiedImageError as error:
+        if os.path.splitext(name)[1].lower() not in HEIF:
+            raise
+        if not _heif_registered():
+            raise UserError("HEIC needs the package pillow-heif; `pip install pillow-heif`") from error
+        return Image.open(file)
 
 
 def _heif_registered() -> bool:
@@ -189,11 +224,14 @@ def _notes_of_kind(image: Image.Image) -> list[str]:
 
 def _upright(image: Image.Image) -> tuple[Image.Image, str]:
     try:
-        if image.getexif().get(ExifTags.Base.Orientation, UPRIGHT) == UPRIGHT:
-            return image, ""
-        return ImageOps.exif_transpose(image), "turned as EXIF says"
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except MemoryError:
+        raise
     except Exception:  # EXIF is of little weight: what cannot be read of it is said, not made an error
         return image, "EXIF cannot be read"
+    if orientation not in TURNS:
+        return image, ""
+    return image.transpose(TURNS[orientation]), "turned as EXIF says"
 
 
 def _flattened(image: Image.Image, background: str) -> tuple[Image.Image, bool]:

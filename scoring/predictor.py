@@ -7,6 +7,7 @@ import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +21,14 @@ from datasets.scale import RatingScale
 from datasets.transforms import central_box, normalise
 from models.loading import TrainedNetwork
 from scoring.conversion import to_picture
-from scoring.pictures import Encoded, PictureSettings, as_seen, open_picture
+from scoring.pictures import Encoded, PictureSettings, opened_picture
 from scoring.preprocess import RELEASE, build_preprocess
-from utils.errors import UserError
+from utils.errors import UserError, one_line
 from utils.runtime import enough_memory
 
 HASH_LENGTH = 16  # hexadecimal digits
 HASH_BLOCK = 2**20
+SMALLER_BATCH = "use a smaller --batch-size"
 AHEAD = 2  # batches that are decoded while one is scored
 
 Array = np.ndarray
@@ -64,9 +66,7 @@ class Predictor:
         preprocess: str = RELEASE,
         pictures: PictureSettings = PictureSettings(),
     ):
-        self.kept_side: int | None = (
-            None  # long side, in pixels, of the picture that `prepare` keeps; None: it does not
-        )
+        self.kept_side: int | None = None  # pixels of the long side of `Prepared.small`; None: there is none
         self.model = network.model.eval().requires_grad_(False).to(device)
         self.scale = RatingScale(**network.config.scale.model_dump())
         self.transform = network.config.transform
@@ -110,6 +110,8 @@ class Predictor:
         """
         if errors not in ("raise", "return"):
             raise UserError(f"errors: {errors!r}; allowed: raise, return")
+        if batch_size < 1 or workers < 1:
+            raise UserError(f"batch_size and workers are 1 or more, got {batch_size} and {workers}")
         for batch in self.prepared_batches(images, batch_size, workers):
             predictions = iter(self.predict([item for item in batch if isinstance(item, Prepared)]))
             for item in batch:
@@ -123,7 +125,7 @@ class Predictor:
         """Batches of what `prepare` makes of a stream of images, or the error that it raises."""
         waiting: deque[Future] = deque()
         stream = iter(images)
-        with ThreadPoolExecutor(max(workers, 1)) as pool:
+        with ThreadPoolExecutor(workers) as pool:
             try:
                 while True:
                     while len(waiting) < AHEAD * batch_size + workers:
@@ -144,16 +146,15 @@ class Predictor:
             MissingFileError: No such file.
             UserError: Not an image that can be decoded, or another type.
         """
-        if isinstance(image, (str, Path, Encoded)):
-            picture = open_picture(image, self.pictures)
-        else:
-            picture = as_seen(to_picture(image), self.pictures)
-        width, height = picture.image.size
+        source = image if isinstance(image, (str, Path, Encoded)) else to_picture(image)
+        with opened_picture(source, self.pictures) as picture:
+            width, height = picture.image.size
+            views = torch.stack(self.preprocess.views(picture.image))
+            small = self._small(picture.image)
         notes = picture.notes
         if min(width, height) < self.transform.crop:
             notes = (*notes, f"smaller than the {self.transform.crop} pixels that the network sees: enlarged")
-        views = torch.stack(self.preprocess.views(picture.image))
-        return Prepared(views, width, height, notes, self._small(picture.image))
+        return Prepared(views, width, height, notes, small)
 
     @torch.inference_mode()
     def predict(self, prepared: Sequence[Prepared]) -> list[Prediction]:
@@ -184,13 +185,8 @@ class Predictor:
         Raises:
             UserError: Another shape, or not floats.
         """
-        if (
-            not isinstance(pixels, Tensor)
-            or pixels.dim() != 4
-            or pixels.shape[1] != 3
-            or not pixels.is_floating_point()
-        ):
-            got = f"{pixels.dtype} {tuple(pixels.shape)}" if isinstance(pixels, Tensor) else type(pixels).__name__
+        if pixels.dim() != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
+            got = f"{pixels.dtype} {tuple(pixels.shape)}"
             raise UserError(f"differentiable: a float tensor (B, 3, H, W) in 0..1 is needed, got {got}")
         size = (self.transform.resize, self.transform.resize)
         square = F.interpolate(pixels.to(self.device, torch.float32), size, mode="bilinear", antialias=True)
@@ -212,11 +208,25 @@ class Predictor:
 
     def _dos(self, views: Tensor) -> Array:
         """DOS (B, K), float64, of views (B, 3, H, W)."""
-        with enough_memory("use a smaller --batch-size"):
+        with self._any_size(views), enough_memory(SMALLER_BATCH):
             dos = self.model(views).cpu().double().numpy()
         if not np.isfinite(dos).all():
             raise UserError(f"{self.checkpoint} predicts values that are not finite; its training went wrong")
         return dos
+
+
+    @contextmanager
+    def _any_size(self, views: Tensor) -> Iterator[None]:
+        """What torch and timm say of views of another size than the network was trained with."""
+        try:
+            yield
+        except (AssertionError, ValueError, RuntimeError) as error:
+            height, width = views.shape[-2:]
+            if isinstance(error, UserError) or height == width == self.transform.crop:
+                raise
+            raise UserError(
+                f"preprocess: this backbone cannot take {width}x{height} pixels ({one_line(error)}); release always fits"
+            ) from error
 
 
 def hash_of(path: Path) -> str:

@@ -17,7 +17,7 @@ from utils.settings import TransformSettings
 
 RELEASE, RELEASE_224, FIVE_CROP, FULL = NAMES
 RELEASE_INFERENCE = 224  # pixels of the square to which the release's own inference squashes
-GRID = 32  # sides of `full` are multiples, which every backbone of the project can take
+GRID = 32  # sides of `full` are multiples: the deepest maps of most backbones are a 32nd
 LONGEST = 64  # times the shorter side, in `full`: a longer picture is squeezed
 
 Box = tuple[float, float, float, float]

@@ -58,7 +58,7 @@ class Recorder:
     def name(self, path: str) -> str:
         """A path as records tell it: as text that every format can hold, bytes that are no UTF-8 as `\\xff`."""
         here = self.relative_to
-        told = path if here is None or is_remote(path) != is_remote(here) else os.path.relpath(path, here)
+        told = path if not path or here is None or is_remote(path) != is_remote(here) else os.path.relpath(path, here)
         return os.fsencode(told).decode("utf-8", "backslashreplace")
 
     def scored(self, path: str, prediction: Prediction, prepared: Prepared) -> Record:
@@ -87,7 +87,7 @@ class Recorder:
 
     def failed(self, path: str, error: str) -> Record:
         """The record of an image that could not be scored."""
-        return self._record(path=self.name(path), error=error.encode("utf-8", "backslashreplace").decode())
+        return self._record(path=self.name(path), error=os.fsencode(error).decode("utf-8", "backslashreplace"))
 
     def _record(self, **values: Any) -> Record:
         values = {**self.same, **values}

@@ -1,6 +1,8 @@
 """Files that are there whole or not at all."""
 
+import errno
 import glob
+import hashlib
 import json
 import math
 import os
@@ -12,20 +14,23 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from utils.errors import UserError, one_line
+from utils.errors import MachineError, UserError, one_line
 
 DOOMED = ".deleted"  # behind a dot and the name of a folder that is being deleted
+LONGEST_NAME = 150  # bytes
+FULL_OR_BROKEN = (errno.ENOSPC, errno.EFBIG, errno.EIO, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else []))
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
     """Lets `write` fill a temporary file beside `path`, flushes it to the disk and renames it.
 
     Raises:
-        UserError: The disk is full, or the place is not writable; what was at `path` is still there.
+        MachineError: The disk is full or broken; what was at `path` is still there.
+        UserError: The place is not writable; likewise.
     """
     path = Path(path)
     host, process = platform.node(), os.getpid()
-    temporary = path.with_name(f".{path.name}.{host}.{process}.{threading.get_native_id()}.tmp")
+    temporary = path.with_name(f".{_short(path.name)}.{host}.{process}.{threading.get_native_id()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path, host)
@@ -39,15 +44,26 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or one_line(error)}") from error
+        raise not_written(path, error) from error
+
+
+def not_written(place: str | Path, error: OSError) -> UserError:
+    """What the system says of a place that cannot be written: the user's mistake, or a machine that is full or broken."""
+    kind = MachineError if error.errno in FULL_OR_BROKEN else UserError
+    return kind(f"{place} cannot be written: {error.strerror or one_line(error)}")
 
 
 def _remove_leftovers(path: Path, host: str) -> None:
     """Removes the temporary files of killed processes of this machine; another one's may be alive."""
-    for leftover in path.parent.glob(f".{glob.escape(f'{path.name}.{host}.')}*.tmp"):
+    for leftover in path.parent.glob(f".{glob.escape(f'{_short(path.name)}.{host}.')}*.tmp"):
         process = leftover.name.split(".")[-3]
         if os.name == "posix" and process.isdigit() and not _is_alive(int(process)):
             leftover.unlink(missing_ok=True)
+
+
+def _short(name: str) -> str:
+    """A name to which others may be added: systems allow 255 bytes."""
+    return name if len(os.fsencode(name)) <= LONGEST_NAME else hashlib.sha256(os.fsencode(name)).hexdigest()
 
 
 def _is_alive(process: int) -> bool:
