@@ -1,4 +1,4 @@
-"""The Ray engine on two local workers: the rows of the local engine, whatever is killed. `python -m pytest -m slow`."""
+"""The Ray engine on two local workers: the rows of the local engine, whatever is killed; `pytest -m slow`."""
 
 import os
 import shutil

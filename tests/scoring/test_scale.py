@@ -69,7 +69,7 @@ def test_options_that_do_not_go_together(arguments, expected, capsys):
 def test_packages_that_are_missing_are_one_line(monkeypatch, capsys):
     monkeypatch.setattr(installation, "find_spec", lambda name: None if name in ("ray", "fsspec") else True)
     with pytest.raises(SystemExit) as caught:
-        main(["photo.png", "--engine", "ray"])
+        main(["photo.png", "--engine", "ray", "--output", "rows.csv"])
     assert caught.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith(
