@@ -18,12 +18,11 @@ from utils.settings import Config
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = 7
 PHOTO = (1024, 768)  # pixels, as in KonIQ-10k
-# the least that any program does that scores with this network; building it is not counted
+# what any program does that scores with this network; starting Python and building the network are not counted
 BARE = """
 import json, sys, time
 begun = time.perf_counter()
 import torch
-imported = time.perf_counter()
 weights = torch.load(sys.argv[1], map_location="cpu", weights_only=True)["model"]
 read = time.perf_counter()
 from models import build_model

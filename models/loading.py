@@ -46,12 +46,13 @@ def load_network(path: str | Path, config_of_release: Config | None = None) -> T
     """
     path = Path(path)
     content = read_tensors(path)
-    part, weights = translate_weights(content, path)
-    if part != "network":
-        raise UserError(f"{path} holds a backbone, not a trained RichIQA; train with model.pretrained={path}")
     own = is_own(content)
     if own:
         require_readable_version(content, path)
+    part, weights = translate_weights(content, path)
+    if part != "network":
+        raise UserError(f"{path} holds a backbone, not a trained RichIQA; train with model.pretrained={path}")
+    if own:
         config = config_from_dict(content["config"], source=str(path))
     elif config_of_release is None:
         raise UserError(

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from datasets.scale import RatingScale
 from scoring.formats import on_one_line
 from scoring.gallery_drawings import Bars, Histogram, bar_ticks, bars, histogram, histogram_ticks
-from scoring.pictures import PictureSettings, open_picture
+from scoring.pictures import PictureSettings, opened_picture
 from scoring.ranking import DISPUTED_WIDTH, EXTREMES, SHOWN, best_first, disputed, sampled
 from scoring.records import Record
 from scoring.scales import parse_scale
@@ -161,10 +161,11 @@ def write_gallery(
 def thumbnail(place: str, pictures: PictureSettings = PictureSettings()) -> Thumbnail:
     """A small JPEG of an image file, upright and in RGB as it was scored, or the reason why it cannot be opened."""
     try:
-        small = open_picture(place, pictures, coarse=LONG_SIDE).image
+        with opened_picture(place, pictures, coarse=LONG_SIDE) as picture:
+            small = picture.image
+            small.thumbnail((LONG_SIDE, LONG_SIDE), reducing_gap=2)
     except UserError as error:
         return Thumbnail(error=on_one_line(str(error).encode("utf-8", "backslashreplace").decode()))
-    small.thumbnail((LONG_SIDE, LONG_SIDE), reducing_gap=2)
     return Thumbnail(jpeg_source(small, QUALITY), *small.size)
 
 

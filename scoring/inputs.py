@@ -55,9 +55,9 @@ class Inputs:
 def find_images(inputs: Inputs) -> list[str]:
     """Paths of everything that is meant: what is named in its order, then what is in lists.
 
-    Of folders, images are sorted by name, each folder before those in it; hidden files and linked folders are passed over.
-    A path that is named twice comes twice only if a list says so. What a place names need not be an image: that is
-    found out when it is opened.
+    Of folders, images are sorted by name, each folder before those in it, without hidden files and linked folders. A
+    path that is named twice comes twice only if a list says so. What a place names need not be an image: that is found
+    out when it is opened.
 
     Raises:
         MissingFileError: A pattern that nothing fits, or a list that does not exist.
@@ -66,7 +66,7 @@ def find_images(inputs: Inputs) -> list[str]:
     found: dict[str, None] = {}
     for place in inputs.places:
         if _is_left_out(place, inputs):
-            raise UserError(f"{place} is scanned and written to; name a folder of its own for what is drawn")
+            raise UserError(f"{place} is scored and written to; name another place for what is written")
         if place != STDIN:
             found.update(dict.fromkeys(_images_at(place, inputs)))
     paths = list(found)

@@ -34,7 +34,7 @@ class Tally:
 
     def describe(self, memory: int | None = None) -> str:
         """`98 images scored, 2 not, in 12.3 s (8.1 images/s); peak memory 812 MB`; `memory` in bytes."""
-        seconds = time.monotonic() - self.since
+        seconds = max(time.monotonic() - self.since, 1e-3)
         total = self.scored + self.failed
         failed = f", {self.failed} not" if self.failed else ""
         peak = f"; peak memory {memory / 1e6:.0f} MB" if memory is not None else ""

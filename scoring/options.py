@@ -18,7 +18,8 @@ LOCAL_ONLY = ("map", "report")  # options of what is made beside the rows, where
 RAY_DEVICES = ("auto", "cpu", "cuda")
 SOME_FAILED = 3
 EPILOG = """\
-exit status: 0 all images were scored, 3 some were not (their rows say why), 2 the command was wrong, 1 anything else
+exit status: 0 all images were scored, 3 some were not (their rows say why), 2 the command was wrong, 130 interrupted,
+1 anything else, such as a full disk
 """
 
 
@@ -87,6 +88,14 @@ def _mistake_without_ray(args: argparse.Namespace) -> str | None:
     return None
 
 
+def _count(text: str) -> int:
+    """A whole number, `2e8` as well."""
+    number = float(text)
+    if number != int(number):
+        raise ValueError(text)
+    return int(number)
+
+
 def _add_inputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "images",
@@ -131,13 +140,17 @@ def _add_pictures(group: argparse._ArgumentGroup) -> None:
         "core",
     )
     group.add_argument(
-        "--max-pixels", type=int, default=MAX_PIXELS, metavar="N", help="larger pictures are not decoded; default: 2e8"
+        "--max-pixels",
+        type=_count,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="larger pictures are not decoded; default: 2e8",
     )
     group.add_argument(
         "--truncated",
         choices=("error", "accept"),
         default="error",
-        help="a file that ends too early is an error (default), or is scored with the rest grey",
+        help="a file that ends too early is an error (default), or is scored with the rest blank",
     )
     group.add_argument("--background", default=BACKGROUND, metavar="COLOUR", help="behind transparency; default: white")
 

@@ -147,7 +147,7 @@ class Output:
         """
         found = self._read_back(same)
         if found and not {row.path for row in found} & set(names):
-            raise UserError(f"--resume: {self.path} has none of these images, but {found[0].path}; name another --output")
+            raise UserError(f"--resume: {self.path} holds other images, such as {found[0].path}; name another --output")
         if [row.path for row in found] == list(names[: len(found)]) and len(found) < len(names):
             found = found[: len(found) // batch_size * batch_size]
         return left_of(names, self._keep(found))

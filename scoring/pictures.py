@@ -55,6 +55,12 @@ class PictureSettings:
                 f"background: {self.background!r} is no colour; give one such as white or '#808080'"
             ) from error
 
+    @property
+    def id(self) -> str:
+        """What differs from the defaults in a way that changes scores, as records carry it behind the preprocessing."""
+        background = f",background={self.background}" if self.background != BACKGROUND else ""
+        return background + (",truncated=accept" if ImageFile.LOAD_TRUNCATED_IMAGES else "")
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -120,7 +126,7 @@ def _read(source: str | Path | Encoded, settings: PictureSettings, coarse: int |
 
 @contextmanager
 def _in_our_words(name: str | Path) -> Iterator[None]:
-    """Whatever a plugin of Pillow raises on bytes made to break it, as an error of this file: the next one is scored."""
+    """Whatever a plugin of Pillow raises on bytes made to break it, as an error of this file."""
     try:
         with errors_of(name):
             yield

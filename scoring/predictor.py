@@ -214,7 +214,6 @@ class Predictor:
             raise UserError(f"{self.checkpoint} predicts values that are not finite; its training went wrong")
         return dos
 
-
     @contextmanager
     def _any_size(self, views: Tensor) -> Iterator[None]:
         """What torch and timm say of views of another size than the network was trained with."""
@@ -225,7 +224,7 @@ class Predictor:
             if isinstance(error, UserError) or height == width == self.transform.crop:
                 raise
             raise UserError(
-                f"preprocess: this backbone cannot take {width}x{height} pixels ({one_line(error)}); release always fits"
+                f"preprocess: this backbone cannot take {width}x{height} pixels ({one_line(error)}); use release"
             ) from error
 
 

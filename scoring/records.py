@@ -51,7 +51,7 @@ class Recorder:
         self.columns = columns(predictor.scale)
         self.same = {
             "scale": scale_text(predictor.scale),
-            "preprocess": predictor.preprocess.id,
+            "preprocess": predictor.preprocess.id + predictor.pictures.id,
             "checkpoint": hash_of(predictor.checkpoint),
         }
 

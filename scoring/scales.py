@@ -33,5 +33,10 @@ def parse_scale(text: str) -> RatingScale:
 
 def scale_text(scale: RatingScale) -> str:
     """The text that `parse_scale` reads: `1,5:1,2,3,4,5`."""
-    centers = ",".join(f"{center:g}" for center in scale.bin_centers)
-    return f"{scale.low:g},{scale.high:g}:{centers}{'' if scale.higher_is_better else LOWER}"
+    low, high, *centers = (_shortest(score) for score in (scale.low, scale.high, *scale.bin_centers))
+    return f"{low},{high}:{','.join(centers)}{'' if scale.higher_is_better else LOWER}"
+
+
+def _shortest(score: float) -> str:
+    """A number in as few digits as tell it exactly."""
+    return f"{score:g}" if float(f"{score:g}") == score else repr(score)

@@ -48,7 +48,7 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None
 
 
 def not_written(place: str | Path, error: OSError) -> UserError:
-    """What the system says of a place that cannot be written: the user's mistake, or a machine that is full or broken."""
+    """What the system says of a place that cannot be written: a mistake, or a machine that is full or broken."""
     kind = MachineError if error.errno in FULL_OR_BROKEN else UserError
     return kind(f"{place} cannot be written: {error.strerror or one_line(error)}")
 

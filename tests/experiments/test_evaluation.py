@@ -29,7 +29,7 @@ def release(tmp_path) -> Path:
 
 def test_a_release_checkpoint_needs_what_it_was_trained_with(release, evaluate, tmp_path, capsys):
     """Then the order of the databases does not matter, one of which is turned."""
-    with pytest.raises(UserError, match=r"main\.py --evaluate --trained-with configs/koniq10k\.yaml"):
+    with pytest.raises(UserError, match=r"--trained-with configs/koniq10k\.yaml to main\.py"):
         evaluate(release, "bid")
     trained = tmp_path / "trained.yaml"
     trained.write_text(f"extends: {ROOT}/configs/koniq10k.yaml\ntransform: {{resize: 40, crop: 32}}\n")

@@ -8,13 +8,15 @@ import sys
 import time
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from inference import load_predictor, main
 from scoring import local, options, preprocess
-from scoring.command import StrictError
 from scoring.formats import FORMATS
+from scoring.output import StrictError
 from scoring.predictor import Predictor, hash_of
 from tests.running import ROOT
 from tests.scoring.hostile import write_hostile_folder
@@ -149,6 +151,27 @@ def test_stopped_anywhere_resume_ends_in_the_same_file(suffix, batch, checkpoint
     assert not calls
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES[:3])
+def test_cut_at_any_byte_resume_ends_in_the_same_file(suffix, checkpoint, tmp_path, monkeypatch):
+    """With names, repeated in errors, that hold every sign of the formats."""
+    monkeypatch.chdir(tmp_path)
+    names = ["no\nwhere.png", 'car\rriage "quoted", comma.png', "}]{.png", "ünï.png"]
+    arguments = [*names, "--checkpoint", str(checkpoint)]
+    scored(tmp_path / f"whole.{suffix}", *arguments)
+    content = (tmp_path / f"whole.{suffix}").read_bytes()
+    assert [row["path"] for row in rows_of(tmp_path / f"whole.{suffix}")] == names
+    form = FORMATS[suffix](tuple(rows_of(tmp_path / f"whole.{suffix}")[0]), str(checkpoint))
+    ends = [end for _, end in form.read(content)]
+    assert len(ends) == 4
+    for cut in range(len(content)):
+        assert [end for _, end in form.read(content[:cut])] == [end for end in ends if end <= cut], cut
+    output = tmp_path / f"out.{suffix}"
+    for cut in (ends[0] - 3, ends[1] + 1, len(content) - 1):
+        output.write_bytes(content[:cut])
+        scored(output, *arguments, "--resume")
+        assert output.read_bytes() == content
+
+
 def test_killed_in_the_middle_resume_ends_in_the_same_file(checkpoint, photos, tmp_path):
     arguments = [str(photos)] * 1 + ["--checkpoint", str(checkpoint), "--device", "cpu", "--batch-size", "2"]
     scored(tmp_path / "whole.csv", *arguments)
@@ -195,6 +218,27 @@ def test_what_resume_refuses(checkpoint, photos, tmp_path):
     (tmp_path / "odd.jsonl").write_text('{"path": "a"}\n')
     with pytest.raises(UserError, match="other fields than those of this run"):
         scored(tmp_path / "odd.jsonl", *arguments, "--resume")
+    (tmp_path / "notes.jsonl").write_text('{"my": "precious"}')
+    with pytest.raises(UserError, match="does not begin as this run's output would"):
+        scored(tmp_path / "notes.jsonl", *arguments, "--resume")
+    lines = before.decode().splitlines(keepends=True)
+    output.write_text("".join([*lines[:3], "# my comment\n", *lines[3:]]))
+    with pytest.raises(UserError, match="its row of # my comment is damaged"):
+        scored(output, *arguments, "--resume")
+    scored(tmp_path / "j.json", *arguments)
+    content = (tmp_path / "j.json").read_text()
+    (tmp_path / "j.json").write_text(content.replace('"p5"', '"p6"'))
+    with pytest.raises(UserError, match="other fields than those of this run"):
+        scored(tmp_path / "j.json", *arguments, "--resume")
+    pq.write_table(pa.table({"path": [b"a"]}), tmp_path / "p.parquet")
+    with pytest.raises(UserError, match="other columns than those of this run"):
+        scored(tmp_path / "p.parquet", *arguments, "--resume")
+    assert not list(tmp_path.glob("p.parquet.*"))
+    output.write_bytes(before)
+    with pytest.raises(UserError, match=r"holds other images, such as .*p0\.png"):
+        scored(output, *arguments, "--resume", "--relative-to", photos)
+    with pytest.raises(UserError, match="preprocess release@40x32 then, release@40x32,background=black now"):
+        scored(output, *arguments, "--resume", "--background", "black")
     with pytest.raises(UserError, match="--resume goes on with an --output of"):
         main([*map(str, arguments), "--resume"])
     assert scored(output, *arguments, "--overwrite")[0] == options.SOME_FAILED
@@ -207,6 +251,10 @@ def test_strict_stops_at_the_first(checkpoint, photos, tmp_path):
         scored(output, photos, "--checkpoint", checkpoint, "--strict")
     assert caught.value.status == options.SOME_FAILED
     assert [row["path"][-6:] for row in rows_of(output)] == ["p0.png", "p1.png", "p2.png"]
+    for suffix in ("json", "parquet"):  # whole files of what was scored before
+        with pytest.raises(StrictError):
+            scored(tmp_path / f"out.{suffix}", photos, "--checkpoint", checkpoint, "--strict")
+        assert len(rows_of(tmp_path / f"out.{suffix}")) == 3
     (photos / "p2b.png").unlink()
     (photos / "p5b.png").unlink()
     assert len(scored(output, photos, "--checkpoint", checkpoint, "--strict", "--resume")[1]) == 9
@@ -260,6 +308,27 @@ def test_a_full_disk_is_one_clear_line(checkpoint, photos):
     assert caught.value.status == 1
 
 
+def test_a_disk_that_fills_in_the_middle_is_one_clear_line(checkpoint, photos, tmp_path):
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); import inference; "
+    limit += "from utils.script import run_script; run_script(lambda: inference.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", limit, photos, "--checkpoint", checkpoint, "--output", tmp_path / "out.csv"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"error: {tmp_path / 'out.csv'} cannot be written: File too large\n"
+    assert len((tmp_path / "out.csv").read_bytes()) > 300
+
+
+@pytest.mark.parametrize("read", ["photo", "list", "checkpoint"])
+def test_what_is_read_is_not_replaced(read, checkpoint, photo, tmp_path):
+    (tmp_path / "list.csv").write_text(f"image\n{photo}\n")
+    output = {"photo": photo, "list": tmp_path / "list.csv", "checkpoint": checkpoint}[read]
+    before = output.read_bytes()
+    arguments = ["--list", tmp_path / "list.csv", "--checkpoint", checkpoint, "--format", "csv", "--overwrite"]
+    with pytest.raises(UserError, match="is read in this run; name another file"):
+        scored(output, *arguments)
+    assert output.read_bytes() == before
+
+
 def test_pipes_that_close_and_terminals_without_bars(checkpoint, photo):
     command = [sys.executable, ROOT / "inference.py", photo, "missing.png", "--checkpoint", checkpoint]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUNBUFFERED": "1"}
@@ -267,6 +336,7 @@ def test_pipes_that_close_and_terminals_without_bars(checkpoint, photo):
     assert process.stdout.readline().startswith("checkpoint")
     process.stdout.close()
     assert "Traceback" not in process.stderr.read()
+    assert process.wait() in (0, options.SOME_FAILED)
 
 
 @pytest.mark.parametrize(
@@ -295,6 +365,9 @@ def test_mistakes_on_the_command_line(arguments, expected, capsys):
         (["photo.png", "--background", "whit"], "'whit' is no colour"),
         (["photo.png", "--output", "rows.xlsx"], r"rows\.xlsx should end with \.txt, \.json"),
         (["photo.png", "--format", "parquet"], "parquet is for a file"),
+        (["photo.png", "--format", "csv", "--output", "-"], "leave it away"),
+        (["photo.png", "--output", "x" * 300 + ".csv"], "File name too long"),
+        ([".", "--map", "."], "is scored and written to"),
         (["photo.png", "--output", "folder.csv"], "is a folder"),
         (["photo.png", "--device", "gpu"], "'gpu' is not on this machine"),
     ],

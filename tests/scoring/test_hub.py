@@ -25,6 +25,12 @@ def test_hub_gives_the_predictor(checkpoint, photo, python):
     assert float(done.stdout) == pytest.approx(load_predictor(checkpoint, device="cpu")(photo).mos, abs=1e-4)
 
 
+def test_twice_and_through_a_link(checkpoint, tmp_path, python):
+    (tmp_path / "link").symlink_to(ROOT, target_is_directory=True)
+    load = LOAD.replace(str(ROOT), str(tmp_path / "link")) + f"{str(checkpoint)!r})"
+    assert python(f"{load}; {load}").returncode == 0
+
+
 def test_other_packages_of_our_names_are_named(tmp_path, python):
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / "__init__.py").touch()

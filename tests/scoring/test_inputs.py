@@ -97,6 +97,33 @@ def test_tables(folder):
         found(lists=["list.txt"], image_column="name")
 
 
+def test_lists_from_other_systems_and_damaged_ones(folder, monkeypatch):
+    (folder / "list.txt").write_bytes(b"\xef\xbb\xbfa.png\r\nb.png\r\n")
+    assert found(lists=["list.txt"]) == ["a.png", "b.png"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"id,name\n1,x.png\n")))
+    assert found("-", image_column="name") == ["x.png"]
+    damaged = {
+        "wide.txt": ("a.png".encode("utf-16"), "is UTF-16; save it as UTF-8"),
+        "gap.csv": (b"image,mos\na.png,1\n,2\n", "row 2 names no image"),
+        "open.csv": (b'image,mos\n"a.png,1\n' + b"x" * 140_000, "field larger.*a quotation mark may be open"),
+        "none.csv": (b"image,mos\n", r"--list: no name of an image in none\.csv"),
+    }
+    for name, (content, message) in damaged.items():
+        (folder / name).write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            found(lists=[name])
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UserError, match="no standard input"):
+        found("-")
+
+
+def test_what_is_written_to_is_not_scored(folder):
+    assert "photos/sub/deep/y.tif" in found("photos/**")
+    assert "photos/sub/deep/y.tif" not in found("photos/**", left_out=["photos/sub/deep"])
+    with pytest.raises(UserError, match="photos is scored and written to"):
+        found("photos", left_out=[str(folder / "photos")])
+
+
 def test_nothing_to_score(folder):
     (folder / "empty").mkdir()
     with pytest.raises(UserError, match=r"no image in empty: files that end with .*\.jpg.*--recursive"):

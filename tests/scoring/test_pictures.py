@@ -3,7 +3,9 @@
 import io
 import os
 import struct
+import sys
 import zlib
+from threading import Thread
 from unittest.mock import Mock
 
 import numpy as np
@@ -11,9 +13,10 @@ import pytest
 from PIL import Image, ImageCms, ImageFile
 
 from scoring import pictures
-from scoring.pictures import PictureSettings, as_seen, open_picture
+from scoring.pictures import PictureSettings, open_picture, opened_picture
 from utils.errors import MissingFileError, UserError
 
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
 RNG = np.random.default_rng(0)
 
 
@@ -46,9 +49,15 @@ def test_every_orientation_is_turned_upright(orientation, tmp_path):
     assert picture.notes == (() if orientation == 1 else ("turned as EXIF says",))
 
 
-def test_exif_that_cannot_be_read_is_said_and_costs_nothing(tmp_path):
-    Image.fromarray(colours()).save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
-    assert open_picture(tmp_path / "a.jpg").image.size == (30, 20)
+def test_exif_that_cannot_be_read_is_said_and_costs_nothing(tmp_path, monkeypatch):
+    rgb = colours()
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image.Image, "getexif", Mock(side_effect=SyntaxError("not a TIFF file")))
+    picture = open_picture(tmp_path / "a.png")
+    np.testing.assert_array_equal(np.asarray(picture.image), rgb)
+    assert picture.notes == ("EXIF cannot be read",)
+    monkeypatch.setattr(Image.Image, "getexif", Mock(return_value={0x0112: 99}))
+    assert open_picture(tmp_path / "a.png").notes == ()
 
 
 @pytest.mark.parametrize(("background", "shown"), [("white", 255), ("#808080", 128), ("black", 0)])
@@ -167,6 +176,10 @@ def test_truncated_files(tmp_path, monkeypatch):
         (lambda path: path.symlink_to("nowhere.png"), r"is a link to nowhere\.png, which does not exist"),
         (os.mkfifo, "is not a file but a device, pipe or socket"),
         (lambda path: Image.new("F", (4, 4)).save(path, "TIFF"), "image of floats has no known range"),
+        (
+            lambda path: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+            "PostScript is a program",
+        ),
         (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 50), "a.jpg"),
         (lambda path: path.write_bytes(b"II*\0" + b"\xff" * 60), "a.jpg"),
     ],
@@ -201,4 +214,35 @@ def test_settings_that_make_no_sense():
 def test_pictures_of_pil_are_seen_alike(tmp_path):
     rgb = colours()
     Image.fromarray(rgb).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(np.asarray(as_seen(Image.open(tmp_path / "a.png")).image), rgb)
+    np.testing.assert_array_equal(np.asarray(open_picture(Image.open(tmp_path / "a.png")).image), rgb)
+
+
+def test_heic_names_the_package_that_it_needs(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with pytest.raises(UserError, match=r"a\.HEIC: HEIC needs the package pillow-heif"):
+        open_picture(tmp_path / "a.HEIC")
+
+
+def test_large_pictures_are_held_one_at_a_time_to_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "LARGE", 500)
+    Image.fromarray(colours()).save(tmp_path / "large.png")
+    Image.fromarray(colours(10, 10)).save(tmp_path / "small.png")
+    order = []
+
+    def other(name):
+        with opened_picture(tmp_path / name):
+            order.append(name)
+
+    threads = [Thread(target=other, args=(name,)) for name in ("large.png", "small.png")]
+    with opened_picture(tmp_path / "large.png"):
+        for thread in threads:
+            thread.start()
+        threads[1].join()
+        threads[0].join(timeout=0.3)
+        assert order == ["small.png"]
+    threads[0].join()
+    assert order == ["small.png", "large.png"]
+    with pytest.raises(ZeroDivisionError), opened_picture(tmp_path / "large.png"):
+        _ = 1 / 0  # not the picture's error, and the next one has its turn
+    assert open_picture(tmp_path / "large.png").image.size == (30, 20)

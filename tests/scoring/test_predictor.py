@@ -1,7 +1,9 @@
 """A checkpoint alone as a function of pictures."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -110,6 +112,27 @@ def test_a_stream_with_errors(predictor, photo, tmp_path):
         list(predictor.score_many(images))
     with pytest.raises(UserError, match="allowed: raise, return"):
         list(predictor.score_many(images, errors="ignore"))
+    for numbers in ({"batch_size": 0}, {"workers": -5}):
+        with pytest.raises(UserError, match="are 1 or more"):
+            list(predictor.score_many(images, **numbers))
+
+
+def test_a_damaged_picture_of_pil_is_an_error_in_its_place(predictor, photo, tmp_path):
+    Image.open(photo).save(tmp_path / "whole.png", compress_level=0)
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:2000])
+    first, error, last = predictor.score_many([photo, Image.open(tmp_path / "cut.png"), photo], errors="return")
+    assert first == last
+    assert "the image cannot be decoded" in str(error)
+
+
+def test_a_backbone_that_cannot_take_a_size_says_so(predictor, pictures, monkeypatch):
+    monkeypatch.setattr(predictor.model, "forward", Mock(side_effect=AssertionError("size must be 32")))
+    full = replace(predictor.preprocess, views=lambda _image: [torch.zeros(3, 64, 32)])
+    with pytest.raises(AssertionError):
+        predictor(pictures[0])
+    predictor.preprocess = full
+    with pytest.raises(UserError, match=r"cannot take 32x64 pixels \(size must be 32\); use release"):
+        predictor(pictures[0])
 
 
 def test_preprocessing_by_hand(checkpoint, pictures):
@@ -235,6 +258,8 @@ def test_weights_of_half_precision_are_read_as_float32(checkpoint, photo):
         ("0,5", RatingScale(0, 5, (0.5, 1.5, 2.5, 3.5, 4.5))),
         ("0,10:2,8", RatingScale(0, 10, (2, 8))),
         ("0,100:lower", RatingScale(0, 100, (10, 30, 50, 70, 90), higher_is_better=False)),
+        ("0,1:0.16666666666666666,0.5", RatingScale(0, 1, (1 / 6, 0.5))),
+        ("1000000,1000001:1000000.5,1000001", RatingScale(1e6, 1e6 + 1, (1e6 + 0.5, 1e6 + 1))),
         ("1,5:1.4,2.2,3,3.8,4.6:lower", RatingScale(1, 5, (1.4, 2.2, 3, 3.8, 4.6), higher_is_better=False)),
     ],
 )

@@ -19,7 +19,7 @@ from PIL import Image
 
 from inference import main
 from scoring import options
-from scoring.command import StrictError
+from scoring.output import StrictError
 from tests.running import ROOT
 from tests.scoring.hostile import write_hostile_folder
 from tests.scoring.scored import rows_of, scored
