@@ -39,6 +39,8 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
     if args.resume:
         names = [recorder.name(path) for path in paths]
         left = output.resume(names, recorder.same, batch_size)
+        if output.others:
+            print(f"{output.others} rows of {args.output} are of other images; they stay", file=sys.stderr)
         if gallery is not None:
             gallery.keep(output.kept(), dict(zip(names, paths, strict=True)))
         paths = [paths[index] for index in left]

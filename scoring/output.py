@@ -107,7 +107,7 @@ class Output:
         self.path = self.output
         if self.parquet:
             self.path = self.output.with_name(self.output.name + JOURNAL)
-        self.written = self.failed = 0
+        self.written = self.failed = self.others = 0
         self.stream: IO[bytes] | None = None
 
     def require_leave(self, resume: bool, overwrite: bool) -> None:
@@ -134,7 +134,7 @@ class Output:
     def resume(self, names: Sequence[str], same: Record, batch_size: int) -> list[int]:
         """Which images are still to be scored, after the file is cut to the whole batches that it holds.
 
-        `failed` is then how many of those that stay could not be scored.
+        `failed` is then how many of those that stay could not be scored, `others` how many are of images not named.
 
         Args:
             names: Of all images, as records tell them.
@@ -146,8 +146,8 @@ class Output:
             UserError: The file holds something else, or results of another network.
         """
         found = self._read_back(same)
-        if found and not {row.path for row in found} & set(names):
-            raise UserError(f"--resume: {self.path} holds other images, such as {found[0].path}; name another --output")
+        known = set(names)
+        self.others = sum(row.path not in known for row in found)
         if [row.path for row in found] == list(names[: len(found)]) and len(found) < len(names):
             found = found[: len(found) // batch_size * batch_size]
         return left_of(names, self._keep(found))

@@ -14,7 +14,7 @@ from datasets.scale import RatingScale
 from scoring import gallery
 from scoring.gallery import LONG_SIDE, FailedImage, common_folder, digits_of, image_of, thumbnail
 from scoring.gallery_drawings import HEIGHT, WIDTH, bar_ticks, bars, histogram
-from scoring.pictures import PictureSettings, open_picture
+from scoring.pictures import PictureSettings, open_picture, opened_picture
 from scoring.ranking import DISPUTED_WIDTH, best_first, disputed, sampled
 from tests.scoring.galleries import image, names_of, page_of, random_images
 from tests.scoring.scored import ACR
@@ -175,9 +175,11 @@ def test_a_thumbnail_is_upright_and_flat(tmp_path):
 def test_coarse_is_a_fraction_that_is_large_enough(tmp_path):
     Image.effect_noise((1000, 700), 60).convert("RGB").save(tmp_path / "large.jpg")
     assert open_picture(tmp_path / "large.jpg").image.size == (1000, 700)
-    assert open_picture(tmp_path / "large.jpg", coarse=240).image.size == (500, 350)
-    with pytest.raises(UserError, match="1000x700 is 700000 pixels, more than the 600000"):
-        open_picture(tmp_path / "large.jpg", PictureSettings(max_pixels=600_000), coarse=240)
+    with opened_picture(tmp_path / "large.jpg", coarse=240) as picture:
+        assert picture.image.size == (500, 350)
+    small = opened_picture(tmp_path / "large.jpg", PictureSettings(max_pixels=600_000), coarse=240)
+    with pytest.raises(UserError, match="1000x700 is 700000 pixels, more than the 600000"), small:
+        pass
 
 
 def test_records_that_were_changed():
