@@ -17,6 +17,7 @@ IMAGENET22K = {  # backbone -> (file of CvT, repository of the Hugging Face port
     "cvt_21": ("CvT-21-384x384-IN-22k.pth", "microsoft/cvt-21-384-22k"),
     "cvt_13": ("CvT-13-384x384-IN-22k.pth", "microsoft/cvt-13-384-22k"),
 }
+ALIGNMENT = 64  # bytes, of what torch allocates on a CPU
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -67,8 +68,11 @@ def load_exactly(model: nn.Module, state_dict: StateDict, source: str) -> None:
                 f"{tuple(expected[name].shape)} here"
             )
     if any(tensor.is_meta for tensor in expected.values()):  # nothing to copy into
-        # copied, since sums in tensors that a file has put elsewhere in memory may differ in their last bit
-        state_dict = {name: tensor.to(expected[name].dtype, copy=True) for name, tensor in state_dict.items()}
+        # copied where a file has put them elsewhere in memory than torch would: sums may differ in their last bit
+        state_dict = {
+            name: tensor.to(expected[name].dtype, copy=tensor.data_ptr() % ALIGNMENT != 0)
+            for name, tensor in state_dict.items()
+        }
         model.load_state_dict(state_dict, assign=True)
     else:
         model.load_state_dict(state_dict)
