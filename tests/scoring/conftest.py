@@ -38,3 +38,16 @@ def release_checkpoint(tmp_path) -> Path:
     state = to_official(build_model().state_dict(), complete=True)
     torch.save({f"module.{name}": tensor for name, tensor in state.items()}, tmp_path / "release.pth")
     return tmp_path / "release.pth"
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Eleven pictures, two of them damaged."""
+    rng = np.random.default_rng(1)
+    (tmp_path / "photos").mkdir()
+    for number in range(9):
+        pixels = rng.integers(0, 256, (30 + 5 * number, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"p{number}.png")
+    (tmp_path / "photos" / "p2b.png").write_bytes(b"")
+    (tmp_path / "photos" / "p5b.png").write_text("no\nimage")
+    return tmp_path / "photos"

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from datasets.scale import RatingScale
 from inference import main
 
+SUFFIXES = ("csv", "jsonl", "json", "parquet")
 ACR = RatingScale(1, 5, (1, 2, 3, 4, 5))
 SETTINGS = {
     "model": {"backbone": "cvt_nano"},

@@ -5,11 +5,8 @@ import os
 import re
 import subprocess
 import sys
-import time
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -17,26 +14,11 @@ from inference import load_predictor, main
 from scoring import local, options, preprocess
 from scoring.formats import FORMATS
 from scoring.output import StrictError
-from scoring.predictor import Predictor, hash_of
+from scoring.predictor import hash_of
 from tests.running import ROOT
 from tests.scoring.hostile import write_hostile_folder
-from tests.scoring.scored import rows_of, scored
+from tests.scoring.scored import SUFFIXES, rows_of, scored
 from utils.errors import MachineError, UserError
-
-SUFFIXES = ("csv", "jsonl", "json", "parquet")
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """Eleven pictures, two of them damaged."""
-    rng = np.random.default_rng(1)
-    (tmp_path / "photos").mkdir()
-    for number in range(9):
-        pixels = rng.integers(0, 256, (30 + 5 * number, 60, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "photos" / f"p{number}.png")
-    (tmp_path / "photos" / "p2b.png").write_bytes(b"")
-    (tmp_path / "photos" / "p5b.png").write_text("no\nimage")
-    return tmp_path / "photos"
 
 
 def test_text_shows_mos_sos_and_bars(checkpoint, photo, capsys):
@@ -122,128 +104,6 @@ def test_workers_and_batches_change_nothing(checkpoint, photos, tmp_path):
         for other in others:
             assert (one["path"], one["error"]) == (other["path"], other["error"])
             assert one["error"] or abs(one["mos_01"] - other["mos_01"]) < 1e-5 / 4
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("batch", [1, 3])
-def test_stopped_anywhere_resume_ends_in_the_same_file(suffix, batch, checkpoint, photos, tmp_path, monkeypatch):
-    whole, output = tmp_path / f"whole.{suffix}", tmp_path / f"out.{suffix}"
-    arguments = [photos, "--checkpoint", checkpoint, "--batch-size", batch]
-    scored(whole, *arguments)
-    written = tmp_path / (output.name + (".part.jsonl" if suffix == "parquet" else ""))
-    (tmp_path / "all.jsonl").unlink(missing_ok=True)
-    scored(tmp_path / "all.jsonl", *arguments)
-    content = (tmp_path / "all.jsonl" if suffix == "parquet" else whole).read_bytes()
-    calls, predict = [], Predictor.predict
-    monkeypatch.setattr(Predictor, "predict", lambda self, items: calls.append(len(items)) or predict(self, items))
-    for cut in (0, 1, 30, len(content) // 3, len(content) // 2, len(content) - 3, len(content)):
-        output.unlink(missing_ok=True)
-        written.write_bytes(content[:cut])
-        calls.clear()
-        status, _ = scored(output, *arguments, "--resume")
-        assert status == options.SOME_FAILED
-        assert output.read_bytes() == whole.read_bytes() if suffix != "parquet" else rows_of(output) == rows_of(whole)
-        assert not (tmp_path / f"out.{suffix}.part.jsonl").exists()
-        if cut > len(content) // 2:
-            assert sum(calls) < 6
-    calls.clear()
-    assert scored(output, *arguments, "--resume")[1] == rows_of(whole)
-    assert not calls
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES[:3])
-def test_cut_at_any_byte_resume_ends_in_the_same_file(suffix, checkpoint, tmp_path, monkeypatch):
-    """With names, repeated in errors, that hold every sign of the formats."""
-    monkeypatch.chdir(tmp_path)
-    names = ["no\nwhere.png", 'car\rriage "quoted", comma.png', "}]{.png", "ünï.png"]
-    arguments = [*names, "--checkpoint", str(checkpoint)]
-    scored(tmp_path / f"whole.{suffix}", *arguments)
-    content = (tmp_path / f"whole.{suffix}").read_bytes()
-    assert [row["path"] for row in rows_of(tmp_path / f"whole.{suffix}")] == names
-    form = FORMATS[suffix](tuple(rows_of(tmp_path / f"whole.{suffix}")[0]), str(checkpoint))
-    ends = [end for _, end in form.read(content)]
-    assert len(ends) == 4
-    for cut in range(len(content)):
-        assert [end for _, end in form.read(content[:cut])] == [end for end in ends if end <= cut], cut
-    output = tmp_path / f"out.{suffix}"
-    for cut in (ends[0] - 3, ends[1] + 1, len(content) - 1):
-        output.write_bytes(content[:cut])
-        scored(output, *arguments, "--resume")
-        assert output.read_bytes() == content
-
-
-def test_killed_in_the_middle_resume_ends_in_the_same_file(checkpoint, photos, tmp_path):
-    arguments = [str(photos)] * 1 + ["--checkpoint", str(checkpoint), "--device", "cpu", "--batch-size", "2"]
-    scored(tmp_path / "whole.csv", *arguments)
-    slow = "import time, scoring.predictor as p; f = p.Predictor.predict; "
-    slow += "p.Predictor.predict = lambda *a: time.sleep(0.3) or f(*a); import inference; "
-    command = [sys.executable, "-c", f"{slow} inference.main({[*arguments, '--output', str(tmp_path / 'out.csv')]})"]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if (tmp_path / "out.csv").exists() and (tmp_path / "out.csv").read_bytes().count(b"\n") > 3:
-            break
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    assert 3 < (tmp_path / "out.csv").read_bytes().count(b"\n") < 12
-    status, _ = scored(tmp_path / "out.csv", *arguments, "--resume")
-    assert status == options.SOME_FAILED
-    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
-
-
-def test_resume_with_images_that_came_since(checkpoint, photos, tmp_path, capsys):
-    output = tmp_path / "out.csv"
-    scored(output, photos, "--checkpoint", checkpoint)
-    Image.new("RGB", (40, 40)).save(photos / "a_new_one.png")
-    status, rows = scored(output, photos, "--checkpoint", checkpoint, "--resume")
-    assert status == options.SOME_FAILED
-    assert rows[-1]["path"].endswith("a_new_one.png")
-    assert sorted(row["path"] for row in rows) == sorted(str(path) for path in photos.iterdir())
-    capsys.readouterr()
-    scored(output, photos / "p0.png", "--checkpoint", checkpoint, "--resume", "--relative-to", photos)
-    assert f"12 rows of {output} are of other images; they stay" in capsys.readouterr().err
-
-
-def test_what_resume_refuses(checkpoint, photos, tmp_path):
-    output = tmp_path / "out.csv"
-    arguments = [photos, "--checkpoint", checkpoint]
-    scored(output, *arguments)
-    before = output.read_bytes()
-    with pytest.raises(UserError, match=r"out\.csv is there already; --resume goes on with it, --overwrite"):
-        scored(output, *arguments)
-    with pytest.raises(UserError, match="other settings: preprocess release@40x32 then, full@40 now"):
-        scored(output, *arguments, "--resume", "--preprocess", "full")
-    assert output.read_bytes() == before
-    output.write_text("name,score\na.png,3\n")
-    with pytest.raises(UserError, match="header row is not the one of this run"):
-        scored(output, *arguments, "--resume")
-    (tmp_path / "odd.jsonl").write_text('{"path": "a"}\n')
-    with pytest.raises(UserError, match="other fields than those of this run"):
-        scored(tmp_path / "odd.jsonl", *arguments, "--resume")
-    (tmp_path / "notes.jsonl").write_text('{"my": "precious"}')
-    with pytest.raises(UserError, match="does not begin as this run's output would"):
-        scored(tmp_path / "notes.jsonl", *arguments, "--resume")
-    lines = before.decode().splitlines(keepends=True)
-    output.write_text("".join([*lines[:3], "# my comment\n", *lines[3:]]))
-    with pytest.raises(UserError, match="its row of # my comment is damaged"):
-        scored(output, *arguments, "--resume")
-    scored(tmp_path / "j.json", *arguments)
-    content = (tmp_path / "j.json").read_text()
-    (tmp_path / "j.json").write_text(content.replace('"p5"', '"p6"'))
-    with pytest.raises(UserError, match="other fields than those of this run"):
-        scored(tmp_path / "j.json", *arguments, "--resume")
-    pq.write_table(pa.table({"path": [b"a"]}), tmp_path / "p.parquet")
-    with pytest.raises(UserError, match="other columns than those of this run"):
-        scored(tmp_path / "p.parquet", *arguments, "--resume")
-    assert not list(tmp_path.glob("p.parquet.*"))
-    output.write_bytes(before)
-    with pytest.raises(UserError, match="preprocess release@40x32 then, release@40x32,background=black now"):
-        scored(output, *arguments, "--resume", "--background", "black")
-    with pytest.raises(UserError, match="--resume goes on with an --output of"):
-        main([*map(str, arguments), "--resume"])
-    assert scored(output, *arguments, "--overwrite")[0] == options.SOME_FAILED
-    assert output.read_bytes() == before
 
 
 def test_strict_stops_at_the_first(checkpoint, photos, tmp_path):
