@@ -9,7 +9,7 @@ from importlib import import_module
 from scoring.inputs import find_images
 from scoring.options import RAY, SOME_FAILED, inputs_of, parse_arguments
 from utils.installation import require_packages, require_scale
-from utils.script import run_script
+from utils.script import end_at_once, run_script
 
 HOMES = {
     "load_predictor": "scoring.loading",
@@ -38,4 +38,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, end_at_once)

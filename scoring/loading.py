@@ -1,7 +1,9 @@
 """A predictor from a checkpoint alone."""
 
 import argparse
+import hashlib
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -19,6 +21,8 @@ from utils.runtime import pick_device
 from utils.settings import Config, ScaleSettings
 
 RUNS = Path("checkpoint")
+HASH_LENGTH = 16  # hexadecimal digits
+HASH_BLOCK = 2**20
 
 
 def load_predictor(
@@ -47,10 +51,12 @@ def load_predictor(
     """
     path = Path(checkpoint) if checkpoint is not None else newest_best(RUNS)
     target = pick_device(device)
-    network = load_network(path, _stated_config(scale, config))
+    with ThreadPoolExecutor(1) as pool:  # reading for the hash takes as long as building, and leaves Python free
+        digest = pool.submit(hash_of, path)
+        network = load_network(path, _stated_config(scale, config))
     if network.own and not (scale is None and config is None):
         raise UserError(f"{path} carries its own rating scale and config; leave yours away")
-    return Predictor(network, target, preprocess, pictures)
+    return Predictor(network, digest.result(), target, preprocess, pictures)
 
 
 def build_predictor(args: argparse.Namespace) -> Predictor:
@@ -61,6 +67,15 @@ def build_predictor(args: argparse.Namespace) -> Predictor:
     if args.truncated == "accept":
         accept_truncated()
     return load_predictor(args.checkpoint, args.device, args.scale, args.config, args.preprocess, pictures)
+
+
+def hash_of(path: Path) -> str:
+    """The first digits of a file's SHA-256."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(HASH_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()[:HASH_LENGTH]
 
 
 def newest_best(root: Path) -> Path:

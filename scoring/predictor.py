@@ -3,7 +3,6 @@
 B pictures, V views of one, H W image size, K bins.
 """
 
-import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,8 +25,6 @@ from scoring.preprocess import RELEASE, build_preprocess
 from utils.errors import UserError, one_line
 from utils.runtime import enough_memory
 
-HASH_LENGTH = 16  # hexadecimal digits
-HASH_BLOCK = 2**20
 SMALLER_BATCH = "use a smaller --batch-size"
 AHEAD = 2  # batches that are decoded while one is scored
 
@@ -62,6 +59,7 @@ class Predictor:
     def __init__(
         self,
         network: TrainedNetwork,
+        checkpoint_hash: str,
         device: torch.device,
         preprocess: str = RELEASE,
         pictures: PictureSettings = PictureSettings(),
@@ -74,6 +72,7 @@ class Predictor:
         self.pictures = pictures
         self.device = device
         self.checkpoint = network.path
+        self.checkpoint_hash = checkpoint_hash
 
     def __call__(self, images: Shown | Sequence[Shown]) -> Prediction | list[Prediction]:
         """Scores one image, as the evaluation of main.py does, or a list of them.
@@ -226,15 +225,6 @@ class Predictor:
             raise UserError(
                 f"preprocess: this backbone cannot take {width}x{height} pixels ({one_line(error)}); use release"
             ) from error
-
-
-def hash_of(path: Path) -> str:
-    """The first digits of a file's SHA-256."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()[:HASH_LENGTH]
 
 
 def is_several(images: Shown | Sequence[Shown]) -> bool:

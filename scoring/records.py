@@ -11,7 +11,7 @@ import numpy as np
 
 from datasets.scale import RatingScale
 from scoring.inputs import is_remote
-from scoring.predictor import Prediction, Predictor, Prepared, hash_of
+from scoring.predictor import Prediction, Predictor, Prepared
 from scoring.scales import scale_text
 
 CENTRAL = 0.9  # of the opinions lie within `low_90` and `high_90`
@@ -52,7 +52,7 @@ class Recorder:
         self.same = {
             "scale": scale_text(predictor.scale),
             "preprocess": predictor.preprocess.id + predictor.pictures.id,
-            "checkpoint": hash_of(predictor.checkpoint),
+            "checkpoint": predictor.checkpoint_hash,
         }
 
     def name(self, path: str) -> str:

@@ -13,8 +13,8 @@ from PIL import Image
 from inference import load_predictor, main
 from scoring import local, options, preprocess
 from scoring.formats import FORMATS
+from scoring.loading import hash_of
 from scoring.output import StrictError
-from scoring.predictor import hash_of
 from tests.running import ROOT
 from tests.scoring.hostile import write_hostile_folder
 from tests.scoring.scored import SUFFIXES, rows_of, scored
