@@ -2,10 +2,9 @@
 
 B batch, C width of the stage, H W size of its map, N tokens, K bins.
 
-Of CvT, what is constant is computed once: BatchNorm goes into the convolution before it, and the slope of QuickGELU into
-the two layers around it, since x sigmoid(1.702 x) = silu(1.702 x) / 1.702. Weights that stay are shared with the network.
-Keys and values keep a convolution each (one with twice the channels takes four times as long in oneDNN), and attention
-keeps its scale, which the fused kernel multiplies by in any case.
+Of CvT, BatchNorm goes into the convolution before it, and the slope of QuickGELU into the factor that a matrix product
+takes at no cost, since x sigmoid(1.702 x) = silu(1.702 x) / 1.702. All other weights are shared with the network, so that
+both together need little more memory than one. What was tried and left: docs/PERFORMANCE.md.
 """
 
 from copy import copy
@@ -157,16 +156,20 @@ class FastAttention(nn.Module):
 
 
 class FastMlp(nn.Module):
-    """Two linear layers with the slope of QuickGELU in them, which leaves SiLU between them."""
+    """Two linear layers with the slope of QuickGELU in their products, which leaves SiLU between them."""
 
     def __init__(self, mlp: Mlp, plan: Plan):
         super().__init__()
         self.dtype = plan.linear
-        self.fc1 = scaled(mlp.fc1, QUICK_GELU_SLOPE, QUICK_GELU_SLOPE, plan.linear)
-        self.fc2 = scaled(mlp.fc2, 1 / QUICK_GELU_SLOPE, 1, plan.linear)
+        self.fc1, self.fc2 = lowered(mlp.fc1, plan.linear), lowered(mlp.fc2, plan.linear)
+        self.register_buffer("steep_bias", (QUICK_GELU_SLOPE * mlp.fc1.bias).to(plan.linear))  # (4C,)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.fc2(F.silu(self.fc1(tokens.to(self.dtype)), inplace=True))  # (B, N, C) -> (B, N, 4C) -> (B, N, C)
+        rows = tokens.to(self.dtype).flatten(0, 1)  # (B*N, C)
+        hidden = torch.addmm(self.steep_bias, rows, self.fc1.weight.t(), alpha=QUICK_GELU_SLOPE)  # (B*N, 4C)
+        hidden = F.silu(hidden, inplace=True)  # QUICK_GELU_SLOPE times what the network has there
+        rows = torch.addmm(self.fc2.bias, hidden, self.fc2.weight.t(), alpha=1 / QUICK_GELU_SLOPE)  # (B*N, C)
+        return rows.view_as(tokens)  # (B, N, C)
 
 
 def to_grid(tokens: Tensor, height: int, cls_tokens: int) -> Tensor:
@@ -181,11 +184,6 @@ def folded(projection: ConvProjection, dtype: torch.dtype) -> nn.Conv2d:
     bias = norm.bias.cpu().double() - norm.running_mean.cpu().double() * slope  # (C,)
     weight = conv.weight.cpu().double() * slope[:, None, None, None]  # (C, 1, 3, 3)
     return with_values(conv, weight.to(conv.weight.device, dtype), bias.to(conv.weight.device, dtype))
-
-
-def scaled(linear: nn.Linear, weight: float, bias: float, dtype: torch.dtype) -> nn.Linear:
-    """A linear layer whose weights and whose bias are multiplied by a number each."""
-    return with_values(linear, (weight * linear.weight).to(dtype), (bias * linear.bias).to(dtype))
 
 
 def lowered(layer: Layer, dtype: torch.dtype) -> Layer:

@@ -22,6 +22,14 @@ class Plan:
     linear: torch.dtype = torch.float32
     attention: torch.dtype = torch.float32
 
+    def describe(self) -> str:
+        """`fp32`, `bf16`, or what is lowered where not everything is: `bf16(linear)`."""
+        lowered = {name: dtype for name, dtype in vars(self).items() if dtype != torch.float32}
+        if not lowered:
+            return FP32
+        short = BF16 if torch.bfloat16 in lowered.values() else FP16
+        return short if len(lowered) == len(vars(self)) else f"{short}({'+'.join(lowered)})"
+
 
 def plan_for(precision: str, device: torch.device) -> Plan:
     """The plan of a precision on a device.
