@@ -3,8 +3,8 @@
 B batch, C width of the stage, H W size of its map, N tokens, K bins.
 
 Of CvT, BatchNorm goes into the convolution before it, and the slope of QuickGELU into the factor that a matrix product
-takes at no cost, since x sigmoid(1.702 x) = silu(1.702 x) / 1.702. All other weights are shared with the network, so that
-both together need little more memory than one. What was tried and left: docs/PERFORMANCE.md.
+takes at no cost, since x sigmoid(1.702 x) = silu(1.702 x) / 1.702. All other weights are shared with the network, so
+that in float32 both together need little more memory than one. What was tried and left out: docs/PERFORMANCE.md.
 """
 
 from copy import copy
@@ -22,7 +22,7 @@ Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
 class FastNetwork(nn.Module):
-    """Normalised images (B, 3, H, W) to a DOS (B, K); `backbone` in place of the network's, pooling and head its own."""
+    """A network with another backbone in place of its own; pooling and head stay."""
 
     def __init__(self, model: RichIQA, backbone: nn.Module):
         super().__init__()
@@ -30,6 +30,7 @@ class FastNetwork(nn.Module):
         self.pool, self.logits = model.pool, model.logits  # bound methods: the network itself is no part of this one
 
     def forward(self, images: Tensor) -> Tensor:
+        """DOS (B, K) of normalised images (B, 3, H, W)."""
         return self.logits(self.pool(self.backbone(images))).softmax(dim=1)  # (B, K)
 
 
@@ -37,7 +38,7 @@ def fast_model(model: RichIQA, precision: str = "fp32") -> nn.Module:
     """The same function as a network in evaluation mode, for inference alone.
 
     Args:
-        model: Is left as it is, and shares weights with the result: it may not be trained on or moved while that is used.
+        model: Stays as it is and shares weights with the result; do not train or move it while that is in use.
         precision: `fp32`, `bf16`, `fp16` or `auto`, see models/precision.py; pooling and head are in float32 in any.
 
     Returns:

@@ -107,7 +107,9 @@ def build_predictor(args: argparse.Namespace) -> Predictor:
     warnings.filterwarnings("ignore", module="PIL")  # odd EXIF and palettes: the picture is read all the same
     if args.truncated == "accept":
         accept_truncated()
-    return load_predictor(args.checkpoint, args.device, args.scale, args.config, args.preprocess, pictures)
+    return load_predictor(
+        args.checkpoint, args.device, args.scale, args.config, args.preprocess, pictures, args.precision
+    )
 
 
 def describe(tally: Tally, errors: Sequence[str], quiet: bool) -> None:

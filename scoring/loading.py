@@ -6,6 +6,7 @@ import torch
 
 from datasets.scale import RatingScale
 from models.loading import load_network
+from models.precision import FP32
 from scoring.pictures import PictureSettings
 from scoring.predictor import Predictor
 from scoring.preprocess import RELEASE
@@ -25,6 +26,7 @@ def load_predictor(
     config: Config | str | Path | None = None,
     preprocess: str = RELEASE,
     pictures: PictureSettings = PictureSettings(),
+    precision: str = FP32,
 ) -> Predictor:
     """Builds a predictor from a checkpoint alone.
 
@@ -37,17 +39,19 @@ def load_predictor(
             or the path of its YAML.
         preprocess: `release`, `release-224`, `five-crop` or `full`, see scoring/preprocess.py.
         pictures: The largest picture that is decoded, and the colour behind transparent ones.
+        precision: `fp32`, `bf16`, `fp16` or `auto`, see models/precision.py.
 
     Raises:
         MissingFileError: No checkpoint.
-        UserError: A checkpoint that does not fit, a device that is not there, or a scale too many or too few.
+        UserError: A checkpoint that does not fit, a device or precision that is not there, or a scale too
+            many or too few.
     """
     path = Path(checkpoint) if checkpoint is not None else newest_best(RUNS)
     target = pick_device(device)
     network = load_network(path, _stated_config(scale, config))
     if network.own and not (scale is None and config is None):
         raise UserError(f"{path} carries its own rating scale and config; leave yours away")
-    return Predictor(network, target, preprocess, pictures)
+    return Predictor(network, target, preprocess, pictures, precision)
 
 
 def newest_best(root: Path) -> Path:

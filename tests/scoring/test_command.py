@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from inference import load_predictor, main
+from models import precision
 from scoring import local, options, preprocess
 from scoring.command import StrictError
 from scoring.formats import FORMATS
@@ -188,6 +189,8 @@ def test_what_resume_refuses(checkpoint, photos, tmp_path):
         scored(output, *arguments)
     with pytest.raises(UserError, match="other settings: preprocess release@40x32 then, full@40 now"):
         scored(output, *arguments, "--resume", "--preprocess", "full")
+    with pytest.raises(UserError, match=r"preprocess release@40x32 then, release@40x32\+bf16 now"):
+        scored(output, *arguments, "--resume", "--precision", "bf16")
     assert output.read_bytes() == before
     output.write_text("name,score\na.png,3\n")
     with pytest.raises(UserError, match="header row is not the one of this run"):
@@ -278,6 +281,7 @@ def test_pipes_that_close_and_terminals_without_bars(checkpoint, photo):
         (["photo.png", "--batch-size", "0"], "--batch-size is 1 or more, got 0"),
         (["photo.png", "--resume", "--overwrite"], "contradict"),
         (["photo.png", "--preprocess", "ful"], "--preprocess"),
+        (["photo.png", "--precision", "fp8"], "--precision"),
         (["photo.png", "--scale", "acr", "--config", "a.yaml"], "not allowed with"),
     ],
 )
@@ -297,6 +301,7 @@ def test_mistakes_on_the_command_line(arguments, expected, capsys):
         (["photo.png", "--format", "parquet"], "parquet is for a file"),
         (["photo.png", "--output", "folder.csv"], "is a folder"),
         (["photo.png", "--device", "gpu"], "'gpu' is not on this machine"),
+        (["photo.png", "--device", "cpu", "--precision", "fp16"], "fp16 needs a CUDA GPU"),
     ],
 )
 def test_mistakes_that_are_seen_later(arguments, expected, checkpoint, photo, tmp_path, monkeypatch):
@@ -340,5 +345,6 @@ def test_scoring_imports_no_more_than_it_needs(checkpoint, photo):
 
 def test_names_on_the_command_line_are_those_that_there_are():
     assert tuple(preprocess.PREPROCESS) == options.PREPROCESS
+    assert precision.PRECISIONS == options.PRECISIONS
     assert {*FORMATS, "parquet"} == set(options.FORMATS) == set(options.OUTPUT_SUFFIXES.values())
     assert local.peak_memory() > 10**7
