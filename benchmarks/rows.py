@@ -15,7 +15,7 @@ class Measured:
         name: Of the row.
         what: In words.
         peer_is: What the peer is, in words.
-        unit: Of both medians, less is better.
+        unit: Of both medians; with a peer, less is better.
         ours: Every measurement.
         peers: Of the peer, each taken right after ours of the same place; empty where there is none.
     """

@@ -14,14 +14,20 @@ require_installation()
 
 import torch
 
-from benchmarks import cold_start
+from benchmarks import cold_start, inference
 from benchmarks.rows import Measured, table_of
+from models.precision import AUTO, FP32
 from utils.files import to_json, write_text
 from utils.runtime import environment, pick_device
 from utils.script import run_script
 from utils.tables import to_markdown
 
-BENCHMARKS: dict[str, Callable[[], list[Measured]]] = {"cold_start": cold_start.measure}
+BENCHMARKS: dict[str, Callable[[], list[Measured]]] = {
+    "cold_start": cold_start.measure,
+    "inference_fp32_b1": lambda: inference.measure(FP32),
+    "inference_auto_b1": lambda: inference.measure(AUTO),
+    "matmul_ceiling": inference.measure_ceiling,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from datasets.scale import RatingScale
 from models.loading import load_network
+from models.precision import FP32
 from scoring.pictures import PictureSettings, accept_truncated
 from scoring.predictor import Predictor
 from scoring.preprocess import RELEASE
@@ -32,6 +33,7 @@ def load_predictor(
     config: Config | str | Path | None = None,
     preprocess: str = RELEASE,
     pictures: PictureSettings = PictureSettings(),
+    precision: str = FP32,
 ) -> Predictor:
     """Builds a predictor from a checkpoint alone.
 
@@ -44,10 +46,12 @@ def load_predictor(
             or the path of its YAML.
         preprocess: `release`, `release-224`, `five-crop` or `full`, see scoring/preprocess.py.
         pictures: The largest picture that is decoded, and the colour behind transparent ones.
+        precision: `fp32`, `bf16`, `fp16` or `auto`, see models/precision.py.
 
     Raises:
         MissingFileError: No checkpoint.
-        UserError: A checkpoint that does not fit, a device that is not there, or a scale too many or too few.
+        UserError: A checkpoint that does not fit, a device or precision that is not there, or a scale too
+            many or too few.
     """
     path = Path(checkpoint) if checkpoint is not None else newest_best(RUNS)
     target = pick_device(device)
@@ -56,7 +60,7 @@ def load_predictor(
         network = load_network(path, _stated_config(scale, config))
     if network.own and not (scale is None and config is None):
         raise UserError(f"{path} carries its own rating scale and config; leave yours away")
-    return Predictor(network, digest.result(), target, preprocess, pictures)
+    return Predictor(network, digest.result(), target, preprocess, pictures, precision)
 
 
 def build_predictor(args: argparse.Namespace) -> Predictor:
@@ -66,7 +70,9 @@ def build_predictor(args: argparse.Namespace) -> Predictor:
     warnings.filterwarnings("ignore", module="PIL")  # odd EXIF and palettes: the picture is read all the same
     if args.truncated == "accept":
         accept_truncated()
-    return load_predictor(args.checkpoint, args.device, args.scale, args.config, args.preprocess, pictures)
+    return load_predictor(
+        args.checkpoint, args.device, args.scale, args.config, args.preprocess, pictures, args.precision
+    )
 
 
 def hash_of(path: Path) -> str:

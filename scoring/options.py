@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from scoring.inputs import IMAGE_COLUMNS, SHARDS, SUFFIXES, Inputs, is_remote
 
 PREPROCESS = ("release", "release-224", "five-crop", "full")
+PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 FORMATS = ("text", "json", "jsonl", "csv", "parquet")
 OUTPUT_SUFFIXES = {".txt": "text", ".json": "json", ".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 PAGE_SUFFIX = ".html"
@@ -118,6 +119,13 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--checkpoint", metavar="FILE", help="default: the newest best.pt under checkpoint/")
     group.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
     group.add_argument("--batch-size", type=int, metavar="N", help="images at once; default: 1 on a CPU, else 32")
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=PRECISIONS[0],
+        help="fp32 (default): the scores of evaluation; bf16, or fp16 on a GPU: less exact products; auto: bf16 where "
+        "this machine has instructions for it, else fp32",
+    )
     of_release = group.add_mutually_exclusive_group()
     of_release.add_argument("--scale", help="rating scale of a release checkpoint: acr, 0,100 or 1,5:1,2,3,4,5")
     of_release.add_argument("--config", metavar="FILE", help="YAML that a release checkpoint was trained with")

@@ -18,7 +18,9 @@ from torch import Tensor
 
 from datasets.scale import RatingScale
 from datasets.transforms import central_box, normalise
+from models.fast import fast_model
 from models.loading import TrainedNetwork
+from models.precision import FP32, plan_for
 from scoring.conversion import to_picture
 from scoring.pictures import Encoded, PictureSettings, opened_picture
 from scoring.preprocess import RELEASE, build_preprocess
@@ -54,7 +56,10 @@ class Prepared:
 
 
 class Predictor:
-    """A trained network with its transform and its rating scale; made by `scoring.loading.load_predictor`."""
+    """A trained network with its transform and its rating scale; made by `scoring.loading.load_predictor`.
+
+    `model` is the network, for maps and gradients; scores come from what `fast_model` makes of it.
+    """
 
     def __init__(
         self,
@@ -63,9 +68,12 @@ class Predictor:
         device: torch.device,
         preprocess: str = RELEASE,
         pictures: PictureSettings = PictureSettings(),
+        precision: str = FP32,
     ):
         self.kept_side: int | None = None  # pixels of the long side of `Prepared.small`; None: there is none
         self.model = network.model.eval().requires_grad_(False).to(device)
+        self.fast = fast_model(self.model, precision)
+        self.precision = plan_for(precision, device).describe()
         self.scale = RatingScale(**network.config.scale.model_dump())
         self.transform = network.config.transform
         self.preprocess = build_preprocess(preprocess, network.config.transform)
@@ -208,9 +216,10 @@ class Predictor:
     def _dos(self, views: Tensor) -> Array:
         """DOS (B, K), float64, of views (B, 3, H, W)."""
         with self._any_size(views), enough_memory(SMALLER_BATCH):
-            dos = self.model(views).cpu().double().numpy()
+            dos = self.fast(views).cpu().double().numpy()
         if not np.isfinite(dos).all():
-            raise UserError(f"{self.checkpoint} predicts values that are not finite; its training went wrong")
+            reason = "its training went wrong" if self.precision == FP32 else f"try --precision {FP32}"
+            raise UserError(f"{self.checkpoint} predicts values that are not finite; {reason}")
         return dos
 
     @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from datasets.scale import RatingScale
+from models.precision import FP32
 from scoring.inputs import is_remote
 from scoring.predictor import Prediction, Predictor, Prepared
 from scoring.scales import scale_text
@@ -37,8 +38,9 @@ class Recorder:
     A record: `path`; `mos` and `sos` in units of the scale; `mos_01` 0..1, higher is better whatever the scale;
     `p1`..`pK` the DOS, lowest score first; `median`, `low_90` and `high_90` in units of the scale: quantiles 0.5, 0.05
     and 0.95 of the DOS, opinions spread evenly over their bin; `entropy` of the DOS in nats, 0..ln K; `width` and
-    `height` of the upright picture in pixels; `scale` as `--scale` takes it; `preprocess`; `checkpoint`, the beginning
-    of its SHA-256; `notes` on how the picture was read; `error`, and then no numbers. None where there is nothing.
+    `height` of the upright picture in pixels; `scale` as `--scale` takes it; `preprocess`, followed by the precision
+    where that is not fp32 (`release@440x384+bf16`); `checkpoint`, the beginning of its SHA-256; `notes` on how the
+    picture was read; `error`, and then no numbers. None where there is nothing.
 
     Args:
         predictor: Whose scale, preprocessing and checkpoint are told.
@@ -49,9 +51,10 @@ class Recorder:
         self.relative_to = relative_to
         self.scale = predictor.scale
         self.columns = columns(predictor.scale)
+        precision = "" if predictor.precision == FP32 else f"+{predictor.precision}"
         self.same = {
             "scale": scale_text(predictor.scale),
-            "preprocess": predictor.preprocess.id + predictor.pictures.id,
+            "preprocess": predictor.preprocess.id + predictor.pictures.id + precision,
             "checkpoint": predictor.checkpoint_hash,
         }
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from inference import load_predictor, main
+from models import precision
 from scoring import local, options, preprocess
 from scoring.formats import FORMATS
 from scoring.loading import hash_of
@@ -209,6 +210,7 @@ def test_pipes_that_close_and_terminals_without_bars(checkpoint, photo):
         (["photo.png", "--batch-size", "0"], "--batch-size is 1 or more, got 0"),
         (["photo.png", "--resume", "--overwrite"], "contradict"),
         (["photo.png", "--preprocess", "ful"], "--preprocess"),
+        (["photo.png", "--precision", "fp8"], "--precision"),
         (["photo.png", "--scale", "acr", "--config", "a.yaml"], "not allowed with"),
     ],
 )
@@ -231,6 +233,7 @@ def test_mistakes_on_the_command_line(arguments, expected, capsys):
         ([".", "--map", "."], "is scored and written to"),
         (["photo.png", "--output", "folder.csv"], "is a folder"),
         (["photo.png", "--device", "gpu"], "'gpu' is not on this machine"),
+        (["photo.png", "--device", "cpu", "--precision", "fp16"], "fp16 needs a CUDA GPU"),
     ],
 )
 def test_mistakes_that_are_seen_later(arguments, expected, checkpoint, photo, tmp_path, monkeypatch):
@@ -274,5 +277,6 @@ def test_scoring_imports_no_more_than_it_needs(checkpoint, photo):
 
 def test_names_on_the_command_line_are_those_that_there_are():
     assert tuple(preprocess.PREPROCESS) == options.PREPROCESS
+    assert precision.PRECISIONS == options.PRECISIONS
     assert {*FORMATS, "parquet"} == set(options.FORMATS) == set(options.OUTPUT_SUFFIXES.values())
     assert local.peak_memory() > 10**7

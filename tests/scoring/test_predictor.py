@@ -126,7 +126,7 @@ def test_a_damaged_picture_of_pil_is_an_error_in_its_place(predictor, photo, tmp
 
 
 def test_a_backbone_that_cannot_take_a_size_says_so(predictor, pictures, monkeypatch):
-    monkeypatch.setattr(predictor.model, "forward", Mock(side_effect=AssertionError("size must be 32")))
+    monkeypatch.setattr(predictor.fast, "forward", Mock(side_effect=AssertionError("size must be 32")))
     full = replace(predictor.preprocess, views=lambda _image: [torch.zeros(3, 64, 32)])
     with pytest.raises(AssertionError):
         predictor(pictures[0])
@@ -181,6 +181,26 @@ def test_differentiable_reaches_the_pixels_and_agrees(checkpoint):
     assert all(parameter.grad is None for parameter in predictor.model.parameters())
     with pytest.raises(UserError, match=r"got torch.uint8 \(2, 3, 4, 4\)"):
         predictor.differentiable(torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
+
+
+def test_precision_lowers_the_scores_alone(checkpoint, pictures, monkeypatch):
+    plain, lowered = (load_predictor(checkpoint, device="cpu", precision=name) for name in ("fp32", "bf16"))
+    width = plain.scale.high - plain.scale.low
+    moved = [abs(one.mos - other.mos) for one, other in zip(plain(pictures), lowered(pictures), strict=True)]
+    assert 0 < max(moved) < 0.005 * width
+    assert (plain.precision, lowered.precision) == ("fp32", "bf16")
+    pixels = torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(plain.differentiable(pixels), lowered.differentiable(pixels))
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert load_predictor(checkpoint, device="cpu", precision="auto").precision == "bf16(linear)"
+
+
+def test_a_lowered_network_that_overflows_names_the_precision(checkpoint, photo, monkeypatch):
+    predictor = load_predictor(checkpoint, device="cpu", precision="bf16")
+    monkeypatch.setattr(predictor, "fast", lambda views: torch.full((len(views), 5), float("nan")))
+    with pytest.raises(UserError, match="not finite; try --precision fp32"):
+        predictor(photo)
 
 
 def test_newest_best_is_the_default(checkpoint, tmp_path, monkeypatch):

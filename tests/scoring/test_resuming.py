@@ -108,6 +108,8 @@ def test_what_resume_refuses(checkpoint, photos, tmp_path):
         scored(output, *arguments)
     with pytest.raises(UserError, match="other settings: preprocess release@40x32 then, full@40 now"):
         scored(output, *arguments, "--resume", "--preprocess", "full")
+    with pytest.raises(UserError, match=r"preprocess release@40x32 then, release@40x32\+bf16 now"):
+        scored(output, *arguments, "--resume", "--precision", "bf16")
     assert output.read_bytes() == before
     output.write_text("name,score\na.png,3\n")
     with pytest.raises(UserError, match="header row is not the one of this run"):
