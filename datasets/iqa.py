@@ -2,7 +2,6 @@
 
 import signal
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from datasets.labels import Record
-from datasets.transforms import Transform, load_image, seeded
+from datasets.pictures import Pictures
+from datasets.transforms import Transform, seeded
 from utils.errors import UserError
 
 LARGEST_SEED = 2**63 - 1
@@ -25,7 +25,7 @@ class IQADataset(Dataset):
     `name` is the path of the image below the root.
 
     Args:
-        root: Folder of the images.
+        pictures: From the path of an image to its picture.
         records: Which images.
         transform: From PIL to (3, H, W).
         database: Number of the database, for `database` of the items, int64.
@@ -34,13 +34,13 @@ class IQADataset(Dataset):
 
     def __init__(
         self,
-        root: str | Path,
+        pictures: Pictures,
         records: Sequence[Record],
         transform: Transform,
         database: int = 0,
         reversed_bins: bool = False,
     ):
-        self.root = Path(root)
+        self.pictures = pictures
         self.images = [record.image for record in records]
         self.mos = torch.tensor([record.mos for record in records], dtype=torch.float32)  # (N,)
         self.sos = torch.tensor([record.sos for record in records], dtype=torch.float32)  # (N,)
@@ -55,7 +55,7 @@ class IQADataset(Dataset):
     def __getitem__(self, key: Key) -> dict[str, Tensor | str] | UserError:
         index, seed = key
         try:
-            image = load_image(self.root / self.images[index])
+            image = self.pictures(self.images[index])
         except UserError as error:  # returned, since a loader's worker would turn what is raised into a traceback
             return error
         return {

@@ -59,26 +59,38 @@ def central_box(size: int, crop: int) -> tuple[int, int, int, int]:
 
 def to_input(image: Image.Image) -> Tensor:
     """An RGB picture as the network takes it: (3, H, W), float32, normalised."""
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()  # (3, H, W), 0..255
-    return normalise(pixels.to(torch.float32).div(255))
+    channels = np.array(np.asarray(image).transpose(2, 0, 1), order="C")  # (3, H, W), 0..255; faster than torch's
+    pixels = torch.from_numpy(channels).to(torch.float32).div_(255)
+    mean, std = _imagenet(pixels)
+    return pixels.sub_(mean).div_(std)
 
 
 def normalise(pixels: Tensor) -> Tensor:
     """Pixels (..., 3, H, W) in 0..1 less ImageNet's mean, over its deviation."""
-    mean, std = (
-        constant(values, pixels.dtype, pixels.device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD)
-    )
+    mean, std = _imagenet(pixels)
     return (pixels - mean) / std
 
 
-def load_image(path: str | Path) -> Image.Image:
+def _imagenet(pixels: Tensor) -> Iterator[Tensor]:
+    """ImageNet's mean and deviation, each (3, 1, 1), beside these pixels."""
+    return (constant(values, pixels.dtype, pixels.device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+
+
+def load_image(path: str | Path, draft_size: int | None = None) -> Image.Image:
     """An image file as RGB.
+
+    Args:
+        path: The file.
+        draft_size: Of a JPEG, lets the decoder halve width and height up to three times, as long as both are at least
+            this.
 
     Raises:
         MissingFileError: No such file.
         UserError: Not an image that Pillow can read.
     """
     with errors_of(path), Image.open(path) as image:
+        if draft_size is not None:
+            image.draft(None, (draft_size, draft_size))
         return to_rgb(image)
 
 

@@ -8,6 +8,7 @@ from torchvision.transforms import functional
 
 from datasets.iqa import IQADataset, SeededSampler, make_loader
 from datasets.labels import Record
+from datasets.pictures import FilePictures
 from datasets.transforms import build_test_transform, build_train_transform, load_image, seeded
 from utils.errors import MissingFileError, UserError
 from utils.settings import TransformSettings
@@ -26,7 +27,7 @@ def dataset(tmp_path, picture):
     for index in range(11):
         picture.rotate(index).save(tmp_path / f"{index}.png")
         records.append(Record(f"{index}.png", 1 + index / 4, 0.5, (0.1, 0.2, 0.3, 0.2, 0.2)))
-    return IQADataset(tmp_path, records, build_train_transform(SETTINGS))
+    return IQADataset(FilePictures(tmp_path), records, build_train_transform(SETTINGS))
 
 
 def test_test_transform_by_hand(picture):
