@@ -14,14 +14,17 @@ require_installation()
 
 import torch
 
-from benchmarks import cold_start
+from benchmarks import cold_start, data_cache
 from benchmarks.rows import Measured, table_of
 from utils.files import to_json, write_text
 from utils.runtime import environment, pick_device
 from utils.script import run_script
 from utils.tables import to_markdown
 
-BENCHMARKS: dict[str, Callable[[], list[Measured]]] = {"cold_start": cold_start.measure}
+BENCHMARKS: dict[str, Callable[[], list[Measured]]] = {
+    "cold_start": cold_start.measure,
+    "data_cache": data_cache.measure,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional
 
-from datasets.iqa import IQADataset, SeededSampler, make_loader
+from datasets.iqa import IQADataset, SeededSampler, make_loader, stacked
 from datasets.labels import Record
 from datasets.pictures import FilePictures
 from datasets.transforms import build_test_transform, build_train_transform, load_image, seeded
@@ -141,3 +141,12 @@ def test_files_that_are_no_images(picture, tmp_path):
         load_image(tmp_path / "none.png")
     with pytest.raises(UserError, match="cannot be decoded"):
         load_image(tmp_path)
+
+
+def test_batches_lie_in_memory_as_torch_puts_them():
+    for crop in (5, 32):
+        images = [torch.rand(3, crop, crop) for _ in range(7)]
+        batch = stacked(images)
+        assert torch.equal(batch, torch.stack(images))
+        assert batch.is_contiguous()
+        assert batch.data_ptr() % 64 == 0
