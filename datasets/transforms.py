@@ -17,12 +17,12 @@ from utils.settings import TransformSettings
 
 Transform = Callable[[Image.Image], Tensor]
 
+HALF = 0.5  # of all pictures are mirrored, as in the release
+
 
 def build_train_transform(settings: TransformSettings) -> Transform:
     """PIL to (3, crop, crop): squash, random flip, random crop, normalise. Draws from torch's default generator."""
-    from torchvision.transforms import Compose, RandomCrop, RandomHorizontalFlip  # noqa: PLC0415, not for scoring
-
-    return Compose([Squash(settings.resize), RandomHorizontalFlip(), RandomCrop(settings.crop), to_input])
+    return SquashFlipAndCrop(settings.resize, settings.crop)
 
 
 def build_test_transform(settings: TransformSettings) -> Transform:
@@ -49,6 +49,25 @@ class SquashAndCrop:
 
     def __call__(self, image: Image.Image) -> Tensor:
         return to_input(Squash(self.resize)(image).crop(central_box(self.resize, self.crop)))
+
+
+@dataclass(frozen=True)
+class SquashFlipAndCrop:
+    """The train transform: a square of `resize` pixels, half of the time mirrored, of which any `crop` are taken.
+
+    Draws what torchvision's RandomHorizontalFlip and RandomCrop draw, without what they do besides.
+    """
+
+    resize: int
+    crop: int
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        mirrored = bool(torch.rand(1) < HALF)
+        room = self.resize - self.crop
+        top, left = (int(torch.randint(0, room + 1, (1,))) if room else 0 for _ in range(2))
+        left = room - left if mirrored else left  # of the picture that is not mirrored yet: less is to be turned
+        image = Squash(self.resize)(image).crop((left, top, left + self.crop, top + self.crop))
+        return to_input(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image)
 
 
 def central_box(size: int, crop: int) -> tuple[int, int, int, int]:

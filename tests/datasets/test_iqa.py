@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import functional
+from torchvision.transforms import Compose, RandomCrop, RandomHorizontalFlip, functional
 
 from datasets.iqa import IQADataset, SeededSampler, make_loader, stacked
 from datasets.labels import Record
 from datasets.pictures import FilePictures
-from datasets.transforms import build_test_transform, build_train_transform, load_image, seeded
+from datasets.transforms import Squash, build_test_transform, build_train_transform, load_image, seeded, to_input
 from utils.errors import MissingFileError, UserError
 from utils.settings import TransformSettings
 
@@ -150,3 +150,13 @@ def test_batches_lie_in_memory_as_torch_puts_them():
         assert torch.equal(batch, torch.stack(images))
         assert batch.is_contiguous()
         assert batch.data_ptr() % 64 == 0
+
+
+def test_training_draws_as_torchvision_does():
+    for settings in (TransformSettings(resize=40, crop=32), TransformSettings(resize=32, crop=32)):
+        crop = RandomCrop(settings.crop)
+        usual = Compose([Squash(settings.resize), RandomHorizontalFlip(), crop, to_input])
+        ours = build_train_transform(settings)
+        for seed in range(20):
+            picture = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (30, 50, 3), dtype=np.uint8))
+            assert torch.equal(seeded(ours, picture, seed), seeded(usual, picture, seed))
