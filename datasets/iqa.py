@@ -1,7 +1,9 @@
 """The Dataset, one or several joined, and loaders whose order and augmentation depend on seed and position alone."""
 
+import math
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ LARGEST_SEED = 2**63 - 1
 ALIGNMENT = 64  # bytes, as torch's own memory: kernels may round otherwise elsewhere
 
 Key = tuple[int, int]  # index of a record, seed of its augmentation
+Read = Callable[[], dict[str, Any] | UserError]
 
 
 class IQADataset(Dataset):
@@ -123,7 +126,7 @@ def make_loader(
 ) -> DataLoader:
     """Batches of `dataset`. In training shuffled, the last incomplete batch dropped, as the release does."""
     return DataLoader(
-        dataset,
+        _Unread(dataset),
         batch_size=batch_size,
         sampler=SeededSampler(len(dataset), seed, shuffle=train),
         drop_last=train,
@@ -131,7 +134,7 @@ def make_loader(
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
         generator=torch.Generator(),  # else every pass would draw from the default generator, which a resume restores
-        collate_fn=_collate,
+        collate_fn=collate,
         worker_init_fn=_leave_interrupts_to_parent,
     )
 
@@ -148,27 +151,50 @@ def batches(loader: DataLoader) -> Iterator[dict[str, Any]]:
         yield batch
 
 
-def _collate(items: list) -> dict[str, Any] | UserError:
-    error = next((item for item in items if isinstance(item, UserError)), None)
-    if error is not None:
-        return error
-    rest = [{key: value for key, value in item.items() if key != "image"} for item in items]
-    return {"image": stacked([item["image"] for item in items]), **default_collate(rest)}
+class _Unread(Dataset):
+    """A dataset whose batches are lists of functions, each of which reads one item."""
+
+    def __init__(self, dataset: IQADataset | JoinedDataset):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, keys: Sequence[Key]) -> list[Read]:
+        return [partial(self.dataset.__getitem__, key) for key in keys]
 
 
-def stacked(images: Sequence[Tensor]) -> Tensor:
-    """Images (3, H, W), float32, as one batch (B, 3, H, W).
+def collate(reads: Sequence[Read]) -> dict[str, Any] | UserError:
+    """Reads the items of a batch one by one, each image into its place, so that no second copy of all is held.
+
+    A worker's batch lies in memory that it shares with the parent, which torch's own collation gets.
+    """
+    images, rest = [], []
+    batch = None
+    for number, read in enumerate(reads):
+        item = read()
+        if isinstance(item, UserError):
+            return item
+        image = item.pop("image")
+        rest.append(item)
+        if get_worker_info() is not None:
+            images.append(image)
+            continue
+        batch = new_batch(len(reads), image.shape) if batch is None else batch
+        batch[number] = image
+    return {"image": default_collate(images) if batch is None else batch, **default_collate(rest)}
+
+
+def new_batch(count: int, shape: Sequence[int]) -> Tensor:
+    """Memory of a batch (count, *shape), float32.
 
     NumPy asks for huge pages where the system has them, torch does not: a batch of 57 MB is then there in a third
-    of the time. A worker's batch lies in memory that it shares with the parent.
+    of the time.
     """
-    if get_worker_info() is not None:
-        return default_collate(images)
-    size = len(images) * images[0].numel()
+    size = count * math.prod(shape)
     memory = np.empty(size + ALIGNMENT, np.float32)
     begin = -memory.ctypes.data % ALIGNMENT // memory.itemsize
-    batch = torch.from_numpy(memory[begin : begin + size]).view(len(images), *images[0].shape)
-    return torch.stack(images, out=batch)
+    return torch.from_numpy(memory[begin : begin + size]).view(count, *shape)
 
 
 def _leave_interrupts_to_parent(_worker: int) -> None:

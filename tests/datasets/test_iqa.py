@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import Compose, RandomCrop, RandomHorizontalFlip, functional
 
-from datasets.iqa import IQADataset, SeededSampler, make_loader, stacked
+from datasets.iqa import IQADataset, SeededSampler, collate, make_loader
 from datasets.labels import Record
 from datasets.pictures import FilePictures
 from datasets.transforms import Squash, build_test_transform, build_train_transform, load_image, seeded, to_input
@@ -146,10 +146,11 @@ def test_files_that_are_no_images(picture, tmp_path):
 def test_batches_lie_in_memory_as_torch_puts_them():
     for crop in (5, 32):
         images = [torch.rand(3, crop, crop) for _ in range(7)]
-        batch = stacked(images)
-        assert torch.equal(batch, torch.stack(images))
-        assert batch.is_contiguous()
-        assert batch.data_ptr() % 64 == 0
+        batch = collate([lambda image=image: {"image": image, "name": "a.jpg"} for image in images])
+        assert torch.equal(batch["image"], torch.stack(images))
+        assert batch["image"].is_contiguous()
+        assert batch["image"].data_ptr() % 64 == 0
+        assert batch["name"] == ["a.jpg"] * 7
 
 
 def test_training_draws_as_torchvision_does():
