@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.cache import PictureSource
 from datasets.ceiling import noise_ceiling, votes_of
 from datasets.iqa import IQADataset
 from datasets.labels import LabelRecipe
@@ -14,10 +15,12 @@ from datasets.ratings import Rating, Record
 from datasets.readers import FORMATS, LABEL_OPTIONS, database_scale, load_labels
 from datasets.scale import RatingScale, mean_on, std_on
 from datasets.splits import Split, keys_of, make_split, unit_of
-from datasets.transforms import Transform
+from datasets.transforms import build_test_transform, build_train_transform
 from utils.errors import UserError
 from utils.metrics import split_metrics
-from utils.settings import Config, MemberSettings, ScaleSettings
+from utils.settings import Config, MemberSettings, ScaleSettings, TransformSettings
+
+CACHE = "cache"  # folder below run.root, unless dataset.cache_folder names another
 
 Array = np.ndarray
 
@@ -29,7 +32,7 @@ class Database:
     Args:
         title: In reports and files.
         number: Position among the databases of the run, from 0.
-        root: Folder of the images.
+        source: How its pictures are read.
         ratings: What the label file says, by name; of missing images, too.
         records: The labels, by name.
         recipe: How these were made.
@@ -44,7 +47,7 @@ class Database:
 
     title: str
     number: int
-    root: Path
+    source: PictureSource
     ratings: dict[str, Rating]
     records: dict[str, Record]
     recipe: LabelRecipe
@@ -54,6 +57,11 @@ class Database:
     split_file: str | None = None
     unit: str = "image"
     network_scale: RatingScale | None = None
+
+    @property
+    def root(self) -> Path:
+        """Folder of the images."""
+        return self.source.root
 
     @property
     def hash(self) -> str:
@@ -71,9 +79,12 @@ class Database:
         left_out = self.ratings.keys() - self.records.keys()
         return make_split(list(self.records.values()), config.protocol, number, self.split_file, self.title, left_out)
 
-    def dataset(self, names: Sequence[str], transform: Transform) -> IQADataset:
-        """These images, with labels in the order of the network's bins."""
-        return IQADataset(self.root, [self.records[name] for name in names], transform, self.number, self.reversed_bins)
+    def dataset(self, names: Sequence[str], settings: TransformSettings, train: bool = False) -> IQADataset:
+        """These images, with labels in the order of the network's bins, transformed as in training or as in tests."""
+        records = [self.records[name] for name in names]
+        pictures = self.source.pictures([record.image for record in records], settings.resize)
+        transform = build_train_transform(settings) if train else build_test_transform(settings)
+        return IQADataset(pictures, records, transform, self.number, self.reversed_bins)
 
     def targets(self, names: Sequence[str]) -> dict[str, Array]:
         """Labels `mos` (N,), `sos` (N,), `dos` (N, K) of these images, float64, lowest score first."""
@@ -167,7 +178,7 @@ def _load(member: MemberSettings, number: int, config: Config) -> Database:
     return Database(
         title=member.title or member.name,
         number=number,
-        root=Path(member.root),
+        source=_source(member, config),
         ratings={rating.name: rating for rating in ratings},
         records={record.name: record for record in records},
         recipe=recipe,
@@ -177,6 +188,11 @@ def _load(member: MemberSettings, number: int, config: Config) -> Database:
         split_file=member.split_file,
         unit=unit,
     )
+
+
+def _source(member: MemberSettings, config: Config) -> PictureSource:
+    folder = Path(member.cache_folder or Path(config.run.root) / CACHE)
+    return PictureSource(member.name, Path(member.root), member.decode, member.cache, folder)
 
 
 def _whole_scale(member: MemberSettings) -> ScaleSettings:

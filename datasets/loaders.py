@@ -8,7 +8,6 @@ from torch.utils.data import DataLoader
 from datasets.database import Database
 from datasets.iqa import JoinedDataset, make_loader
 from datasets.splits import Split
-from datasets.transforms import build_test_transform, build_train_transform
 from utils.errors import UserError
 from utils.settings import Config
 
@@ -34,14 +33,13 @@ def build_loaders(
     """
     size = config.train.batch_size
     pairs = list(zip(databases, splits, strict=True))
-    train = JoinedDataset([db.dataset(split.train, build_train_transform(config.transform)) for db, split in pairs])
+    train = JoinedDataset([db.dataset(split.train, config.transform, train=True) for db, split in pairs])
     if size > len(train):
         raise UserError(f"train.batch_size: {size} is more than the {len(train)} training images; make it smaller")
     options = {"workers": config.train.workers, "pin_memory": pin_memory}
-    transform = build_test_transform(config.transform)
     parts = {
         part: [
-            EvaluatedPart(db, names, make_loader(db.dataset(names, transform), size, **options))
+            EvaluatedPart(db, names, make_loader(db.dataset(names, config.transform), size, **options))
             for db, names in ((db, getattr(split, part)) for db, split in pairs)
             if names
         ]

@@ -17,12 +17,12 @@ from utils.settings import TransformSettings
 
 Transform = Callable[[Image.Image], Tensor]
 
+HALF = 0.5  # of all pictures are mirrored, as in the release
+
 
 def build_train_transform(settings: TransformSettings) -> Transform:
     """PIL to (3, crop, crop): squash, random flip, random crop, normalise. Draws from torch's default generator."""
-    from torchvision.transforms import Compose, RandomCrop, RandomHorizontalFlip  # noqa: PLC0415, not for scoring
-
-    return Compose([Squash(settings.resize), RandomHorizontalFlip(), RandomCrop(settings.crop), to_input])
+    return SquashFlipAndCrop(settings.resize, settings.crop)
 
 
 def build_test_transform(settings: TransformSettings) -> Transform:
@@ -51,6 +51,25 @@ class SquashAndCrop:
         return to_input(Squash(self.resize)(image).crop(central_box(self.resize, self.crop)))
 
 
+@dataclass(frozen=True)
+class SquashFlipAndCrop:
+    """The train transform: a square of `resize` pixels, half of the time mirrored, of which any `crop` are taken.
+
+    Draws what torchvision's RandomHorizontalFlip and RandomCrop draw, without what they do besides.
+    """
+
+    resize: int
+    crop: int
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        mirrored = bool(torch.rand(1) < HALF)
+        room = self.resize - self.crop
+        top, left = (int(torch.randint(0, room + 1, (1,))) if room else 0 for _ in range(2))
+        left = room - left if mirrored else left  # of the picture that is not mirrored yet: less is to be turned
+        image = Squash(self.resize)(image).crop((left, top, left + self.crop, top + self.crop))
+        return to_input(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image)
+
+
 def central_box(size: int, crop: int) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of the central square of `crop` pixels in a square of `size`."""
     start = round((size - crop) / 2)
@@ -59,26 +78,38 @@ def central_box(size: int, crop: int) -> tuple[int, int, int, int]:
 
 def to_input(image: Image.Image) -> Tensor:
     """An RGB picture as the network takes it: (3, H, W), float32, normalised."""
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()  # (3, H, W), 0..255
-    return normalise(pixels.to(torch.float32).div(255))
+    channels = np.array(np.asarray(image).transpose(2, 0, 1), order="C")  # (3, H, W), 0..255; faster than torch's
+    pixels = torch.from_numpy(channels).to(torch.float32).div_(255)
+    mean, std = _imagenet(pixels)
+    return pixels.sub_(mean).div_(std)
 
 
 def normalise(pixels: Tensor) -> Tensor:
     """Pixels (..., 3, H, W) in 0..1 less ImageNet's mean, over its deviation."""
-    mean, std = (
-        constant(values, pixels.dtype, pixels.device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD)
-    )
+    mean, std = _imagenet(pixels)
     return (pixels - mean) / std
 
 
-def load_image(path: str | Path) -> Image.Image:
+def _imagenet(pixels: Tensor) -> Iterator[Tensor]:
+    """ImageNet's mean and deviation, each (3, 1, 1), beside these pixels."""
+    return (constant(values, pixels.dtype, pixels.device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+
+
+def load_image(path: str | Path, draft_size: int | None = None) -> Image.Image:
     """An image file as RGB.
+
+    Args:
+        path: The file.
+        draft_size: Of a JPEG, lets the decoder halve width and height up to three times, as long as both are at least
+            this.
 
     Raises:
         MissingFileError: No such file.
         UserError: Not an image that Pillow can read.
     """
     with errors_of(path), Image.open(path) as image:
+        if draft_size is not None:
+            image.draft(None, (draft_size, draft_size))
         return to_rgb(image)
 
 

@@ -9,7 +9,6 @@ import torch
 from datasets.database import load_databases
 from datasets.iqa import make_loader
 from datasets.scale import RatingScale
-from datasets.transforms import build_test_transform
 from experiments.choice import Target, choose_images
 from experiments.failures import Failures
 from experiments.matrix import write_matrix
@@ -121,7 +120,7 @@ def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path
     choice = choose_images(network, target, part)
     folder = output / database.title
     require_same_results(folder, network.path, target.as_dict(part))
-    dataset = database.dataset(choice.names, build_test_transform(network.config.transform))
+    dataset = database.dataset(choice.names, network.config.transform)
     train = target.config.train
     dos = predict(network.model, make_loader(dataset, train.batch_size, workers=train.workers))
     metrics = {

@@ -11,7 +11,6 @@ import torch
 
 from datasets.database import load_databases, with_scales
 from datasets.iqa import JoinedDataset
-from datasets.transforms import build_test_transform
 from inference import load_predictor
 from main import main
 from tests.databases import write_database
@@ -51,8 +50,7 @@ def test_bins_go_from_worst_to_best(union):
     config = config_of(union)
     koniq, csiq, bid = load_databases(config)
     assert [database.reversed_bins for database in (koniq, csiq, bid)] == [False, True, False]
-    transform = build_test_transform(config.transform)
-    joined = JoinedDataset([db.dataset(sorted(db.records), transform) for db in (koniq, csiq, bid)])
+    joined = JoinedDataset([db.dataset(sorted(db.records), config.transform) for db in (koniq, csiq, bid)])
     assert len(joined) == 12 + 30 + 12
     items = [joined[index, 0] for index in range(len(joined))]
     assert [item["database"].item() for item in items] == [0] * 12 + [1] * 30 + [2] * 12
@@ -69,7 +67,7 @@ def test_a_perfect_network_is_perfect_on_every_database(union):
     config = config_of(union)
     for database in load_databases(config):
         names = sorted(database.records)
-        dataset = database.dataset(names, build_test_transform(config.transform))
+        dataset = database.dataset(names, config.transform)
         quantities = database.quantities(dataset.dos.double().numpy())
         np.testing.assert_allclose(quantities["dos"], database.targets(names)["dos"], atol=1e-6)
         np.testing.assert_allclose(quantities["mos"], database.scale.mean(database.targets(names)["dos"]), atol=1e-5)
@@ -212,7 +210,7 @@ def test_one_database_alone_keeps_its_bins(tmp_path):
     config = load_config("configs/csiq.yaml", [f"dataset.root={root}"])
     (database,) = load_databases(config)
     names = sorted(database.records)
-    dataset = database.dataset(names, build_test_transform(config.transform))
+    dataset = database.dataset(names, config.transform)
     np.testing.assert_allclose(dataset.dos, database.targets(names)["dos"], atol=1e-6)
     dos = database.targets(names)["dos"]
     np.testing.assert_array_equal(database.quantities(dos)["dos"], dos)

@@ -3,10 +3,12 @@
 import gc
 import platform
 import random
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -91,6 +93,16 @@ def enough_memory(advice: str) -> Iterator[None]:
         if not full:
             raise
         raise MachineError(f"out of memory ({one_line(error, OF_TORCH)}); {advice}") from error
+
+
+def available_memory() -> int | None:
+    """Bytes of memory that can be had without swapping; None where the system does not say."""
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+    except OSError:
+        return None
+    found = re.search(r"^MemAvailable: +(\d+) kB$", text, re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
 
 
 def release_memory() -> None:

@@ -53,6 +53,9 @@ class DatasetSettings(Settings):
     sos_a: SosA | None = None  # of SOS^2 = a (MOS - low)(high - MOS); `fit`: on all rows; None: configs/<name>.yaml's
     strict: bool = False  # refuse rows that are odd but usable, too
     allow_missing: bool = False  # leave out rows whose image is missing
+    decode: Literal["exact", "draft"] = "exact"  # draft: JPEGs at the smallest scale that is not below transform.resize
+    cache: Literal["none", "ram", "disk"] = "none"  # of images squashed once; it changes no number
+    cache_folder: PathText | None = None  # of `disk`; None: cache/ under run.root
     split_file: PathText | None = None  # for protocol.method `file`: which image is in which part
 
     @model_validator(mode="before")

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import functional
+from torchvision.transforms import Compose, RandomCrop, RandomHorizontalFlip, functional
 
-from datasets.iqa import IQADataset, SeededSampler, make_loader
+from datasets.iqa import IQADataset, SeededSampler, collate, make_loader
 from datasets.labels import Record
-from datasets.transforms import build_test_transform, build_train_transform, load_image, seeded
+from datasets.pictures import FilePictures
+from datasets.transforms import Squash, build_test_transform, build_train_transform, load_image, seeded, to_input
 from utils.errors import MissingFileError, UserError
 from utils.settings import TransformSettings
 
@@ -26,7 +27,7 @@ def dataset(tmp_path, picture):
     for index in range(11):
         picture.rotate(index).save(tmp_path / f"{index}.png")
         records.append(Record(f"{index}.png", 1 + index / 4, 0.5, (0.1, 0.2, 0.3, 0.2, 0.2)))
-    return IQADataset(tmp_path, records, build_train_transform(SETTINGS))
+    return IQADataset(FilePictures(tmp_path), records, build_train_transform(SETTINGS))
 
 
 def test_test_transform_by_hand(picture):
@@ -140,3 +141,23 @@ def test_files_that_are_no_images(picture, tmp_path):
         load_image(tmp_path / "none.png")
     with pytest.raises(UserError, match="cannot be decoded"):
         load_image(tmp_path)
+
+
+def test_batches_lie_in_memory_as_torch_puts_them():
+    for crop in (5, 32):
+        images = [torch.rand(3, crop, crop) for _ in range(7)]
+        batch = collate([lambda image=image: {"image": image, "name": "a.jpg"} for image in images])
+        assert torch.equal(batch["image"], torch.stack(images))
+        assert batch["image"].is_contiguous()
+        assert batch["image"].data_ptr() % 64 == 0
+        assert batch["name"] == ["a.jpg"] * 7
+
+
+def test_training_draws_as_torchvision_does():
+    for settings in (TransformSettings(resize=40, crop=32), TransformSettings(resize=32, crop=32)):
+        crop = RandomCrop(settings.crop)
+        usual = Compose([Squash(settings.resize), RandomHorizontalFlip(), crop, to_input])
+        ours = build_train_transform(settings)
+        for seed in range(20):
+            picture = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (30, 50, 3), dtype=np.uint8))
+            assert torch.equal(seeded(ours, picture, seed), seeded(usual, picture, seed))

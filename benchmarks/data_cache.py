@@ -1,0 +1,68 @@
+"""What the data side of training costs: an epoch of pictures from the cache, beside one from their JPEGs."""
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from benchmarks.rows import Measured, in_turn
+from datasets.cache import PictureSource
+from datasets.iqa import IQADataset, batches, make_loader
+from datasets.ratings import Record
+from datasets.transforms import build_train_transform
+from utils.settings import TrainSettings, TransformSettings
+
+RUNS = 9
+IMAGES = 64
+PHOTO = (1024, 768)  # pixels, as in KonIQ-10k
+QUALITY = 92
+OCTAVES = 9  # of detail, from blocks of a quarter of the height down to single pixels
+
+
+def measure() -> list[Measured]:
+    """`data_cache`: an epoch of the loader with training's transform, nothing computed with it, in this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        names = write_photos(Path(folder))
+        loaders = [
+            loader_of(PictureSource("photos", Path(folder), cache=cache, folder=Path(folder) / "cache"), names)
+            for cache in ("disk", "none")
+        ]
+        for loader in loaders:
+            seconds_of(loader)  # once for nothing
+        ours, peers = in_turn(*(lambda loader=loader: seconds_of(loader) for loader in loaders), RUNS)
+    what = f"an epoch of {IMAGES} JPEGs of {PHOTO[0]}x{PHOTO[1]} from dataset.cache=disk, no network"
+    return [Measured("data_cache", what, "decoding them", "s", ours, peers)]
+
+
+def loader_of(source: PictureSource, names: list[str]) -> DataLoader:
+    """Training's loader over these images, without workers."""
+    settings = TransformSettings()
+    records = [Record(name, 3.0, 1.0, (0.2,) * 5) for name in names]
+    dataset = IQADataset(source.pictures(names, settings.resize), records, build_train_transform(settings))
+    return make_loader(dataset, TrainSettings().batch_size, workers=0, train=True)
+
+
+def seconds_of(loader: DataLoader) -> float:
+    """Seconds that an epoch takes."""
+    begun = time.perf_counter()
+    for _ in batches(loader):
+        pass
+    return time.perf_counter() - begun
+
+
+def write_photos(folder: Path) -> list[str]:
+    """Pictures with detail of every size, the less the smaller, as photographs have; their names."""
+    rng = np.random.default_rng(0)
+    width, height = PHOTO
+    names = [f"{number}.jpg" for number in range(IMAGES)]
+    for name in names:
+        pixels = np.zeros((height, width, 3), np.float32)
+        for octave in range(OCTAVES):
+            coarse = rng.integers(0, 256, (3 * 2**octave, 4 * 2**octave, 3), dtype=np.uint8)
+            layer = Image.fromarray(coarse).resize(PHOTO, Image.Resampling.BICUBIC)
+            pixels += np.asarray(layer, np.float32) / 2 ** (octave + 1)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name, quality=QUALITY)
+    return names

@@ -1,0 +1,111 @@
+"""The cache in trainings and evaluations: it changes no number, and they share it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datasets import cache as cache_module
+from datasets.database import load_databases
+from datasets.iqa import batches
+from datasets.loaders import build_loaders
+from datasets.pictures import CachedPictures, FilePictures
+from datasets.transforms import Squash
+from main import main
+from tests.databases import write_database
+from tests.datasets.test_cache import count_loads
+from tests.running import first_split, train
+from utils.checkpoint import read_checkpoint
+from utils.config import load_config
+from utils.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+SIZE = 40  # of the fixture `quick`
+
+
+@pytest.fixture(autouse=True)
+def _nothing_in_memory(monkeypatch):
+    monkeypatch.setattr(cache_module, "_RAM", {})
+
+
+def test_tensors_are_the_same(quick):
+    """Those of two epochs, with their flips and crops, and of the evaluated parts; whatever the number of workers."""
+    quick = [*quick, "protocol.validation_fraction=0.2"]
+
+    def tensors(kind, workers=0):
+        config = load_config(None, [*quick, f"dataset.cache={kind}", f"train.workers={workers}"])
+        run = first_split(config)
+        train_loader, parts = build_loaders(config, run.databases, run.splits, seed=3, pin_memory=False)
+        for epoch in range(2):
+            train_loader.sampler.set_position(epoch)
+            yield from batches(train_loader)
+        for part in ("validation", "test"):
+            yield from batches(parts[part][0].loader)
+
+    plain = list(tensors("none"))
+    for kind, workers in (("ram", 0), ("ram", 2), ("disk", 0), ("disk", 2)):
+        for one, other in zip(tensors(kind, workers), plain, strict=True):
+            assert one["name"] == other["name"]
+            assert torch.equal(one["image"], other["image"])
+
+
+def test_trainings_end_in_the_same_weights(quick, tmp_path):
+    """Whatever the cache and the number of workers."""
+
+    def weights(name):
+        return read_checkpoint(tmp_path / "runs" / name / "split_01" / "last.pt")["model"].values()
+
+    assert train([*quick, "run.name=plain"]) == 0
+    plain = weights("plain")
+    for kind, workers in (("ram", 0), ("ram", 2), ("disk", 0), ("disk", 2)):
+        name = f"{kind}{workers}"
+        assert train([*quick, f"run.name={name}", f"dataset.cache={kind}", f"train.workers={workers}"]) == 0
+        for one, other in zip(weights(name), plain, strict=True):
+            assert torch.equal(one, other)
+
+
+@pytest.mark.usefixtures("run")
+def test_resuming_may_change_the_cache_but_not_the_decoder(quick):
+    assert train([*quick, "dataset.cache=disk", "--resume"]) == 0
+    with pytest.raises(UserError, match=r"started with other settings: dataset\.decode: exact then, draft now"):
+        train([*quick, "dataset.decode=draft", "--resume"])
+
+
+def test_splits_runs_and_evaluations_share_it(quick, tmp_path, monkeypatch):
+    """A suite of two runs of two splits decodes each image once, and so does what evaluates them."""
+    (tmp_path / "other.yaml").write_text(f"extends: {ROOT / 'configs' / 'koniq10k.yaml'}\n")
+    quick = [*quick, "protocol.splits=2", "train.epochs=1"]
+    for kind in ("ram", "disk"):
+        monkeypatch.setattr(cache_module, "_RAM", {})
+        loaded = count_loads(monkeypatch)
+        caching = [*quick, f"dataset.cache={kind}"]
+        assert train([*caching, f"run.name={kind}"]) == 0
+        assert train([*caching, f"run.name={kind}_again", "seed=1"]) == 0
+        arguments = ["--evaluate", str(tmp_path / "runs" / kind), "--config", str(tmp_path / "other.yaml")]
+        assert main([*arguments, *caching]) == 0
+        assert len(loaded) == len(set(loaded)) == 20
+
+
+def test_each_of_several_databases_has_its_own(tmp_path):
+    members = ", ".join(
+        f"{{name: {name}, root: {write_database(name, tmp_path / name).root}, cache: {kind}}}"
+        for name, kind in (("koniq10k", "disk"), ("csiq", "ram"), ("bid", "none"))
+    )
+    (tmp_path / "union.yaml").write_text(f"dataset: [{members}]\ntransform: {{resize: 40, crop: 32}}\n")
+    config = load_config(tmp_path / "union.yaml", [f"run.root={tmp_path / 'runs'}"])
+    for database in load_databases(config):
+        pictures = database.dataset(sorted(database.records), config.transform).pictures
+        assert isinstance(pictures, CachedPictures) == (database.title != "bid")
+        for image in database.records:
+            expected = FilePictures(database.root).squashed(image, SIZE)
+            np.testing.assert_array_equal(np.asarray(Squash(SIZE)(pictures(image))), expected)
+    assert len(list((tmp_path / "runs" / "cache").glob("koniq10k_40_exact_*.rows"))) == 1
+
+
+def test_the_folder_can_be_chosen(quick, tmp_path):
+    config = load_config(None, [*quick, "dataset.cache=disk", f"dataset.cache_folder={tmp_path / 'elsewhere'}"])
+    (database,) = load_databases(config)
+    database.dataset(sorted(database.records), config.transform)
+    assert len(list((tmp_path / "elsewhere").glob("*.rows"))) == 1
+    assert not (tmp_path / "runs").exists()
