@@ -5,10 +5,8 @@
 """
 
 import argparse
-import math
 import shlex
 import sys
-import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,12 +17,11 @@ require_installation("matplotlib", "jinja2")
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from datasets.database import load_databases
-from datasets.iqa import batches
 from datasets.loaders import EvaluatedPart, build_loaders
+from experiments.arithmetic import arithmetic, require_arithmetic, scoring_precision
 from experiments.checkpoints import FOLDER, evaluate, find_checkpoints, find_targets
 from experiments.command_line import parse_arguments
 from experiments.failures import Failures
@@ -33,7 +30,8 @@ from experiments.prediction import details, predict, table
 from experiments.report import is_current, write_report
 from experiments.seen import seen_before, seen_tests
 from experiments.suite import Experiment, SplitRun, different, how_to_go_on, load_configs, require_different_names
-from losses import JointLoss, build_loss
+from experiments.training import Stepper, train_epoch
+from losses import build_loss
 from models import build_model
 from models.pretrained import load_pretrained
 from utils.config import load_config
@@ -53,7 +51,6 @@ from utils.selection import file_epoch, final_metrics
 from utils.settings import Config
 
 INTERRUPTED = 130
-TARGETS = ("mos", "sos", "dos", "database")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,6 +96,7 @@ def run_experiment(experiment: Experiment, args: argparse.Namespace, resume: boo
     """Runs the splits of an experiment that are not finished; False where it was interrupted."""
     config, folders = experiment.config, experiment.folders
     device = pick_device(config.train.device)
+    require_arithmetic(config.train, device)
     databases = load_databases(config)
     for database in databases:
         print(f"{database.title}: {database.recipe.describe()}")
@@ -107,7 +105,8 @@ def run_experiment(experiment: Experiment, args: argparse.Namespace, resume: boo
     for number, folder in folders.items():
         was_finished = resume and folder.finished
         anew = args.overwrite and args.split is None and number == 1
-        run_split(SplitRun(config, number, databases, splits[number], folder, interruption), device, resume, anew)
+        with arithmetic(config.train.precision, device):
+            run_split(SplitRun(config, number, databases, splits[number], folder, interruption), device, resume, anew)
         if folder.finished:
             print(f"split {number} is finished, see {folder.path}\n{results_lines(read_metrics(folder, config))}")
             if not (was_finished and is_current(experiment.path)):
@@ -150,6 +149,8 @@ def run_split(run: SplitRun, device: torch.device, resume: bool, anew: bool) -> 
     seed = derive_seed(config.seed, run.number)
     seed_everything(seed)
     model = build_model(config.model, len(config.scale.bin_centers))
+    if config.train.checkpointing:
+        model.backbone.checkpoint_blocks()
     require_size(model, config)
     loss = build_loss(config, run.databases, run.splits)
     train_loader, parts = build_loaders(config, run.databases, run.splits, seed, pin_memory=device.type == "cuda")
@@ -168,18 +169,18 @@ def run_split(run: SplitRun, device: torch.device, resume: bool, anew: bool) -> 
             folder.begin(config, {**run.describe_origin(), **before})
         for warning in seen_tests(config, run.databases, run.splits, folder.origin()):
             print(f"warning: {warning}", file=sys.stderr)
-        predicted = {}
+        predicted, stepper = {}, Stepper(state, loss, config.train)
         while state.epoch < config.train.epochs:
-            if not train_epoch(state, train_loader, loss, run):
+            if not train_epoch(stepper, train_loader, run):
                 return
             predicted = finish_epoch(state, parts, run)
         test = parts["test"]
-        write_results(state, test, predicted.get("test") or predict_parts(state.scored_model, test), run)
+        write_results(state, test, predicted.get("test") or predict_parts(state, test, config), run)
 
 
 def finish_epoch(state: TrainingState, parts: dict[str, list[EvaluatedPart]], run: SplitRun) -> dict[str, list]:
     """Evaluates the epoch, files it, saves, says a line on the terminal; returns the predicted DOS of each part."""
-    predicted = {name: predict_parts(state.scored_model, of_databases) for name, of_databases in parts.items()}
+    predicted = {name: predict_parts(state, of_databases, run.config) for name, of_databases in parts.items()}
     metrics = {
         name: joined_metrics(
             {
@@ -217,43 +218,10 @@ def require_size(model: torch.nn.Module, config: Config) -> None:
         ) from error
 
 
-def train_epoch(state: TrainingState, loader: DataLoader, loss: JointLoss, run: SplitRun) -> bool:
-    """Trains to the end of the epoch under way; False where it was interrupted, with everything saved."""
-    config = run.config
-    state.model.train()
-    loader.sampler.set_position(state.epoch, state.step * config.train.batch_size)
-    begun = time.monotonic() - state.seconds
-    title, steps = f"epoch {state.epoch + 1}/{config.train.epochs}", state.step + len(loader)
-    with tqdm(batches(loader), title, steps, leave=False, initial=state.step, disable=None) as bar:
-        for batch in bar:
-            target = {key: batch[key].to(state.device, non_blocking=True) for key in TARGETS}
-            terms = loss(state.model(batch["image"].to(state.device, non_blocking=True)), target)
-            values = {name: term.item() for name, term in terms.items()}
-            require_finite(values, state, batch["name"])
-            state.update(terms["total"], values)
-            state.seconds = time.monotonic() - begun
-            bar.set_postfix(loss=f"{state.mean_losses()['total']:.3f}")
-            interrupted = run.interruption.requested
-            if interrupted or (config.train.save_steps and state.step % config.train.save_steps == 0):
-                run.folder.save(config, state)
-            if interrupted:
-                return False
-    return True
-
-
-def predict_parts(model: torch.nn.Module, parts: list[EvaluatedPart]) -> list[np.ndarray]:
+def predict_parts(state: TrainingState, parts: list[EvaluatedPart], config: Config) -> list[np.ndarray]:
     """Predicted DOS (N, K) of a part of each database."""
-    return [predict(model, part.loader) for part in parts]
-
-
-def require_finite(values: dict[str, float], state: TrainingState, names: list[str]) -> None:
-    """Stops a training whose loss is not a number, before the weights are touched."""
-    if not all(math.isfinite(value) for value in values.values()):
-        terms = ", ".join(f"{name} {value}" for name, value in values.items())
-        raise UserError(
-            f"the loss is not finite in epoch {state.epoch + 1}, step {state.step + 1}: {terms}; images: "
-            f"{', '.join(names)}. Start again with a smaller optim.lr or with optim.clip_norm=1"
-        )
+    precision = scoring_precision(config.train.precision)
+    return [predict(state.scored_model, part.loader, precision) for part in parts]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from benchmarks.rows import Measured, in_turn
 from datasets.cache import PictureSource
 from datasets.iqa import IQADataset, batches, make_loader
 from datasets.ratings import Record
-from datasets.transforms import build_train_transform
+from datasets.transforms import build_train_crop
 from utils.settings import TrainSettings, TransformSettings
 
 RUNS = 9
@@ -41,7 +41,7 @@ def loader_of(source: PictureSource, names: list[str]) -> DataLoader:
     """Training's loader over these images, without workers."""
     settings = TransformSettings()
     records = [Record(name, 3.0, 1.0, (0.2,) * 5) for name in names]
-    dataset = IQADataset(source.pictures(names, settings.resize), records, build_train_transform(settings))
+    dataset = IQADataset(source.pictures(names, settings.resize), records, build_train_crop(settings))
     return make_loader(dataset, TrainSettings().batch_size, workers=0, train=True)
 
 

@@ -15,7 +15,7 @@ from datasets.ratings import Rating, Record
 from datasets.readers import FORMATS, LABEL_OPTIONS, database_scale, load_labels
 from datasets.scale import RatingScale, mean_on, std_on
 from datasets.splits import Split, keys_of, make_split, unit_of
-from datasets.transforms import build_test_transform, build_train_transform
+from datasets.transforms import build_test_crop, build_train_crop
 from utils.errors import UserError
 from utils.metrics import split_metrics
 from utils.settings import Config, MemberSettings, ScaleSettings, TransformSettings
@@ -83,7 +83,7 @@ class Database:
         """These images, with labels in the order of the network's bins, transformed as in training or as in tests."""
         records = [self.records[name] for name in names]
         pictures = self.source.pictures([record.image for record in records], settings.resize)
-        transform = build_train_transform(settings) if train else build_test_transform(settings)
+        transform = build_train_crop(settings) if train else build_test_crop(settings)
         return IQADataset(pictures, records, transform, self.number, self.reversed_bins)
 
     def targets(self, names: Sequence[str]) -> dict[str, Array]:

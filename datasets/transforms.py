@@ -1,4 +1,7 @@
-"""Images from disk to the network's input, in training, test and inference alike."""
+"""Images from disk to the network's input, in training, test and inference alike.
+
+Pixels stay uint8 until they are on the device of the network, a quarter of the bytes of its input.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,19 +18,25 @@ from utils.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from utils.numerics import constant
 from utils.settings import TransformSettings
 
-Transform = Callable[[Image.Image], Tensor]
+Transform = Callable[[Image.Image], Tensor]  # from a picture to pixels (3, crop, crop), uint8
 
 HALF = 0.5  # of all pictures are mirrored, as in the release
 
 
-def build_train_transform(settings: TransformSettings) -> Transform:
-    """PIL to (3, crop, crop): squash, random flip, random crop, normalise. Draws from torch's default generator."""
+def build_train_crop(settings: TransformSettings) -> Transform:
+    """PIL to (3, crop, crop), uint8: squash, random flip, random crop. Draws from torch's default generator."""
     return SquashFlipAndCrop(settings.resize, settings.crop)
 
 
-def build_test_transform(settings: TransformSettings) -> Transform:
-    """PIL to (3, crop, crop): squash, centre crop, normalise."""
+def build_test_crop(settings: TransformSettings) -> Transform:
+    """PIL to (3, crop, crop), uint8: squash, centre crop."""
     return SquashAndCrop(settings.resize, settings.crop)
+
+
+def build_test_transform(settings: TransformSettings) -> Callable[[Image.Image], Tensor]:
+    """PIL to the network's input (3, crop, crop), float32: squash, centre crop, normalise."""
+    crop = build_test_crop(settings)
+    return lambda image: to_images(crop(image))
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,8 @@ class SquashAndCrop:
     crop: int
 
     def __call__(self, image: Image.Image) -> Tensor:
-        return to_input(Squash(self.resize)(image).crop(central_box(self.resize, self.crop)))
+        left, top, _, _ = central_box(self.resize, self.crop)
+        return to_pixels(Squash(self.resize)(image), top, left, self.crop)
 
 
 @dataclass(frozen=True)
@@ -66,8 +76,7 @@ class SquashFlipAndCrop:
         room = self.resize - self.crop
         top, left = (int(torch.randint(0, room + 1, (1,))) if room else 0 for _ in range(2))
         left = room - left if mirrored else left  # of the picture that is not mirrored yet: less is to be turned
-        image = Squash(self.resize)(image).crop((left, top, left + self.crop, top + self.crop))
-        return to_input(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image)
+        return to_pixels(Squash(self.resize)(image), top, left, self.crop, mirrored)
 
 
 def central_box(size: int, crop: int) -> tuple[int, int, int, int]:
@@ -76,12 +85,24 @@ def central_box(size: int, crop: int) -> tuple[int, int, int, int]:
     return start, start, start + crop, start + crop
 
 
+def to_pixels(square: Image.Image, top: int, left: int, crop: int, mirrored: bool = False) -> Tensor:
+    """A square of `crop` pixels of an RGB picture, mirrored or not, in one copy: (3, crop, crop), uint8."""
+    pixels = np.asarray(square)[top : top + crop, left : left + crop]  # (crop, crop, 3): a view
+    pixels = pixels[:, ::-1] if mirrored else pixels
+    return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
+
+
+def to_images(pixels: Tensor) -> Tensor:
+    """Pixels (..., 3, H, W), uint8, as the network takes them: float32, normalised. On any device, in one batch."""
+    images = pixels.to(torch.float32).div_(255)
+    mean, std = _imagenet(images)
+    return images.sub_(mean).div_(std)
+
+
 def to_input(image: Image.Image) -> Tensor:
     """An RGB picture as the network takes it: (3, H, W), float32, normalised."""
     channels = np.array(np.asarray(image).transpose(2, 0, 1), order="C")  # (3, H, W), 0..255; faster than torch's
-    pixels = torch.from_numpy(channels).to(torch.float32).div_(255)
-    mean, std = _imagenet(pixels)
-    return pixels.sub_(mean).div_(std)
+    return to_images(torch.from_numpy(channels))
 
 
 def normalise(pixels: Tensor) -> Tensor:

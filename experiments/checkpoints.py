@@ -9,6 +9,7 @@ import torch
 from datasets.database import load_databases
 from datasets.iqa import make_loader
 from datasets.scale import RatingScale
+from experiments.arithmetic import arithmetic, require_precision, scoring_precision
 from experiments.choice import Target, choose_images
 from experiments.failures import Failures
 from experiments.matrix import write_matrix
@@ -86,8 +87,10 @@ def evaluate(
         config_of_release: What a checkpoint of the release was trained with.
 
     Raises:
-        UserError: A pair failed; the others are evaluated all the same.
+        UserError: A pair failed; the others are evaluated all the same. Or a config's `train.precision` cannot be had.
     """
+    for target in targets:
+        require_precision(target.config.train.precision, device)
     failures = Failures(collecting=len(checkpoints) * len(targets) > 1)
     for path in checkpoints:
         failures.release()
@@ -122,7 +125,10 @@ def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path
     require_same_results(folder, network.path, target.as_dict(part))
     dataset = database.dataset(choice.names, network.config.transform)
     train = target.config.train
-    dos = predict(network.model, make_loader(dataset, train.batch_size, workers=train.workers))
+    device = next(network.model.parameters()).device
+    loader = make_loader(dataset, train.batch_size, workers=train.workers, pin_memory=device.type == "cuda")
+    with arithmetic(train.precision, device):
+        dos = predict(network.model, loader, scoring_precision(train.precision))
     metrics = {
         **database.metrics(choice.names, dos),
         **details(database, choice.names, dos),
@@ -133,7 +139,8 @@ def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path
         "run": name_of(network.path),
         "finished": is_finished(network.path),
         "checkpoint": str(network.path),
-        "environment": environment(next(network.model.parameters()).device),
+        "precision": train.precision,
+        "environment": environment(device),
     }
     write_text(folder / PREDICTIONS, table(database, choice.names, dos).to_csv(index=False))
     write_text(folder / METRICS, to_json(metrics, indent=2) + "\n")

@@ -11,6 +11,10 @@ from tqdm import tqdm
 
 from datasets.database import Database
 from datasets.iqa import batches
+from datasets.transforms import to_images
+from models.fast import fast_model
+from models.precision import FP32
+from models.richiqa import RichIQA
 from utils.bootstrap import confidence_intervals
 from utils.errors import UserError
 from utils.metrics import pit_histogram
@@ -20,20 +24,20 @@ Array = np.ndarray
 
 
 @torch.inference_mode()
-def predict(model: torch.nn.Module, loader: DataLoader) -> Array:
-    """Predicted DOS (N, K), float64, of every image of a loader, in its order.
+def predict(model: RichIQA, loader: DataLoader, precision: str = FP32) -> Array:
+    """Predicted DOS (N, K), float64, of every image of a loader, in its order, in a precision of `fast_model`.
 
     Raises:
         UserError: The network predicts something that is not finite.
     """
     device = next(model.parameters()).device
-    model.eval()
+    fast = fast_model(model.eval(), precision)
     loader.sampler.set_position(epoch=0)
     predicted = [
-        model(batch["image"].to(device, non_blocking=True)).cpu().double()
+        fast(to_images(batch["image"].to(device, non_blocking=True)))  # (B, K)
         for batch in tqdm(batches(loader), "evaluation", len(loader), leave=False, disable=None)
     ]
-    predicted = torch.cat(predicted).numpy()
+    predicted = torch.cat(predicted).cpu().double().numpy()  # copied once, so that no batch waits for the one before
     if not np.isfinite(predicted).all():
         raise UserError(
             "the network predicts values that are not finite; start again with a smaller optim.lr or with "

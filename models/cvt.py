@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from models.recomputing import recomputed
+
 QUICK_GELU_SLOPE = 1.702  # Hendrycks and Gimpel, arXiv 1606.08415: x * sigmoid(1.702 x) approximates GELU
 LAYER_NORM_EPS = 1e-5
 MLP_RATIO = 4
@@ -165,6 +167,7 @@ class Stage(nn.Module):
         if cls_token:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.blocks = nn.ModuleList(Block(width, heads, self.cls_tokens, rate) for rate in drop_paths)
+        self.recomputing = False
 
     def forward(self, grid: Tensor) -> Tensor:
         tokens, height = self.embedding(grid)  # (B, H*W, C)
@@ -172,7 +175,8 @@ class Stage(nn.Module):
             # .shape, not len(), which torch.export would take as a constant
             tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)  # (B, 1 + H*W, C)
         for block in self.blocks:
-            tokens = block(tokens, height)
+            again = self.recomputing and self.training
+            tokens = recomputed(block, tokens, height) if again else block(tokens, height)  # (B, N, C)
         return rearrange(tokens[:, self.cls_tokens :], "b (h w) c -> b c h w", h=height)  # (B, C, H, W)
 
 
@@ -206,6 +210,11 @@ class CvT(nn.Module):
             grid = stage(grid)  # (B, C, H/4, W/4), then /8, then /16
             maps.append(grid)
         return maps
+
+    def checkpoint_blocks(self) -> None:
+        """In training, keeps what is between the blocks alone, and computes them again for the gradient."""
+        for stage in self.stages:
+            stage.recomputing = True
 
     def _initialise(self, init: str) -> None:
         if self.stages[0].embedding.conv.weight.is_meta:

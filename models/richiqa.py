@@ -61,5 +61,17 @@ class RichIQA(nn.Module):
         return (1 - self.memory_weight) * logits + self.memory_weight * self.memory(features)  # (B, K)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Predicted DOS (B, K), rows summing to 1, lowest score first, of normalised images (B, 3, H, W)."""
-        return self.logits(self.features(images)).softmax(dim=1)  # (B, K)
+        """Predicted DOS (B, K), rows summing to 1, lowest score first, of normalised images (B, 3, H, W).
+
+        Under autocast the backbone alone is in less than float32.
+        """
+        maps = self.backbone(images)  # (B, C_i, H_i, W_i)
+        kind = images.device.type
+        if not torch.is_autocast_enabled(kind):
+            return self.head(maps)
+        with torch.autocast(kind, enabled=False):
+            return self.head([grid.float() for grid in maps])
+
+    def head(self, maps: Sequence[Tensor]) -> Tensor:
+        """DOS (B, K) of the backbone's maps, (B, C_i, H_i, W_i) each."""
+        return self.logits(self.pool(maps)).softmax(dim=1)  # (B, K)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from models.recomputing import has_batch_norm
 from utils.errors import MissingFileError, UserError, one_line
 
 PREFIX = "timm:"
@@ -21,6 +22,26 @@ class TimmBackbone(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         maps = self.model(images)
         return [grid.permute(0, 3, 1, 2) for grid in maps] if self.channels_last else maps  # (B, C_i, H_i, W_i)
+
+    def checkpoint_blocks(self) -> None:
+        """In training, keeps what is between the blocks alone, and computes them again for the gradient.
+
+        Raises:
+            UserError: timm cannot do it for this model, or would count each batch twice in its BatchNorm.
+        """
+        name = type(self.model).__name__
+        if has_batch_norm(self.model):
+            raise UserError(
+                f"train.checkpointing: timm's {name} has BatchNorm, whose statistics would count each batch twice; use "
+                "a backbone without it, or set train.checkpointing=false"
+            )
+        try:
+            self.model.set_grad_checkpointing(True)
+        except (AttributeError, AssertionError) as error:
+            raise UserError(
+                f"train.checkpointing: timm has none for its {name}; use another backbone, or set "
+                "train.checkpointing=false"
+            ) from error
 
 
 def build_timm_backbone(name: str, drop_path: float, weights: str | None = None) -> TimmBackbone:

@@ -10,8 +10,9 @@ import pytest
 from datasets.database import load_databases
 from datasets.loaders import build_loaders
 from experiments.suite import SplitRun
+from experiments.training import Stepper, train_epoch
 from losses import build_loss
-from main import main, train_epoch
+from main import main
 from models import build_model
 from utils.optim import TrainingState
 from utils.run_folder import RunFolder
@@ -41,9 +42,10 @@ def train_losses(config: Config) -> list[dict[str, float]]:
     model = build_model(config.model, len(config.scale.bin_centers))
     loader, _ = build_loaders(config, run.databases, run.splits, seed, pin_memory=False)
     state, loss = TrainingState(model, config, len(loader)), build_loss(config, run.databases, run.splits)
+    stepper = Stepper(state, loss, config.train)
     losses = []
     while state.epoch < config.train.epochs:
-        assert train_epoch(state, loader, loss, run)
+        assert train_epoch(stepper, loader, run)
         losses.append(state.mean_losses())
         state.finish_epoch({})
     return losses

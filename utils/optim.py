@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -34,7 +34,10 @@ class TrainingState:
         optim = config.optim
         self.model = model
         self.clip_norm = optim.clip_norm
-        self.optimizer = OPTIMIZERS[optim.name](model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay)
+        self.fused = True if self.device.type == "cuda" else None  # one kernel; on a CPU torch's default stays
+        self.optimizer = OPTIMIZERS[optim.name](
+            model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay, fused=self.fused
+        )
         steps = config.train.epochs * steps_per_epoch
         self.scheduler = SCHEDULES[config.schedule.name](self.optimizer, optim.lr, steps)
         self.average = None
@@ -43,7 +46,8 @@ class TrainingState:
         self.epoch = 0  # finished epochs
         self.step = 0  # finished steps of the epoch under way
         self.seconds = 0.0  # spent on the epoch under way
-        self.loss_sums: dict[str, float] = {}  # over these steps
+        self.loss_sums: dict[str, float] = {}  # over the steps whose losses have been read
+        self.counted = 0  # how many these are
         self.history: list[dict[str, Any]] = []  # one record per finished epoch
         self.best: dict[str, Any] | None = None  # the record that selection chose
 
@@ -56,10 +60,8 @@ class TrainingState:
         """The network that is evaluated and saved for inference: the average of the weights where one is kept."""
         return self.model if self.average is None else self.average.module
 
-    def update(self, loss: Tensor, values: dict[str, float]) -> None:
-        """One optimizer step on a finite loss; `values` are its terms, for the mean over the epoch."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+    def update(self) -> None:
+        """One optimizer step on the gradients that are there."""
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
         self.optimizer.step()
@@ -67,20 +69,29 @@ class TrainingState:
         if self.average is not None:
             self.average.update_parameters(self.model)
         self.step += 1
+
+    def count(self, values: dict[str, float]) -> None:
+        """Takes the loss and its terms of one step into the means over the epoch."""
+        self.counted += 1
         for name, value in values.items():
             self.loss_sums[name] = self.loss_sums.get(name, 0.0) + value
 
     def mean_losses(self) -> dict[str, float]:
-        """Means of the loss and its terms over the steps of the epoch under way."""
-        return {name: value / self.step for name, value in self.loss_sums.items()}
+        """Means of the loss and its terms over the steps of the epoch under way, as far as these have been read."""
+        return {name: value / self.counted for name, value in self.loss_sums.items()}
 
     def finish_epoch(self, record: dict[str, Any]) -> None:
         """Files the record of the epoch under way and begins the next."""
         self.history.append(record)
-        self.epoch, self.step, self.seconds, self.loss_sums = self.epoch + 1, 0, 0.0, {}
+        self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
+        self.loss_sums, self.counted = {}, 0
 
     def capture(self) -> dict[str, Any]:
-        """All of it, with the random states, as plain data; `model` is the network in training."""
+        """All of it, with the random states, as plain data; `model` is the network in training.
+
+        The losses of all steps must have been read.
+        """
+        assert self.counted == self.step
         return {
             "model": self.model.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
@@ -100,8 +111,14 @@ class TrainingState:
         self.model.load_state_dict(captured["model"])
         if self.average is not None:
             self.average.load_state_dict(captured["average"])
-        self.optimizer.load_state_dict(captured["optimizer"])
+        self.optimizer.load_state_dict(with_fused(captured["optimizer"], self.fused))
         self.scheduler.load_state_dict(captured["scheduler"])
         for name in ("epoch", "step", "seconds", "loss_sums", "history", "best"):
             setattr(self, name, captured[name])
+        self.counted = self.step
         restore_random_states(captured["random"], self.device)
+
+
+def with_fused(state: dict[str, Any], fused: bool | None) -> dict[str, Any]:
+    """The state of an optimizer for another device, whose kernels may be others than those it was saved with."""
+    return {**state, "param_groups": [{**group, "fused": fused} for group in state["param_groups"]]}

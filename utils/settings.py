@@ -10,6 +10,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 PathText = Annotated[str, AfterValidator(os.path.expanduser)]
+SMALLEST_BATCH = 2  # BatchNorm needs two values to train on
 SosA = Annotated[float, Field(gt=0, le=1)] | Literal["fit"]
 
 
@@ -158,13 +159,34 @@ class ScheduleSettings(Settings):
 
 
 class TrainSettings(Settings):
-    """Length, batches and machine. `save_steps` also saves within an epoch, every so many steps (0: never)."""
+    """Length, batches, arithmetic and machine. `save_steps` also saves within an epoch, every so many steps (0: never).
+
+    `accumulate` cuts the batch of a step into equal parts that go through the network one after the other: less memory,
+    the same mean of losses; BatchNorm sees the parts. `checkpointing` computes the blocks of the backbone again for
+    the gradient instead of keeping what is in them. `compile` is torch's compiler, `precision` for training and
+    evaluation.
+    """
 
     epochs: Count = 50
-    batch_size: Annotated[int, Field(ge=2)] = 32
+    batch_size: Annotated[int, Field(ge=SMALLEST_BATCH)] = 32
+    accumulate: Count = 1
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    compile: bool = False
+    checkpointing: bool = False
     device: str = "auto"
     workers: Annotated[int, Field(ge=0)] = 4
     save_steps: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _parts_are_equal(self):
+        if self.batch_size % self.accumulate or self.batch_size // self.accumulate < SMALLEST_BATCH:
+            raise ValueError(
+                f"accumulate ({self.accumulate}) must cut batch_size ({self.batch_size}) into equal parts of "
+                f"{SMALLEST_BATCH} images or more"
+            )
+        if self.compile and self.checkpointing:
+            raise ValueError("compile and checkpointing: torch's compiler cannot be used with it; set one to false")
+        return self
 
 
 class LoggingSettings(Settings):

@@ -4,13 +4,31 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import Compose, RandomCrop, RandomHorizontalFlip, functional
+from torchvision.transforms import (
+    CenterCrop,
+    Compose,
+    InterpolationMode,
+    Normalize,
+    RandomCrop,
+    RandomHorizontalFlip,
+    Resize,
+    ToTensor,
+    functional,
+)
 
 from datasets.iqa import IQADataset, SeededSampler, collate, make_loader
 from datasets.labels import Record
 from datasets.pictures import FilePictures
-from datasets.transforms import Squash, build_test_transform, build_train_transform, load_image, seeded, to_input
+from datasets.transforms import (
+    build_test_crop,
+    build_test_transform,
+    build_train_crop,
+    load_image,
+    seeded,
+    to_images,
+)
 from utils.errors import MissingFileError, UserError
+from utils.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from utils.settings import TransformSettings
 
 SETTINGS = TransformSettings(resize=40, crop=32)
@@ -27,7 +45,7 @@ def dataset(tmp_path, picture):
     for index in range(11):
         picture.rotate(index).save(tmp_path / f"{index}.png")
         records.append(Record(f"{index}.png", 1 + index / 4, 0.5, (0.1, 0.2, 0.3, 0.2, 0.2)))
-    return IQADataset(FilePictures(tmp_path), records, build_train_transform(SETTINGS))
+    return IQADataset(FilePictures(tmp_path), records, build_train_crop(SETTINGS))
 
 
 def test_test_transform_by_hand(picture):
@@ -39,7 +57,7 @@ def test_test_transform_by_hand(picture):
 
 
 def test_train_transform_flips_and_crops_the_squashed_image(picture):
-    whole = build_test_transform(TransformSettings(resize=40, crop=40))(picture)
+    whole = build_test_crop(TransformSettings(resize=40, crop=40))(picture)
     crops = {
         (flipped, top, left): crop
         for flipped, image in ((False, whole), (True, functional.hflip(whole)))
@@ -47,17 +65,17 @@ def test_train_transform_flips_and_crops_the_squashed_image(picture):
         for left in range(9)
         for crop in [image[:, top : top + 32, left : left + 32]]
     }
-    transform = build_train_transform(SETTINGS)
+    transform = build_train_crop(SETTINGS)
     found = set()
     for seed in range(60):
         augmented = seeded(transform, picture, seed)
-        found.add(next(key for key, crop in crops.items() if torch.allclose(crop, augmented)))
+        found.add(next(key for key, crop in crops.items() if torch.equal(crop, augmented)))
     assert {flipped for flipped, _, _ in found} == {False, True}
     assert len({top for _, top, _ in found}) > 5
 
 
 def test_seeded_transform_leaves_the_generator_alone(picture):
-    transform = build_train_transform(SETTINGS)
+    transform = build_train_crop(SETTINGS)
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
@@ -69,7 +87,7 @@ def test_seeded_transform_leaves_the_generator_alone(picture):
 
 def test_items(dataset):
     item = dataset[(3, 0)]
-    assert item["image"].shape == (3, 32, 32)
+    assert (item["image"].shape, item["image"].dtype) == ((3, 32, 32), torch.uint8)
     assert (item["mos"].item(), item["name"]) == (1.75, "3.png")
     assert item["dos"].dtype == torch.float32
 
@@ -145,7 +163,7 @@ def test_files_that_are_no_images(picture, tmp_path):
 
 def test_batches_lie_in_memory_as_torch_puts_them():
     for crop in (5, 32):
-        images = [torch.rand(3, crop, crop) for _ in range(7)]
+        images = [torch.randint(256, (3, crop, crop), dtype=torch.uint8) for _ in range(7)]
         batch = collate([lambda image=image: {"image": image, "name": "a.jpg"} for image in images])
         assert torch.equal(batch["image"], torch.stack(images))
         assert batch["image"].is_contiguous()
@@ -153,11 +171,21 @@ def test_batches_lie_in_memory_as_torch_puts_them():
         assert batch["name"] == ["a.jpg"] * 7
 
 
-def test_training_draws_as_torchvision_does():
-    for settings in (TransformSettings(resize=40, crop=32), TransformSettings(resize=32, crop=32)):
-        crop = RandomCrop(settings.crop)
-        usual = Compose([Squash(settings.resize), RandomHorizontalFlip(), crop, to_input])
-        ours = build_train_transform(settings)
-        for seed in range(20):
-            picture = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (30, 50, 3), dtype=np.uint8))
-            assert torch.equal(seeded(ours, picture, seed), seeded(usual, picture, seed))
+@pytest.mark.parametrize("crop", [32, 40])
+def test_batches_on_the_device_are_what_torchvision_makes(crop):
+    """Bit for bit, with the same random numbers: squash, flip, crop, to float, normalise."""
+    settings = TransformSettings(resize=40, crop=crop)
+    squash = Resize((40, 40), InterpolationMode.BILINEAR)
+    rest = [ToTensor(), Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+    pairs = [
+        (build_train_crop(settings), Compose([squash, RandomHorizontalFlip(), RandomCrop(crop), *rest])),
+        (build_test_crop(settings), Compose([squash, CenterCrop(crop), *rest])),
+    ]
+    pictures = [
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (30, 50, 3), dtype=np.uint8)) for seed in range(20)
+    ]
+    for ours, usual in pairs:
+        pixels = torch.stack([seeded(ours, picture, seed) for seed, picture in enumerate(pictures)])
+        assert pixels.dtype == torch.uint8
+        expected = torch.stack([seeded(usual, picture, seed) for seed, picture in enumerate(pictures)])
+        assert torch.equal(to_images(pixels), expected)

@@ -23,7 +23,10 @@ def state_of(**sections):
 
 def step(state, scale=1.0):
     loss = scale * state.model(torch.rand(4, 3)).square().mean()
-    state.update(loss, {"total": loss.item()})
+    state.optimizer.zero_grad()
+    loss.backward()
+    state.count({"total": loss.item()})
+    state.update()
 
 
 def rates(name, lr=0.1):
@@ -78,7 +81,8 @@ def test_average_follows_the_weights():
 def test_mean_losses_cover_the_epoch_under_way():
     state = state_of()
     for value in (1.0, 3.0):
-        state.update(state.model(torch.rand(4, 3)).mean(), {"total": value})
+        state.count({"total": value})
+        state.update()
     assert state.mean_losses() == {"total": 2.0}
     state.finish_epoch({"epoch": 1})
     assert (state.epoch, state.step, state.loss_sums, state.history) == (1, 0, {}, [{"epoch": 1}])

@@ -1,0 +1,163 @@
+"""The step of a training, and the epoch that is made of them.
+
+B batch, T terms of the loss.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from datasets.iqa import batches
+from datasets.transforms import to_images
+from experiments.suite import SplitRun
+from losses import JointLoss
+from models.precision import BF16
+from utils.errors import UserError
+from utils.optim import TrainingState
+from utils.settings import TrainSettings
+
+TARGETS = ("mos", "sos", "dos", "database")
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The loss and its terms in one step, perhaps still on their way from the GPU.
+
+    Args:
+        terms: Their names.
+        values: (T,), on the CPU once `copied` has happened.
+        copied: None where they are there already.
+        epoch: Which the step is of, from 1.
+        step: Which it is, from 1.
+        images: Names.
+    """
+
+    terms: tuple[str, ...]
+    values: Tensor
+    copied: torch.cuda.Event | None
+    epoch: int
+    step: int
+    images: Sequence[str]
+
+    def read(self) -> dict[str, float]:
+        """The values by name, once they are there.
+
+        Raises:
+            UserError: One of them is not finite.
+        """
+        if self.copied is not None:
+            self.copied.synchronize()
+        values = dict(zip(self.terms, self.values.tolist(), strict=True))
+        if not all(math.isfinite(value) for value in values.values()):
+            raise UserError(
+                f"the loss is not finite in epoch {self.epoch}, step {self.step}: "
+                f"{', '.join(f'{name} {value}' for name, value in values.items())}; images: {', '.join(self.images)}. "
+                "Start again with a smaller optim.lr or with optim.clip_norm=1"
+            )
+        return values
+
+
+class Stepper:
+    """Steps of a training: `_predicted` calls the network, `step` changes the weights, `read` looks at the losses.
+
+    On a GPU the losses of a step are read once the next one is queued, so that it never waits for the CPU; elsewhere
+    before the weights are touched.
+
+    Args:
+        state: What is trained.
+        loss: Of a batch.
+        settings: How.
+    """
+
+    def __init__(self, state: TrainingState, loss: JointLoss, settings: TrainSettings):
+        self.state = state
+        self.loss = loss
+        self.parts = settings.accumulate
+        self.autocast = settings.precision == BF16
+        self.network = compiled(state.model) if settings.compile else state.model
+        self.late = state.device.type == "cuda"
+        self.unread: Losses | None = None
+
+    def step(self, batch: dict[str, Any]) -> None:
+        """One optimizer step.
+
+        Raises:
+            UserError: The loss is not finite; where losses are read late, that of the step before.
+        """
+        self.state.optimizer.zero_grad(set_to_none=True)
+        losses = self._sent(self._gradients(batch), batch["name"])
+        if not self.late:
+            self.state.count(losses.read())
+        self.state.update()
+        if self.late:
+            self.read()
+            self.unread = losses
+
+    def read(self) -> None:
+        """Reads what is not read yet: before anything is saved, and at the end of an epoch.
+
+        Raises:
+            UserError: The loss is not finite.
+        """
+        losses, self.unread = self.unread, None
+        if losses is not None:
+            self.state.count(losses.read())
+
+    def _gradients(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Computes the gradients of a batch, part by part; returns the loss and its terms, means over the parts."""
+        on_device = {key: batch[key].to(self.state.device, non_blocking=True) for key in ("image", *TARGETS)}
+        parts = zip(*(value.chunk(self.parts) for value in on_device.values()), strict=True)
+        terms = []
+        for image, *labels in parts:
+            of_part = self.loss(self._predicted(image), dict(zip(TARGETS, labels, strict=True)))
+            (of_part["total"] / self.parts).backward()
+            terms.append({name: term.detach() for name, term in of_part.items()})
+        return {name: torch.stack([of_part[name] for of_part in terms]).mean() for name in terms[0]}
+
+    def _predicted(self, pixels: Tensor) -> Tensor:
+        """DOS (B, K), float32, of pixels (B, 3, H, W), uint8."""
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self.autocast):
+            return self.network(to_images(pixels))
+
+    def _sent(self, terms: dict[str, Tensor], images: Sequence[str]) -> Losses:
+        """The terms of the step under way, on their way to the CPU."""
+        values, copied = torch.stack(list(terms.values())).to("cpu", non_blocking=True), None  # (T,)
+        if self.state.device.type == "cuda":
+            copied = torch.cuda.current_stream(self.state.device).record_event()
+        return Losses(tuple(terms), values, copied, self.state.epoch + 1, self.state.step + 1, images)
+
+
+def compiled(model: torch.nn.Module) -> torch.nn.Module:
+    """The network's forward compiled for one size of batch; parameters and their names are the network's own."""
+    torch.compiler.reset()  # what was compiled for another split counts against torch's limit, after which it gives up
+    return torch.compile(model, dynamic=False)
+
+
+def train_epoch(stepper: Stepper, loader: DataLoader, run: SplitRun) -> bool:
+    """Trains to the end of the epoch under way; False where it was interrupted, with everything saved."""
+    state, config = stepper.state, run.config
+    state.model.train()
+    loader.sampler.set_position(state.epoch, state.step * config.train.batch_size)
+    begun = time.monotonic() - state.seconds
+    title, steps = f"epoch {state.epoch + 1}/{config.train.epochs}", state.step + len(loader)
+    with tqdm(batches(loader), title, steps, leave=False, initial=state.step, disable=None) as bar:
+        for batch in bar:
+            stepper.step(batch)
+            state.seconds = time.monotonic() - begun
+            if state.counted:
+                bar.set_postfix(loss=f"{state.mean_losses()['total']:.3f}")
+            interrupted = run.interruption.requested
+            if interrupted or (config.train.save_steps and state.step % config.train.save_steps == 0):
+                stepper.read()
+                run.folder.save(config, state)
+            if interrupted:
+                return False
+    stepper.read()
+    return True
