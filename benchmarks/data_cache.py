@@ -25,7 +25,7 @@ OCTAVES = 9  # of detail, from blocks of a quarter of the height down to single 
 def measure() -> list[Measured]:
     """`data_cache`: an epoch of the loader with training's transform, nothing computed with it, in this process."""
     with tempfile.TemporaryDirectory() as folder:
-        names = write_photos(Path(folder))
+        names = write_photos(Path(folder), IMAGES)
         loaders = [
             loader_of(PictureSource("photos", Path(folder), cache=cache, folder=Path(folder) / "cache"), names)
             for cache in ("disk", "none")
@@ -53,11 +53,11 @@ def seconds_of(loader: DataLoader) -> float:
     return time.perf_counter() - begun
 
 
-def write_photos(folder: Path) -> list[str]:
+def write_photos(folder: Path, count: int) -> list[str]:
     """Pictures with detail of every size, the less the smaller, as photographs have; their names."""
     rng = np.random.default_rng(0)
     width, height = PHOTO
-    names = [f"{number}.jpg" for number in range(IMAGES)]
+    names = [f"{number}.jpg" for number in range(count)]
     for name in names:
         pixels = np.zeros((height, width, 3), np.float32)
         for octave in range(OCTAVES):

@@ -1,5 +1,6 @@
 """One image through the network on a CPU, beside the same function as the Hugging Face port computes it."""
 
+import statistics
 import time
 from collections.abc import Callable
 
@@ -12,16 +13,18 @@ from models import build_model
 from models.cvt import quick_gelu
 from models.fast import fast_model
 from models.official import from_huggingface
-from models.precision import Plan, plan_for
+from models.precision import FP32, Plan, plan_for
 from models.pretrained import load_exactly
 from models.richiqa import RichIQA
 
 RUNS = 15
+BATCHES, BATCH_RUNS = (2, 4, 8), 5
 WARM_UP = 2
 SIDE = 384  # pixels
 GFLOP = 49.7  # of one such image, two for each multiply-add
 MATRIX = 1024  # rows and columns of both factors
 CPU = torch.device("cpu")
+PEER = "transformers.CvtModel, QuickGELU, same head"
 
 
 class QuickGelu(nn.Module):
@@ -43,30 +46,52 @@ class Peer(nn.Module):
         return self.network.logits(self.network.pool(maps)).softmax(dim=1)  # (B, K)
 
 
-def measure(precision: str) -> list[Measured]:
-    """`inference_<precision>_b1`: milliseconds for one image of 384 pixels, with the same weights on both sides."""
+def networks(precision: str, device: torch.device) -> tuple[RichIQA, nn.Module, Peer]:
+    """The network, what `fast_model` makes of it, and the peer, all in evaluation mode with the same weights."""
     backbone = CvtModel(CvtConfig(depth=[1, 4, 16])).eval()
     for module in backbone.modules():
         if isinstance(getattr(module, "activation", None), nn.Module):
             module.activation = QuickGelu()
     network = build_model().eval()
     load_exactly(network.backbone, from_huggingface(backbone.state_dict()), "transformers")
-    fast, peer = fast_model(network, precision), Peer(backbone, network).eval()
-    plan = plan_for(precision, CPU)
-    images = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    network.to(device)
+    return network, fast_model(network, precision), Peer(backbone.to(device), network).eval()
+
+
+def measure(precision: str) -> list[Measured]:
+    """`inference_<precision>_b1`: milliseconds for one image of 384 pixels, with the same weights on both sides."""
+    _, fast, peer = networks(precision, CPU)
+    plan, images = plan_for(precision, CPU), random_images(1)
     with torch.inference_mode():
         tolerance = 1e-5 if plan == Plan() else 0.01
         torch.testing.assert_close(fast(images), peer(images), atol=tolerance, rtol=0)  # else nothing can be compared
-        for _ in range(WARM_UP):
-            fast(images)
-            peer(images)
-        ours, peers = in_turn(
-            lambda: milliseconds(lambda: fast(images)), lambda: milliseconds(lambda: peer(images)), RUNS
-        )
+        ours, peers = milliseconds_of(fast, peer, images, RUNS)
     what = f"one image of {SIDE} pixels, {GFLOP} GFLOP, in {plan.describe()}"
-    return [
-        Measured(f"inference_{precision}_b1", what, "transformers.CvtModel, QuickGELU, same head", "ms", ours, peers)
-    ]
+    return [Measured(f"inference_{precision}_b1", what, PEER, "ms", ours, peers)]
+
+
+def measure_batches() -> list[Measured]:
+    """`inference_fp32_best`: milliseconds for an image in batches, on both sides of the size that is best there."""
+    _, fast, peer = networks(FP32, CPU)
+    with torch.inference_mode():
+        taken = {size: milliseconds_of(fast, peer, random_images(size), BATCH_RUNS) for size in BATCHES}
+    best, best_of_peer = (min(BATCHES, key=lambda size: statistics.median(taken[size][side]) / size) for side in (0, 1))
+    ours = [value / best for value in taken[best][0]]
+    peers = [value / best_of_peer for value in taken[best_of_peer][1]]
+    what = f"an image of {SIDE} pixels in batches of {best}, the best of {', '.join(map(str, BATCHES))}, in {FP32}"
+    return [Measured("inference_fp32_best", what, f"{PEER}, batches of {best_of_peer}", "ms", ours, peers)]
+
+
+def random_images(count: int) -> Tensor:
+    return torch.randn(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+
+
+def milliseconds_of(fast: nn.Module, peer: nn.Module, images: Tensor, runs: int) -> tuple[list[float], list[float]]:
+    """What a batch takes on both sides, in turn."""
+    for _ in range(WARM_UP):
+        fast(images)
+        peer(images)
+    return in_turn(lambda: milliseconds(lambda: fast(images)), lambda: milliseconds(lambda: peer(images)), runs)
 
 
 def measure_ceiling() -> list[Measured]:

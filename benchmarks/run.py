@@ -14,7 +14,7 @@ require_installation()
 
 import torch
 
-from benchmarks import cold_start, data_cache, inference
+from benchmarks import cold_start, data_cache, evaluation, inference, memory
 from benchmarks.rows import Measured, table_of
 from models.precision import AUTO, FP32
 from utils.files import to_json, write_text
@@ -26,6 +26,9 @@ BENCHMARKS: dict[str, Callable[[], list[Measured]]] = {
     "cold_start": cold_start.measure,
     "inference_fp32_b1": lambda: inference.measure(FP32),
     "inference_auto_b1": lambda: inference.measure(AUTO),
+    "inference_fp32_best": inference.measure_batches,
+    "evaluation": evaluation.measure,
+    "peak_memory": memory.measure,
     "matmul_ceiling": inference.measure_ceiling,
     "data_cache": data_cache.measure,
 }
