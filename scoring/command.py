@@ -8,12 +8,13 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from scoring.loading import build_predictor
-from scoring.local import Scored, Tally, peak_memory, score
+from scoring.local import Scored, Tally, score
 from scoring.output import Output, StrictError, format_of
 from scoring.predictor import Predictor
 from scoring.records import Record, Recorder
 from utils.errors import UserError, printable
 from utils.installation import require_packages
+from utils.runtime import peak_memory
 
 if TYPE_CHECKING:
     from scoring.gallery_run import RunGallery

@@ -11,7 +11,7 @@ from scoring.options import PAGE_SUFFIX
 from scoring.pictures import PictureSettings
 from scoring.records import Record
 from utils.errors import UserError, one_line
-from utils.files import make_folder
+from utils.files import make_folder, require_place
 
 
 class RunGallery:
@@ -29,6 +29,7 @@ class RunGallery:
         self.relative_to = args.relative_to
         self.images: list[ScoredImage | FailedImage] = []
         self._require_leave(args)
+        require_place(self.path.parent)
         make_folder(self.path.parent)  # now rather than after hours of scoring
 
     def keep(self, records: Iterable[Record], places: Mapping[str, str]) -> None:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from datasets.scale import RatingScale
-from models.loading import load_network
+from models.loading import TrainedNetwork, load_network
 from models.precision import FP32
 from scoring.pictures import PictureSettings, accept_truncated
 from scoring.predictor import Predictor
@@ -57,9 +57,7 @@ def load_predictor(
     target = pick_device(device)
     with ThreadPoolExecutor(1) as pool:  # reading for the hash takes as long as building, and leaves Python free
         digest = pool.submit(hash_of, path)
-        network = load_network(path, _stated_config(scale, config))
-    if network.own and not (scale is None and config is None):
-        raise UserError(f"{path} carries its own rating scale and config; leave yours away")
+        network = load_stated(path, scale, config)
     return Predictor(network, digest.result(), target, preprocess, pictures, precision)
 
 
@@ -73,6 +71,30 @@ def build_predictor(args: argparse.Namespace) -> Predictor:
     return load_predictor(
         args.checkpoint, args.device, args.scale, args.config, args.preprocess, pictures, args.precision
     )
+
+
+def load_stated(
+    path: str | Path, scale: RatingScale | str | None, config: Config | str | Path | None
+) -> TrainedNetwork:
+    """A network from its checkpoint, with what is said of one of the release, as for `load_predictor`.
+
+    Raises:
+        UserError: A checkpoint that carries its own scale and config, and others were said; or none, and nothing was.
+    """
+    network = load_network(path, _stated_config(scale, config))
+    if network.own and not (scale is None and config is None):
+        raise UserError(f"{path} carries its own rating scale and config; leave yours away")
+    return network
+
+
+def _stated_config(scale: RatingScale | str | None, config: Config | str | Path | None) -> Config | None:
+    """The config that a caller states for a checkpoint of the release: its own, or the release's on a stated scale."""
+    if config is not None:
+        return config if isinstance(config, Config) else load_config(config)
+    if scale is None:
+        return None
+    scale = parse_scale(scale) if isinstance(scale, str) else scale
+    return Config(scale=ScaleSettings(**{name: getattr(scale, name) for name in ScaleSettings.model_fields}))
 
 
 def hash_of(path: Path) -> str:
@@ -97,13 +119,3 @@ def newest_best(root: Path) -> Path:
             "another"
         )
     return found[-1]
-
-
-def _stated_config(scale: RatingScale | str | None, config: Config | str | Path | None) -> Config | None:
-    """The config that a caller states for a checkpoint of the release: its own, or the release's on a stated scale."""
-    if config is not None:
-        return config if isinstance(config, Config) else load_config(config)
-    if scale is None:
-        return None
-    scale = parse_scale(scale) if isinstance(scale, str) else scale
-    return Config(scale=ScaleSettings(**{name: getattr(scale, name) for name in ScaleSettings.model_fields}))

@@ -97,13 +97,3 @@ def records_of(
 def progress(total: int | None) -> tqdm:
     """A bar on the standard error, on a terminal only; None: it is not known how many images there will be."""
     return tqdm(total=total, unit="image", desc="scoring", leave=False, disable=None, file=sys.stderr)
-
-
-def peak_memory() -> int | None:
-    """The most memory that this process has held, in bytes; None where the system does not tell."""
-    try:
-        import resource  # noqa: PLC0415, not on every system
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

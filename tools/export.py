@@ -21,14 +21,12 @@ require_installation()
 import torch
 
 from datasets.scale import RatingScale
-from models.loading import TrainedNetwork, load_network
-from scoring.scales import parse_scale
+from models.loading import TrainedNetwork
+from scoring.loading import load_stated
 from tools.export_formats import FORMATS, INPUT, OUTPUTS, Format, as_exported, write_file
-from utils.config import load_config
 from utils.errors import UserError
 from utils.files import reading, write_atomically
 from utils.script import run_script
-from utils.settings import Config, ScaleSettings
 
 CHECKED = 3  # random images that a file is tried on; not the number that its graph was captured with
 SEED = 0
@@ -38,11 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     form = choose_format(args.format, args.output)
     require_packages(form)
-    network = load_network(args.checkpoint, stated_config(args.scale, args.trained_with))
-    if network.own and (args.scale or args.trained_with):
-        raise UserError(f"{args.checkpoint} carries its own rating scale and config; leave yours away")
+    network = load_stated(args.checkpoint, args.scale, args.trained_with)
     path = args.output or args.checkpoint.with_suffix(form.suffix)
-    require_place(path, args.checkpoint)
+    require_place(path, args.checkpoint, args.overwrite)
     differences = export(network, form, path)
     print(describe(network, form, path, differences))
     return 0
@@ -53,6 +49,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="best.pt of a run, or one of the release")
     parser.add_argument("--format", choices=list(FORMATS), help="default: by the suffix of --output")
     parser.add_argument("--output", metavar="FILE", type=Path, help="default: beside the checkpoint")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file that is there")
     of_release = parser.add_mutually_exclusive_group()
     of_release.add_argument("--scale", help="rating scale of a release checkpoint: acr, 0,100 or 1,5:1,2,3,4,5")
     of_release.add_argument("--trained-with", metavar="FILE", help="YAML that a release checkpoint was trained with")
@@ -86,26 +83,18 @@ def require_packages(form: Format) -> None:
         raise UserError(f"{form.suffix} needs {', '.join(missing)}; run `pip install {' '.join(form.packages)}`")
 
 
-def require_place(path: Path, checkpoint: Path) -> None:
-    """Refuses what would be found out only after the work: a folder, or the checkpoint itself, as the new file."""
+def require_place(path: Path, checkpoint: Path, overwrite: bool) -> None:
+    """Refuses what would be found out only after the work: a folder, the checkpoint itself, a file that is there."""
     with reading(path):
         if path.is_dir():
             raise UserError(f"--output: {path} is a folder; name a file in it")
         if path.exists() and path.samefile(checkpoint):
             raise UserError(f"{path} is the checkpoint itself; name another file with --output")
+        if path.exists() and not overwrite:
+            raise UserError(f"{path} is there already; --overwrite replaces it")
         above = next(folder for folder in path.absolute().parents if folder.exists())
         if not (above.is_dir() and os.access(above, os.W_OK)):
             raise UserError(f"--output: {path} cannot be written: {above} is no folder that you may write to")
-
-
-def stated_config(scale: str | None, trained_with: str | None) -> Config | None:
-    """The config of a checkpoint of the release: its own, or the release's on a stated scale."""
-    if trained_with is not None:
-        return load_config(trained_with)
-    if scale is None:
-        return None
-    stated = parse_scale(scale)
-    return Config(scale=ScaleSettings(**{name: getattr(stated, name) for name in ScaleSettings.model_fields}))
 
 
 def export(network: TrainedNetwork, form: Format, path: Path) -> dict[str, float]:

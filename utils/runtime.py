@@ -97,11 +97,28 @@ def enough_memory(advice: str) -> Iterator[None]:
 
 def available_memory() -> int | None:
     """Bytes of memory that can be had without swapping; None where the system does not say."""
+    return _memory_of("/proc/meminfo", "MemAvailable")
+
+
+def peak_memory() -> int | None:
+    """The most memory that this process has held, in bytes; None where the system does not tell."""
+    peak = _memory_of("/proc/self/status", "VmHWM")  # what `resource` tells begins with the peak of who started us
+    if peak is not None:
+        return peak
     try:
-        text = Path("/proc/meminfo").read_text(encoding="ascii")
+        import resource  # noqa: PLC0415, not on every system
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, which has no /proc
+
+
+def _memory_of(file: str, key: str) -> int | None:
+    """Bytes that a file of Linux's /proc states."""
+    try:
+        text = Path(file).read_text(encoding="ascii")
     except OSError:
         return None
-    found = re.search(r"^MemAvailable: +(\d+) kB$", text, re.MULTILINE)
+    found = re.search(rf"^{key}:\s+(\d+) kB$", text, re.MULTILINE)
     return int(found[1]) * 1024 if found else None
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from inference import load_predictor, main
 from models import precision
-from scoring import local, options, preprocess
+from scoring import options, preprocess
 from scoring.formats import FORMATS
 from scoring.loading import hash_of
 from scoring.output import StrictError
@@ -122,7 +122,7 @@ def test_strict_stops_at_the_first(checkpoint, photos, tmp_path):
     assert len(scored(output, photos, "--checkpoint", checkpoint, "--strict", "--resume")[1]) == 9
 
 
-def test_one_hundred_hostile_files(checkpoint, tmp_path, capsys):
+def test_one_hundred_hostile_files(checkpoint, tmp_path):
     good, bad = write_hostile_folder(tmp_path / "hostile")
     assert len(good | bad) == 100
     arguments = ["--checkpoint", checkpoint, "--relative-to", tmp_path / "hostile"]
@@ -141,12 +141,13 @@ def test_one_hundred_hostile_files(checkpoint, tmp_path, capsys):
     assert by_name["line.png"]["height"] == 20_000
     assert "enlarged" in by_name["one_pixel.png"]["notes"]
     assert by_name["exif_6.jpg"]["height"] == 64
-    peak = int(re.search(r"peak memory (\d+) MB", capsys.readouterr().err)[1])
-    assert peak < 3000
-    assert main([str(tmp_path / "hostile"), "--checkpoint", str(checkpoint)]) == options.SOME_FAILED
-    text = capsys.readouterr().out
-    assert r"line\nbreak.png" in text
-    assert text.count("not scored: ") == len(bad)
+    command = [sys.executable, ROOT / "inference.py", tmp_path / "hostile", "--checkpoint", checkpoint]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == options.SOME_FAILED
+    assert r"line\nbreak.png" in done.stdout
+    assert done.stdout.count("not scored: ") == len(bad)
+    peak = int(re.search(r"peak memory (\d+) MB", done.stderr)[1])
+    assert peak < 1000  # 600 where torch has brought CUDA with it; a bomb that is decoded takes 10,000
 
 
 def test_maps_beside_the_rows(checkpoint, photos, tmp_path):
@@ -279,4 +280,3 @@ def test_names_on_the_command_line_are_those_that_there_are():
     assert tuple(preprocess.PREPROCESS) == options.PREPROCESS
     assert precision.PRECISIONS == options.PRECISIONS
     assert {*FORMATS, "parquet"} == set(options.FORMATS) == set(options.OUTPUT_SUFFIXES.values())
-    assert local.peak_memory() > 10**7

@@ -20,7 +20,7 @@ from models.official import to_official
 from models.pretrained import translate_weights
 from tests.running import ROOT
 from tools import export as tool
-from tools.export import compare, export, main, stated_config
+from tools.export import compare, export, main
 from tools.export_formats import FORMATS, OUTPUTS, as_exported
 from utils.checkpoint import read_tensors, save_checkpoint
 from utils.config import config_from_dict
@@ -151,12 +151,6 @@ def test_a_release_checkpoint_needs_its_config(tmp_path):
     assert all(torch.equal(tensor, state[name]) for name, tensor in content["model"].items())
 
 
-def test_a_stated_scale_is_the_releases_config_on_that_scale():
-    config = stated_config("0,100:10,30,50,70,90:lower", None)
-    assert config.scale.model_dump(mode="json") == SCALE
-    assert (config.model.backbone, config.transform.crop) == ("cvt_21", 384)
-
-
 def test_what_is_printed(tmp_path, capsys):
     checkpoint, file = write_checkpoint(tmp_path / "a.pt", backbone="cvt_nano", stages=[1]), tmp_path / "a.pt2"
     assert main([str(checkpoint), "--format", "torch"]) == 0
@@ -202,6 +196,7 @@ def test_the_readmes_example(onnx_file, checkpoint, tmp_path, monkeypatch, capsy
         (["best.pt", "--output", "folder.pt2"], r"folder\.pt2 is a folder"),
         (["best.pt", "--output", "best.pt/a.pt2"], r"a\.pt2 cannot be written: .*best\.pt is no folder"),
         (["same.safetensors", "--format", "safetensors"], r"same\.safetensors is the checkpoint itself"),
+        (["best.pt", "--output", "same.safetensors"], r"same\.safetensors is there already; --overwrite replaces it"),
         (["best.pt", "--format", "torch", "--scale", "acr"], "carries its own rating scale and config"),
         (["best.pt", "--format", "torch", "--trained-with", "a.yaml"], r"config a\.yaml does not exist"),
         (["cvt.pth", "--format", "torch", "--scale", "acr"], "holds a backbone, not a trained RichIQA"),
@@ -213,7 +208,7 @@ def test_the_readmes_example(onnx_file, checkpoint, tmp_path, monkeypatch, capsy
 def test_mistakes(arguments, message, checkpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "best.pt").write_bytes(checkpoint.read_bytes())
-    main(["best.pt", "--output", "same.safetensors"])
+    main(["best.pt", "--output", "same.safetensors", "--overwrite"])
     (tmp_path / "folder.pt2").mkdir()
     torch.save({"stage0.patch_embed.proj.weight": torch.zeros(1)}, "cvt.pth")
     before = sorted(tmp_path.iterdir())

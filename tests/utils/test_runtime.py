@@ -1,12 +1,16 @@
 """The machine and its memory as results and messages state them."""
 
+import subprocess
+import sys
 from importlib import metadata
 
+import numpy as np
 import pytest
 import torch
 
+from tests.running import ROOT
 from utils.errors import MachineError, UserError
-from utils.runtime import enough_memory, environment
+from utils.runtime import available_memory, enough_memory, environment, peak_memory
 
 
 def test_the_machine_is_the_one_computed_on(monkeypatch):
@@ -40,3 +44,13 @@ def test_another_error_is_left_as_it_is():
     with pytest.raises(RuntimeError, match="shapes") as caught, enough_memory(""):
         raise RuntimeError("shapes cannot be multiplied")
     assert not isinstance(caught.value, UserError)
+
+
+def test_the_peak_of_memory_is_that_of_this_process_alone():
+    block = np.ones(500_000_000, np.uint8)
+    assert available_memory() > 10**8
+    assert peak_memory() >= 500_000_000
+    command = "from utils.runtime import peak_memory; print(peak_memory())"
+    child = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 50_000_000 < int(child.stdout) < peak_memory()
+    assert len(block) == 500_000_000
