@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from transformers import CvtConfig, CvtModel
 
 from benchmarks.rows import Measured, in_turn
 from models import build_model
-from models.cvt import quick_gelu
+from models.cvt import QUICK_GELU_SLOPE
 from models.fast import fast_model
 from models.official import from_huggingface
 from models.precision import Plan, plan_for
@@ -28,7 +29,7 @@ class QuickGelu(nn.Module):
     """The activation of CvT, for which the port has the exact GELU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return quick_gelu(x)
+        return x * torch.sigmoid(QUICK_GELU_SLOPE * x)
 
 
 class Peer(nn.Module):
@@ -43,12 +44,18 @@ class Peer(nn.Module):
         return self.network.logits(self.network.pool(maps)).softmax(dim=1)  # (B, K)
 
 
-def measure(precision: str) -> list[Measured]:
-    """`inference_<precision>_b1`: milliseconds for one image of 384 pixels, with the same weights on both sides."""
-    backbone = CvtModel(CvtConfig(depth=[1, 4, 16])).eval()
+def port_of(**options: Any) -> CvtModel:
+    """The port's untrained CvT-21 with the activation of CvT."""
+    backbone = CvtModel(CvtConfig(depth=[1, 4, 16], **options))
     for module in backbone.modules():
         if isinstance(getattr(module, "activation", None), nn.Module):
             module.activation = QuickGelu()
+    return backbone
+
+
+def measure(precision: str) -> list[Measured]:
+    """`inference_<precision>_b1`: milliseconds for one image of 384 pixels, with the same weights on both sides."""
+    backbone = port_of().eval()
     network = build_model().eval()
     load_exactly(network.backbone, from_huggingface(backbone.state_dict()), "transformers")
     fast, peer = fast_model(network, precision), Peer(backbone, network).eval()

@@ -14,7 +14,7 @@ require_installation()
 
 import torch
 
-from benchmarks import cold_start, data_cache, inference
+from benchmarks import cold_start, data_cache, inference, training
 from benchmarks.rows import Measured, table_of
 from models.precision import AUTO, FP32
 from utils.files import to_json, write_text
@@ -28,6 +28,7 @@ BENCHMARKS: dict[str, Callable[[], list[Measured]]] = {
     "inference_auto_b1": lambda: inference.measure(AUTO),
     "matmul_ceiling": inference.measure_ceiling,
     "data_cache": data_cache.measure,
+    "train_step_fp32": training.measure,
 }
 
 
