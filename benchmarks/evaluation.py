@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks.data_cache import write_photos
-from benchmarks.inference import networks
+from benchmarks.peer import networks
 from benchmarks.rows import Measured, in_turn
 from datasets.cache import PictureSource
 from datasets.iqa import IQADataset, make_loader

@@ -6,35 +6,35 @@ import sys
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from benchmarks.inference import SIDE, networks
-from benchmarks.rows import Measured
+from benchmarks.inference import CPU, SIDE
+from benchmarks.peer import PEER, networks, trained_networks
+from benchmarks.rows import Measured, in_turn
+from benchmarks.training import BATCH, targets
+from benchmarks.training import SIDE as TRAIN_SIDE
 from datasets.scale import RatingScale
 from losses import JointLoss
 from utils.runtime import peak_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = 3
-BATCH = 8
-TRAIN_SIDE = 224  # pixels
 MEGABYTE = 2**20
 CALL = "import sys; sys.path.insert(0, '.'); from benchmarks.memory import used; print(used(*sys.argv[1:]))"
 
 
 def measure() -> list[Measured]:
-    """`peak_memory_inference` and `peak_memory_train`: beyond what the process holds with the network and no image."""
+    """`peak_memory_inference`, `_train` and `_checkpointing`: of whole processes with torch and weights."""
     rows = [
         ("inference", f"one image of {SIDE} pixels in fp32"),
-        ("train", f"a step of {BATCH} images of {TRAIN_SIDE} pixels in fp32"),
-        ("checkpointing", f"the same with train.checkpointing, {BATCH} images of {TRAIN_SIDE} pixels"),
+        ("train", f"gradients of {BATCH} images of {TRAIN_SIDE} pixels in fp32"),
+        ("checkpointing", "the same with train.checkpointing"),
     ]
     measured = []
-    for name, what in rows:
-        pairs = [(_megabytes(name, "ours"), _megabytes(name, "peer")) for _ in range(RUNS)]
-        ours, peers = zip(*pairs, strict=True)
-        peer_is = "transformers.CvtModel, same head" + ("" if name == "inference" else " and losses")
-        measured.append(Measured(f"peak_memory_{name}", f"{what}, beside the network", peer_is, "MB", ours, peers))
+    for task, what in rows:
+        ours, peers = in_turn(
+            lambda task=task: _megabytes(task, "ours"), lambda task=task: _megabytes(task, "peer"), RUNS
+        )
+        measured.append(Measured(f"peak_memory_{task}", what, PEER, "MB", ours, peers))
     return measured
 
 
@@ -45,23 +45,18 @@ def _megabytes(task: str, whose: str) -> float:
 
 
 def used(task: str, whose: str) -> int:
-    """Bytes that a task adds to the peak of this process, which holds the networks already."""
-    network, fast, peer = networks("fp32", torch.device("cpu"))
+    """The peak of this process, in bytes, once a task was done with one of the networks."""
     ours = whose == "ours"
-    before = peak_memory()
     if task == "inference":
+        _, fast, peer = networks("fp32", CPU)
         with torch.inference_mode():
             (fast if ours else peer)(torch.zeros(1, 3, SIDE, SIDE))
-    else:
-        if ours and task == "checkpointing":
-            network.backbone.checkpoint_blocks()
-        _step(network if ours else peer)
-    return peak_memory() - before
-
-
-def _step(network: nn.Module) -> None:
-    """Forward, loss and backward; what the optimizer keeps is the same for both."""
-    network.train().requires_grad_(True)
-    scale = RatingScale(1, 5, (1, 2, 3, 4, 5))
-    target = {"mos": torch.full((BATCH,), 3.0), "sos": torch.ones(BATCH), "dos": torch.full((BATCH, 5), 0.2)}
-    JointLoss(scale)(network(torch.rand(BATCH, 3, TRAIN_SIDE, TRAIN_SIDE)), target)["total"].backward()
+        return peak_memory()
+    network, peer = trained_networks(CPU)
+    if ours and task == "checkpointing":
+        network.backbone.checkpoint_blocks()
+    chosen = (network if ours else peer).train()
+    generator = torch.Generator().manual_seed(0)
+    dos = chosen(torch.randn(BATCH, 3, TRAIN_SIDE, TRAIN_SIDE, generator=generator))  # (B, K)
+    JointLoss(RatingScale(1, 5, (1, 2, 3, 4, 5)))(dos, targets(generator))["total"].backward()
+    return peak_memory()

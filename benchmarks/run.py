@@ -14,7 +14,7 @@ require_installation()
 
 import torch
 
-from benchmarks import cold_start, data_cache, evaluation, inference, memory
+from benchmarks import cold_start, data_cache, evaluation, gpu, inference, memory, training
 from benchmarks.rows import Measured, table_of
 from models.precision import AUTO, FP32
 from utils.files import to_json, write_text
@@ -31,18 +31,30 @@ BENCHMARKS: dict[str, Callable[[], list[Measured]]] = {
     "peak_memory": memory.measure,
     "matmul_ceiling": inference.measure_ceiling,
     "data_cache": data_cache.measure,
+    "train_step_fp32": training.measure,
+}
+
+
+ON_GPU: dict[str, Callable[[], list[Measured]]] = {
+    "inference_gpu": gpu.measure_inference,
+    "train_gpu": gpu.measure_training,
+    "protocol_gpu": gpu.measure_protocol,
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    known = BENCHMARKS | ON_GPU
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--only", nargs="+", choices=list(known), metavar="NAME", help=", ".join(known))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
     args = parser.parse_args(arguments)
-    rows = [row.as_row() for name in args.only or BENCHMARKS for row in BENCHMARKS[name]()]
+    there = known if torch.cuda.is_available() else BENCHMARKS
+    rows = [row.as_row() for name in args.only or there for row in known[name]()]
     print(to_markdown(table_of(rows)))
-    versions = ", ".join(f"{name} {version}" for name, version in environment(pick_device("cpu")).items())
+    versions = ", ".join(f"{name} {version}" for name, version in environment(pick_device("auto")).items())
     print(f"\n{date.today():%Y-%m-%d}, {torch.get_num_threads()} threads, {versions}")
+    if there is BENCHMARKS:
+        print(f"not measured, since no CUDA GPU is here: {', '.join(ON_GPU)}")
     if args.json:
         write_text(args.json, to_json(rows, indent=2) + "\n")
     return 0

@@ -6,11 +6,13 @@ Source: Wu et al., CvT: Introducing Convolutions to Vision Transformers, ICCV 20
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from models.recomputing import recomputed
 
@@ -38,7 +40,30 @@ CVT_SHAPES = {
 
 def quick_gelu(x: Tensor) -> Tensor:
     """Sigmoid approximation of GELU, the activation of CvT, any shape."""
+    if x.requires_grad and not torch.compiler.is_compiling():
+        return TrainedQuickGelu.apply(x)
     return x * torch.sigmoid(QUICK_GELU_SLOPE * x)
+
+
+class TrainedQuickGelu(torch.autograd.Function):
+    """The same, bit for bit in value and gradient, with less memory: the input alone is kept, the sigmoid made again.
+
+    Allocating memory for the steps in between takes a CPU longer than computing them; here they share it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (QUICK_GELU_SLOPE * x).sigmoid_().mul_(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        sigmoid = (QUICK_GELU_SLOPE * x).sigmoid_()
+        through_sigmoid = grad * x
+        torch.ops.aten.sigmoid_backward(through_sigmoid, sigmoid, grad_input=through_sigmoid)
+        return through_sigmoid.mul_(QUICK_GELU_SLOPE).add_(sigmoid.mul_(grad))
 
 
 class DropPath(nn.Module):
@@ -153,7 +178,9 @@ class TokenEmbedding(nn.Module):
         self.norm = LayerNorm(width)
 
     def forward(self, grid: Tensor) -> tuple[Tensor, int]:
-        grid = self.conv(grid)  # (B, C, H, W)
+        grid = self.conv(
+            grid
+        ).float()  # (B, C, H, W), float32, so that tokens between the layers are that under autocast
         return self.norm(rearrange(grid, "b c h w -> b (h w) c")), grid.shape[-2]  # (B, H*W, C)
 
 

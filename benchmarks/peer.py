@@ -1,0 +1,68 @@
+"""The peer: the same function as the Hugging Face port of CvT computes it, with our pooling and head."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import CvtConfig, CvtModel
+
+from models import build_model
+from models.cvt import QUICK_GELU_SLOPE
+from models.fast import fast_model
+from models.official import from_huggingface
+from models.pretrained import load_exactly
+from models.richiqa import RichIQA
+from utils.settings import ModelSettings
+
+PEER = "transformers.CvtModel, QuickGELU, same head"
+
+
+class QuickGelu(nn.Module):
+    """The activation of CvT, for which the port has the exact GELU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(QUICK_GELU_SLOPE * x)
+
+
+class Peer(nn.Module):
+    """The port's backbone under a network's own pooling and head."""
+
+    def __init__(self, backbone: CvtModel, network: RichIQA):
+        super().__init__()
+        self.backbone, self.network = backbone, network
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.backbone(images, output_hidden_states=True).hidden_states  # (B, C_i, H_i, W_i)
+        return self.network.logits(self.network.pool(maps)).softmax(dim=1)  # (B, K)
+
+
+def port_of(**options: Any) -> CvtModel:
+    """The port's untrained CvT-21 with the activation of CvT."""
+    backbone = CvtModel(CvtConfig(depth=[1, 4, 16], **options))
+    for module in backbone.modules():
+        if isinstance(getattr(module, "activation", None), nn.Module):
+            module.activation = QuickGelu()
+    return backbone
+
+
+def networks(precision: str, device: torch.device) -> tuple[RichIQA, nn.Module, Peer]:
+    """The network, what `fast_model` makes of it, and the peer, all in evaluation mode with the same weights."""
+    backbone = port_of().eval()
+    network = build_model().eval()
+    load_exactly(network.backbone, from_huggingface(backbone.state_dict()), "transformers")
+    network.to(device)
+    return network, fast_model(network, precision), Peer(backbone.to(device), network).eval()
+
+
+def trained_networks(device: torch.device) -> tuple[RichIQA, Peer]:
+    """The network and the peer to be trained, with the same weights and heads of their own.
+
+    Without stochastic depth: the port's drops other things than CvT does.
+    """
+    settings = ModelSettings(drop_path=0.0)
+    backbone = port_of(drop_path_rate=[0.0, 0.0, 0.0])
+    network, head = build_model(settings), build_model(settings)
+    load_exactly(network.backbone, from_huggingface(backbone.state_dict()), "transformers")
+    head.load_state_dict(network.state_dict())
+    head.backbone = nn.Identity()
+    return network.to(device), Peer(backbone, head).to(device)
