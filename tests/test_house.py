@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "hubconf.py": {"scoring"},
     "experiments": {"experiments", "models", "datasets", "losses", "utils"},
     "main.py": {"experiments", "models", "datasets", "losses", "utils"},
-    "benchmarks": {"benchmarks", "models", "datasets", "losses", "utils"},
+    "benchmarks": {"benchmarks", "experiments", "models", "datasets", "losses", "utils"},
     "tools": {"tools", "experiments", "scoring", "models", "datasets", "losses", "utils"},
 }
 OURS = {"tests", *(place.removesuffix(".py") for place in MAY_IMPORT)}

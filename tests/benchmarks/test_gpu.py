@@ -13,6 +13,8 @@ CONFIG = Config(
     model=ModelSettings(backbone="cvt_nano"),
     train=TrainSettings(batch_size=4, workers=0, precision="bf16"),
 )
+pytestmark = pytest.mark.filterwarnings("ignore:.*pin_memory")
+
 SMALL = {"BATCHES": (1, 2), "RUNS": 2, "WARM_UP": 1, "CEILING": 64, "PHOTOS": 4, "REPEATED": 2}
 
 
@@ -27,13 +29,13 @@ def small(monkeypatch):
     monkeypatch.setattr(inference, "SIDE", 32)
 
 
-def nano(precision, device):
+def nano(_precision, device):
     network = build_model(CONFIG.model).eval().to(device)
     return network, network, network
 
 
-@pytest.mark.filterwarnings("ignore:.*pin_memory")
-def test_every_row_is_measured(small, monkeypatch):
+@pytest.mark.usefixtures("small")
+def test_every_row_is_measured(monkeypatch):
     monkeypatch.setattr(gpu, "networks", nano)
     monkeypatch.setattr(gpu, "trained_networks", lambda device: nano("fp32", device)[:2])
     measured = [*gpu.measure_inference(), *gpu.measure_training(), *gpu.measure_protocol()]
@@ -44,8 +46,9 @@ def test_every_row_is_measured(small, monkeypatch):
     assert [bool(row.peers) for row in measured] == [True, False, True, False, False]
 
 
-def test_the_protocol_is_counted_in_images(small, monkeypatch):
-    monkeypatch.setattr(gpu, "seconds", lambda call: 8.0)  # for the 8 images of an epoch: a second each
+@pytest.mark.usefixtures("small")
+def test_the_protocol_is_counted_in_images(monkeypatch):
+    monkeypatch.setattr(gpu, "seconds", lambda _: 8.0)  # for the 8 images of an epoch: a second each
     monkeypatch.setattr(gpu, "write_photos", write_gray)
     (row,) = gpu.measure_protocol()
     assert row.ours == pytest.approx([500 * (8058 + 2015) / 3600] * 3)
