@@ -1,5 +1,6 @@
 """Outputs that were cut short, and what --resume makes of them."""
 
+import os
 import subprocess
 import sys
 import time
@@ -72,7 +73,8 @@ def test_killed_in_the_middle_resume_ends_in_the_same_file(checkpoint, photos, t
     slow = "import time, scoring.predictor as p; f = p.Predictor.predict; "
     slow += "p.Predictor.predict = lambda *a: time.sleep(0.3) or f(*a); import inference; "
     command = [sys.executable, "-c", f"{slow} inference.main({[*arguments, '--output', str(tmp_path / 'out.csv')]})"]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as here: their number may change the last bit
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, env=environment)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if (tmp_path / "out.csv").exists() and (tmp_path / "out.csv").read_bytes().count(b"\n") > 3:
