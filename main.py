@@ -17,6 +17,7 @@ require_installation("matplotlib", "jinja2")
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from datasets.database import load_databases
@@ -26,13 +27,14 @@ from experiments.checkpoints import FOLDER, evaluate, find_checkpoints, find_tar
 from experiments.command_line import parse_arguments
 from experiments.failures import Failures
 from experiments.form import read_metrics
+from experiments.parallel import environments_of, run_processes
 from experiments.prediction import details, predict, table
 from experiments.report import is_current, write_report
 from experiments.seen import seen_before, seen_tests
 from experiments.suite import Experiment, SplitRun, different, how_to_go_on, load_configs, require_different_names
 from experiments.training import Stepper, train_epoch
-from losses import build_loss
-from models import build_model
+from losses import JointLoss, build_loss
+from models import RichIQA, build_model
 from models.pretrained import load_pretrained
 from utils.config import load_config
 from utils.errors import UserError, one_line
@@ -51,6 +53,8 @@ from utils.selection import file_epoch, final_metrics
 from utils.settings import Config
 
 INTERRUPTED = 130
+
+Parts = dict[str, list[EvaluatedPart]]  # by name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,11 +106,18 @@ def run_experiment(experiment: Experiment, args: argparse.Namespace, resume: boo
         print(f"{database.title}: {database.recipe.describe()}")
     print(f"{config.run.name}: {config.model.backbone} on {device}")
     splits = {number: tuple(database.split(config, number) for database in databases) for number in folders}
-    for number, folder in folders.items():
+    runs = [SplitRun(config, number, databases, splits[number], folders[number], interruption) for number in folders]
+    waiting = [run for run in runs if not (resume and run.folder.finished)]
+    if config.protocol.parallel_splits > 1 and args.split is None and len(waiting) > 1:
+        if not run_side_by_side(waiting, device, resume, args.overwrite):
+            return False
+        resume = True  # they are all finished: what follows says so
+    for run in runs:
+        number, folder = run.number, run.folder
         was_finished = resume and folder.finished
         anew = args.overwrite and args.split is None and number == 1
         with arithmetic(config.train.precision, device):
-            run_split(SplitRun(config, number, databases, splits[number], folder, interruption), device, resume, anew)
+            run_split(run, device, resume, anew)
         if folder.finished:
             print(f"split {number} is finished, see {folder.path}\n{results_lines(read_metrics(folder, config))}")
             if not (was_finished and is_current(experiment.path)):
@@ -131,6 +142,38 @@ def print_report(path: Path) -> None:
         print(f"warning: no report: {one_line(error)}; {command} tries again", file=sys.stderr)
 
 
+def run_side_by_side(runs: list[SplitRun], device: torch.device, resume: bool, overwrite: bool) -> bool:
+    """Runs these splits in processes of their own; False where they were interrupted."""
+    config, first = runs[0].config, runs[0].folder
+    environments = environments_of(config, min(config.protocol.parallel_splits, len(runs)))
+    model, *_ = set_up(
+        runs[0], device
+    )  # a mistake shows before anything is deleted, a cache on the disk is filled once
+    if not resume:
+        load_pretrained(model, config.model)
+    if overwrite:
+        with first.held():
+            first.delete_other_splits()
+            first.delete()
+    return run_processes(config, [run.number for run in runs], environments, resume, runs[0].interruption)
+
+
+def set_up(
+    run: SplitRun, device: torch.device
+) -> tuple[RichIQA, JointLoss, DataLoader, dict[str, list[EvaluatedPart]]]:
+    """Network, untrained and on the CPU, loss, training loader and evaluated parts of a split; writes nothing."""
+    config = run.config
+    seed = derive_seed(config.seed, run.number)
+    seed_everything(seed)
+    model = build_model(config.model, len(config.scale.bin_centers))
+    if config.train.checkpointing:
+        model.backbone.checkpoint_blocks()
+    require_size(model, config)
+    loss = build_loss(config, run.databases, run.splits)
+    loaders = build_loaders(config, run.databases, run.splits, seed, pin_memory=device.type == "cuda")
+    return model, loss, *loaders
+
+
 def run_split(run: SplitRun, device: torch.device, resume: bool, anew: bool) -> None:
     """Trains and evaluates one split, unless it is finished; where it is interrupted, everything is saved.
 
@@ -146,14 +189,7 @@ def run_split(run: SplitRun, device: torch.device, resume: bool, anew: bool) -> 
         folder.require_same_data(run.describe_origin())
         if folder.finished:
             return
-    seed = derive_seed(config.seed, run.number)
-    seed_everything(seed)
-    model = build_model(config.model, len(config.scale.bin_centers))
-    if config.train.checkpointing:
-        model.backbone.checkpoint_blocks()
-    require_size(model, config)
-    loss = build_loss(config, run.databases, run.splits)
-    train_loader, parts = build_loaders(config, run.databases, run.splits, seed, pin_memory=device.type == "cuda")
+    model, loss, train_loader, parts = set_up(run, device)
     before = {}
     if not resuming:
         print(f"split {run.number}: {load_pretrained(model, config.model)}")

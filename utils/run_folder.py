@@ -25,7 +25,8 @@ SHOWN = 8  # keys in one message
 SPLIT_FOLDER = re.compile(r"split_(\d+)")
 # keys that may differ when a run is resumed: they change where and how fast it runs, not what comes out
 FREE_KEYS = (
-    *("run.root", "dataset.root", "dataset.split_file", "dataset.cache", "dataset.cache_folder", "protocol.splits"),
+    *("run.root", "dataset.root", "dataset.split_file", "dataset.cache", "dataset.cache_folder"),
+    *("protocol.splits", "protocol.parallel_splits"),
     *("train.device", "train.workers", "train.save_steps", "train.checkpointing", "logging.tensorboard"),
 )
 

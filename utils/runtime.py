@@ -122,6 +122,8 @@ class Interruption:
 
     def __enter__(self):
         self._previous = {number: signal.signal(number, self._request) for number in self.SIGNALS}
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)  # may wait since before, see experiments.parallel
         return self
 
     def __exit__(self, *error):
