@@ -8,6 +8,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +16,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 Item = TypeVar("Item")
+
+_WRITING: ContextVar[bool] = ContextVar("writing", default=False)  # within a function of `by_main`
 
 
 def launched() -> bool:
@@ -84,12 +87,22 @@ def of_main(value: Item) -> Item:
 
 
 def by_main(write: Callable[..., None]) -> Callable[..., None]:
-    """A function that writes, as one that only process 0 runs, while the others wait."""
+    """A function that writes, as one that only process 0 runs, while the others wait.
+
+    One of them may call another: nobody waits for that in particular.
+    """
 
     @functools.wraps(write)
     def waiting(*arguments: Any) -> None:
-        if is_main():
+        if _WRITING.get():
             write(*arguments)
+            return
+        if is_main():
+            before = _WRITING.set(True)
+            try:
+                write(*arguments)
+            finally:
+                _WRITING.reset(before)
         barrier()
 
     return waiting
