@@ -18,11 +18,10 @@ require_installation("matplotlib", "jinja2")
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from datasets.database import load_databases
-from datasets.loaders import EvaluatedPart, build_loaders
+from datasets.loaders import EvaluatedPart
 from experiments.arithmetic import arithmetic, require_arithmetic, scoring_precision
 from experiments.checkpoints import FOLDER, evaluate, find_checkpoints, find_targets
 from experiments.command_line import parse_arguments
@@ -30,15 +29,13 @@ from experiments.failures import Failures
 from experiments.form import read_metrics
 from experiments.parallel import environments_of, run_processes
 from experiments.prediction import details, predict, table
+from experiments.preparation import Parts, set_up, try_set_up
 from experiments.processes import require_processes
 from experiments.report import is_current, write_report
 from experiments.seen import seen_before, seen_tests
 from experiments.suite import Experiment, SplitRun, different, how_to_go_on, load_configs, require_different_names
 from experiments.training import Stepper, train_epoch
-from losses import JointLoss, build_loss
-from models import RichIQA, build_model
 from models.pretrained import load_pretrained
-from models.synchronised import synchronise
 from utils.config import load_config
 from utils.distributed import any_of, barrier, by_main, in_turns, is_main, of_main, several
 from utils.errors import UserError, one_line
@@ -52,14 +49,12 @@ from utils.report import (
     results_lines,
     summary_of_splits,
 )
-from utils.runtime import Interruption, derive_seed, pick_device, seed_everything
+from utils.runtime import Interruption, pick_device
 from utils.script import run_script
 from utils.selection import file_epoch, final_metrics
 from utils.settings import Config
 
 INTERRUPTED = 130
-
-Parts = dict[str, list[EvaluatedPart]]  # by name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -172,31 +167,12 @@ def run_side_by_side(runs: list[SplitRun], device: torch.device, resume: bool, o
     """Runs these splits in processes of their own; False where they were interrupted."""
     config, first = runs[0].config, runs[0].folder
     environments = environments_of(config, min(config.protocol.parallel_splits, len(runs)))
-    model, *_ = set_up(runs[0], device)  # shows mistakes before anything is deleted, fills a cache on the disk once
-    if not resume:
-        load_pretrained(model, config.model)
+    try_set_up(runs[0], device, resume)
     if overwrite:
         with first.held():
             first.delete_other_splits()
             first.delete()
     return run_processes(config, [run.number for run in runs], environments, resume, runs[0].interruption)
-
-
-def set_up(run: SplitRun, device: torch.device) -> tuple[RichIQA, JointLoss, DataLoader, Parts]:
-    """Network, untrained and on the CPU, loss, training loader and evaluated parts of a split; writes nothing."""
-    config = run.config
-    seed = derive_seed(config.seed, run.number)
-    seed_everything(seed)
-    model = build_model(config.model, len(config.scale.bin_centers))
-    if config.train.checkpointing:
-        model.backbone.checkpoint_blocks()
-    require_size(model, config)
-    if several():
-        synchronise(model)
-    loss = build_loss(config, run.databases, run.splits)
-    with in_turns():  # the first fills a cache on the disk
-        loaders = build_loaders(config, run.databases, run.splits, seed, pin_memory=device.type == "cuda")
-    return model, loss, *loaders
 
 
 def run_split(run: SplitRun, device: torch.device, resume: bool, anew: bool) -> None:
@@ -267,19 +243,6 @@ def write_results(state: TrainingState, parts: list[EvaluatedPart], predicted: l
         tables[part.database.title] = table(part.database, part.names, dos)
         of_labels[part.database.title] = details(part.database, part.names, dos)
     run.folder.finish(joined_predictions(tables), final_metrics(state, run.config, of_labels))
-
-
-def require_size(model: torch.nn.Module, config: Config) -> None:
-    """Refuses an image size that the backbone cannot take, before anything is written."""
-    crop = config.transform.crop
-    try:
-        with torch.inference_mode():
-            model.eval()(torch.zeros(1, 3, crop, crop))
-    except (RuntimeError, AssertionError, ValueError) as error:  # what torch and timm say of a size
-        raise UserError(
-            f"transform.crop: {config.model.backbone} cannot take images of {crop} pixels ({one_line(error)}); use "
-            "another size"
-        ) from error
 
 
 def predict_parts(state: TrainingState, parts: list[EvaluatedPart], config: Config) -> list[np.ndarray]:

@@ -66,7 +66,6 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
     def _check_input_dim(self, _map: Tensor) -> None:
         """Any number of dimensions from two on."""
 
-    @torch.compiler.disable  # collectives in an autograd.Function
     def forward(self, x: Tensor) -> Tensor:
         return self.after(self._normalised(x) if self.training else super().forward(x))
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from datasets.database import load_databases
+from experiments.preparation import set_up
 from experiments.suite import SplitRun
 from experiments.training import Stepper, train_epoch
-from main import main, set_up
+from main import main
 from utils.optim import TrainingState
 from utils.run_folder import RunFolder
 from utils.runtime import Interruption

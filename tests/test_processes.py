@@ -3,6 +3,9 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import torch
 
 from experiments.training import Stepper
 from tests.processes import results, run_processes
-from tests.running import folder_of, train, train_losses
+from tests.running import ROOT, folder_of, train, train_losses
 from utils.checkpoint import read_checkpoint
 from utils.config import load_config
 from utils.optim import TrainingState
@@ -148,6 +151,7 @@ def test_a_loss_that_is_not_finite_names_the_images_of_its_process(options, tmp_
             "by 2 of them, in 4 parts each (train.accumulate); set it to a",
         ),
         (["protocol.parallel_splits=2"], "torchrun has started 2 for one training; set protocol.parallel_splits=1"),
+        (["train.compile=true"], "BatchNorm over 2 processes cannot be compiled; set it to false"),
         (["dataset.cache=ram"], "each of 2 processes would hold a copy"),
         (["train.device=mps"], "mps is one for all 2 processes; allowed: auto, cuda, cpu"),
         (["--evaluate", "best.pt"], "--evaluate runs in one process, and torchrun has started 2"),
@@ -162,3 +166,30 @@ def test_mistakes_are_one_line_of_one_process_and_leave_nothing_behind(mistake, 
     assert first.err.count("error: ") == 1
     assert second.err == ""
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_torchrun_starts_it_and_sigterm_saves(options, tmp_path):
+    """As a cluster ends it: torchrun is told, and tells its processes and their loader workers."""
+    options = [*options, "train.epochs=30", "train.workers=1", "train.save_steps=1"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "main.py"]
+    process = subprocess.Popen(
+        [*command, "--config", "configs/koniq10k.yaml", *options],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (folder_of(tmp_path) / "last.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert output.count("interrupted; everything is saved, and --resume goes on") == 1
+    assert "DataLoader worker" not in output
+    saved = read_checkpoint(folder_of(tmp_path) / "last.pt")
+    assert (saved["epoch"], saved["step"]) < (30, 0)
+    first, _ = run_processes(partial(train, options, "--resume"), tmp_path)
+    assert first.status == 0
+    assert len(log_of(folder_of(tmp_path))) == 30

@@ -17,12 +17,14 @@ from torch import Tensor
 
 Item = TypeVar("Item")
 
+BY_TORCHRUN = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}  # of the environment
+
 _WRITING: ContextVar[bool] = ContextVar("writing", default=False)  # within a function of `by_main`
 
 
 def launched() -> bool:
     """Whether torchrun, or something like it, has started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+    return os.environ.keys() >= BY_TORCHRUN and os.environ["WORLD_SIZE"] != "1"
 
 
 def several() -> bool:

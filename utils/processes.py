@@ -17,7 +17,7 @@ from utils.distributed import barrier, is_main, launched
 from utils.errors import UserError, one_line, printable
 
 TIMEOUT = timedelta(days=1)  # of a wait: others may fill a cache meanwhile; those that fail are noticed otherwise
-POLL = 0.1  # seconds
+POLL = 0.2  # seconds
 PATIENCE = 10.0  # seconds for all to end by themselves: torchrun kills after 30
 FAILURE, SAID, ENDED = "richiqa/failure", "richiqa/said", "richiqa/ended"  # keys of the store
 

@@ -72,6 +72,27 @@ def test_batch_norm_is_that_of_the_whole_batch(tmp_path):
             assert off < (1e-6 if options["dtype"] == torch.float32 else 1e-12), f"{kind.__name__} {options} {name}"
 
 
+def test_batch_norm_of_bfloat16_is_that_of_the_whole_batch_rounded(tmp_path):
+    """As autocast calls it: maps in bfloat16, statistics and parameters in float32."""
+    torch.manual_seed(0)
+    x = 2 + torch.randn(IMAGES, 5, 4, 3)
+
+    def of_processes() -> dict[str, torch.Tensor]:
+        holder = nn.Sequential(make_norm(nn.BatchNorm2d))
+        synchronise(holder)
+        return normed(holder[0], x.bfloat16())
+
+    expected = normed(make_norm(nn.BatchNorm2d), x.bfloat16())
+    first, second = results(of_processes, tmp_path)
+    assert first["y"].dtype == torch.bfloat16
+    torch.testing.assert_close(torch.cat([first["y"], second["y"]]), expected["y"])
+    torch.testing.assert_close(torch.cat([first["x"], second["x"]]), expected["x"], rtol=0.05, atol=0.01)
+    for name in ("weight", "bias"):
+        torch.testing.assert_close(first[name], expected[name], rtol=0.02, atol=0.02)
+    for name in ("running_mean", "running_var"):
+        torch.testing.assert_close(first[name], expected[name], rtol=1e-4, atol=1e-4)
+
+
 def test_batch_norm_in_evaluation_is_plain(tmp_path):
     del tmp_path
     norm = make_norm(nn.BatchNorm2d).eval()
