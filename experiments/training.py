@@ -97,20 +97,17 @@ class Stepper:
         self.network = spread(compiled(state.model) if settings.compile else state.model)
         self.late = state.device.type == "cuda"
         self.unread: Losses | None = None
-        self.stopping = False  # whether any process was asked to, as far as losses have been read
+        self.asked_to_stop = False  # whether this process is, which all learn with the losses
+        self.stopping = False  # whether any process was, as far as losses have been read
 
-    def step(self, batch: dict[str, Any], asked_to_stop: bool = False) -> None:
+    def step(self, batch: dict[str, Any]) -> None:
         """One optimizer step.
-
-        Args:
-            batch: Of this process.
-            asked_to_stop: Whether this process is, which all of them learn with the losses.
 
         Raises:
             UserError: The loss is not finite; where losses are read late, that of the step before.
         """
         self.state.optimizer.zero_grad(set_to_none=True)
-        losses = self._sent(self._gradients(batch), batch["name"], asked_to_stop)
+        losses = self._sent(self._gradients(batch), batch["name"])
         if not self.late:
             self._count(losses)
         self.state.update()
@@ -154,10 +151,10 @@ class Stepper:
         with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self.autocast):
             return self.network(to_images(pixels))
 
-    def _sent(self, terms: dict[str, Tensor], images: Sequence[str], asked_to_stop: bool) -> Losses:
+    def _sent(self, terms: dict[str, Tensor], images: Sequence[str]) -> Losses:
         """The terms of the step under way, on their way to the CPU."""
         own = torch.stack(list(terms.values()))  # (T,)
-        of_all = sum_over_processes(torch.cat([own / world(), own.new_full((1,), asked_to_stop)]))  # (T + 1,)
+        of_all = sum_over_processes(torch.cat([own / world(), own.new_full((1,), self.asked_to_stop)]))  # (T + 1,)
         values, copied = torch.cat([of_all, own.sum(0, keepdim=True)]).to("cpu", non_blocking=True), None  # (T + 2,)
         if self.state.device.type == "cuda":
             copied = torch.cuda.current_stream(self.state.device).record_event()
@@ -197,7 +194,8 @@ def train_epoch(stepper: Stepper, loader: DataLoader, run: SplitRun) -> bool:
     title, steps = f"epoch {state.epoch + 1}/{config.train.epochs}", state.step + len(loader)
     with tqdm(batches(loader), title, steps, leave=False, initial=state.step, disable=None) as bar:
         for batch in bar:
-            stepper.step(batch, run.interruption.requested)
+            stepper.asked_to_stop = run.interruption.requested
+            stepper.step(batch)
             state.seconds = time.monotonic() - begun
             if state.counted:
                 bar.set_postfix(loss=f"{state.mean_losses()['total']:.3f}")

@@ -123,5 +123,7 @@ def in_turns() -> Iterator[None]:
 
 def own_rows(of_all: Tensor) -> Tensor:
     """This process's share of the rows of a batch, of which each process has as many, in order."""
+    if not several():
+        return of_all
     rows = len(of_all) // world()
     return of_all[rank() * rows : (rank() + 1) * rows]
