@@ -9,6 +9,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from utils.installation import require_installation
@@ -20,24 +21,27 @@ import torch
 from tqdm import tqdm
 
 from datasets.database import load_databases
-from datasets.loaders import EvaluatedPart, build_loaders
+from datasets.loaders import EvaluatedPart
 from experiments.arithmetic import arithmetic, require_arithmetic, scoring_precision
 from experiments.checkpoints import FOLDER, evaluate, find_checkpoints, find_targets
 from experiments.command_line import parse_arguments
 from experiments.failures import Failures
 from experiments.form import read_metrics
+from experiments.parallel import environments_of, run_processes
 from experiments.prediction import details, predict, table
+from experiments.preparation import Parts, set_up, try_set_up
+from experiments.processes import require_processes
 from experiments.report import is_current, write_report
 from experiments.seen import seen_before, seen_tests
 from experiments.suite import Experiment, SplitRun, different, how_to_go_on, load_configs, require_different_names
 from experiments.training import Stepper, train_epoch
-from losses import build_loss
-from models import build_model
 from models.pretrained import load_pretrained
 from utils.config import load_config
+from utils.distributed import any_of, barrier, by_main, in_turns, is_main, of_main, several
 from utils.errors import UserError, one_line
 from utils.files import require_place
 from utils.optim import TrainingState
+from utils.processes import joined
 from utils.report import (
     epoch_line,
     joined_metrics,
@@ -45,7 +49,7 @@ from utils.report import (
     results_lines,
     summary_of_splits,
 )
-from utils.runtime import Interruption, derive_seed, pick_device, seed_everything
+from utils.runtime import Interruption, pick_device
 from utils.script import run_script
 from utils.selection import file_epoch, final_metrics
 from utils.settings import Config
@@ -54,8 +58,14 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    args = parse_arguments(arguments)
+    with joined():
+        return run(parse_arguments(arguments))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Does what the command line says; the exit status."""
     configs = load_configs(args.config, args.overrides)
+    require_processes(configs, args)
     if args.evaluate:
         return run_evaluation(args, configs)
     suite = len(configs) > 1
@@ -63,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     require_different_names(experiments)
     for experiment in experiments:
         experiment.require_leave(args.resume or suite, args.overwrite)
-    failures = Failures(collecting=suite)
+    failures = Failures(collecting=suite and not several())  # of several processes, all end with the one that fails
     with Interruption() as interruption:
         for number, experiment in enumerate(experiments, start=1):
             failures.release()
@@ -97,27 +107,49 @@ def run_experiment(experiment: Experiment, args: argparse.Namespace, resume: boo
     config, folders = experiment.config, experiment.folders
     device = pick_device(config.train.device)
     require_arithmetic(config.train, device)
-    databases = load_databases(config)
+    with in_turns():  # the demo writes its own
+        databases = load_databases(config)
     for database in databases:
         print(f"{database.title}: {database.recipe.describe()}")
     print(f"{config.run.name}: {config.model.backbone} on {device}")
     splits = {number: tuple(database.split(config, number) for database in databases) for number in folders}
-    for number, folder in folders.items():
-        was_finished = resume and folder.finished
-        anew = args.overwrite and args.split is None and number == 1
-        with arithmetic(config.train.precision, device):
-            run_split(SplitRun(config, number, databases, splits[number], folder, interruption), device, resume, anew)
-        if folder.finished:
-            print(f"split {number} is finished, see {folder.path}\n{results_lines(read_metrics(folder, config))}")
-            if not (was_finished and is_current(experiment.path)):
-                print_report(experiment.path)
-        if interruption.requested and not (folder.finished and folder == list(folders.values())[-1]):
+    runs = [SplitRun(config, number, databases, splits[number], folders[number], interruption) for number in folders]
+    waiting = [run for run in runs if not (resume and run.folder.finished)]
+    if config.protocol.parallel_splits > 1 and args.split is None and len(waiting) > 1:
+        if not run_side_by_side(waiting, device, resume, args.overwrite):
             return False
-    if len(folders) > 1:
-        print(summary_of_splits([read_metrics(folder, config) for folder in folders.values()]))
-    if folder.best.exists():
-        print(f"score an image with it: python inference.py IMAGE --checkpoint {shlex.quote(str(folder.best))}")
+        resume = True  # they are all finished: what follows says so
+    for run in runs:
+        was_finished = resume and run.folder.finished
+        anew = args.overwrite and args.split is None and run.number == 1
+        with arithmetic(config.train.precision, device):
+            run_split(run, device, resume, anew)
+        finished = of_main(run.folder.finished)
+        if finished and is_main():
+            print_split(run, was_finished)
+        interruption.requested = any_of(interruption.requested)
+        if interruption.requested and not (finished and run is runs[-1]):
+            return False
+    if is_main():
+        print_end(runs)
     return True
+
+
+def print_split(run: SplitRun, was_finished: bool) -> None:
+    """The results of a finished split, and a new report where there is something new to say."""
+    results = results_lines(read_metrics(run.folder, run.config))
+    print(f"split {run.number} is finished, see {run.folder.path}\n{results}")
+    if not (was_finished and is_current(run.folder.path.parent)):
+        print_report(run.folder.path.parent)
+
+
+def print_end(runs: list[SplitRun]) -> None:
+    """The summary of finished splits, and what can be done with the last one."""
+    if len(runs) > 1:
+        print(summary_of_splits([read_metrics(run.folder, run.config) for run in runs]))
+    best = runs[-1].folder.best
+    if best.exists():
+        print(f"score an image with it: python inference.py IMAGE --checkpoint {shlex.quote(str(best))}")
 
 
 def print_report(path: Path) -> None:
@@ -131,6 +163,18 @@ def print_report(path: Path) -> None:
         print(f"warning: no report: {one_line(error)}; {command} tries again", file=sys.stderr)
 
 
+def run_side_by_side(runs: list[SplitRun], device: torch.device, resume: bool, overwrite: bool) -> bool:
+    """Runs these splits in processes of their own; False where they were interrupted."""
+    config, first = runs[0].config, runs[0].folder
+    environments = environments_of(config, min(config.protocol.parallel_splits, len(runs)))
+    try_set_up(runs[0], device, resume)
+    if overwrite:
+        with first.held():
+            first.delete_other_splits()
+            first.delete()
+    return run_processes(config, [run.number for run in runs], environments, resume, runs[0].interruption)
+
+
 def run_split(run: SplitRun, device: torch.device, resume: bool, anew: bool) -> None:
     """Trains and evaluates one split, unless it is finished; where it is interrupted, everything is saved.
 
@@ -141,25 +185,20 @@ def run_split(run: SplitRun, device: torch.device, resume: bool, anew: bool) -> 
         anew: Whether the other splits that are there are of a run that this one replaces.
     """
     config, folder = run.config, run.folder
-    resuming = resume and (folder.finished or folder.resumable)
-    if resuming:
+    finished, resuming = of_main((folder.finished and resume, folder.resumable and resume))
+    if finished or resuming:
         folder.require_same_data(run.describe_origin())
-        if folder.finished:
-            return
-    seed = derive_seed(config.seed, run.number)
-    seed_everything(seed)
-    model = build_model(config.model, len(config.scale.bin_centers))
-    if config.train.checkpointing:
-        model.backbone.checkpoint_blocks()
-    require_size(model, config)
-    loss = build_loss(config, run.databases, run.splits)
-    train_loader, parts = build_loaders(config, run.databases, run.splits, seed, pin_memory=device.type == "cuda")
+    if finished:
+        return
+    model, loss, train_loader, parts = set_up(run, device)
     before = {}
     if not resuming:
-        print(f"split {run.number}: {load_pretrained(model, config.model)}")
+        with in_turns():  # the first downloads them
+            print(f"split {run.number}: {load_pretrained(model, config.model)}")
         before = seen_before(config.model)
     state = TrainingState(model.to(device), config, len(train_loader))
-    with folder.held():
+    with folder.held() if is_main() else nullcontext():
+        barrier()  # nobody reads or writes before it is held
         if resuming:
             folder.restore(state)
             print(f"split {run.number}: goes on after epoch {state.epoch}, step {state.step}")
@@ -178,7 +217,7 @@ def run_split(run: SplitRun, device: torch.device, resume: bool, anew: bool) -> 
         write_results(state, test, predicted.get("test") or predict_parts(state, test, config), run)
 
 
-def finish_epoch(state: TrainingState, parts: dict[str, list[EvaluatedPart]], run: SplitRun) -> dict[str, list]:
+def finish_epoch(state: TrainingState, parts: Parts, run: SplitRun) -> dict[str, list]:
     """Evaluates the epoch, files it, saves, says a line on the terminal; returns the predicted DOS of each part."""
     predicted = {name: predict_parts(state, of_databases, run.config) for name, of_databases in parts.items()}
     metrics = {
@@ -196,6 +235,7 @@ def finish_epoch(state: TrainingState, parts: dict[str, list[EvaluatedPart]], ru
     return predicted
 
 
+@by_main
 def write_results(state: TrainingState, parts: list[EvaluatedPart], predicted: list[np.ndarray], run: SplitRun) -> None:
     """Predictions of every test image after the last epoch, metrics and what stands beside them; the run's report."""
     tables, of_labels = {}, {}
@@ -203,19 +243,6 @@ def write_results(state: TrainingState, parts: list[EvaluatedPart], predicted: l
         tables[part.database.title] = table(part.database, part.names, dos)
         of_labels[part.database.title] = details(part.database, part.names, dos)
     run.folder.finish(joined_predictions(tables), final_metrics(state, run.config, of_labels))
-
-
-def require_size(model: torch.nn.Module, config: Config) -> None:
-    """Refuses an image size that the backbone cannot take, before anything is written."""
-    crop = config.transform.crop
-    try:
-        with torch.inference_mode():
-            model.eval()(torch.zeros(1, 3, crop, crop))
-    except (RuntimeError, AssertionError, ValueError) as error:  # what torch and timm say of a size
-        raise UserError(
-            f"transform.crop: {config.model.backbone} cannot take images of {crop} pixels ({one_line(error)}); use "
-            "another size"
-        ) from error
 
 
 def predict_parts(state: TrainingState, parts: list[EvaluatedPart], config: Config) -> list[np.ndarray]:

@@ -14,7 +14,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_
 from datasets.labels import Record
 from datasets.pictures import Pictures
 from datasets.transforms import Transform, seeded
+from utils.distributed import rank, world
 from utils.errors import UserError
+from utils.runtime import Interruption
 
 LARGEST_SEED = 2**63 - 1
 ALIGNMENT = 64  # bytes, as torch's own memory: kernels may round otherwise elsewhere
@@ -93,29 +95,51 @@ class JoinedDataset(Dataset):
 class SeededSampler(Sampler[Key]):
     """Yields (index, seed of its augmentation); a pure function of (seed, epoch), from any position on.
 
-    So an interrupted epoch goes on exactly where it was, and the number of loader workers changes nothing.
+    So an interrupted epoch goes on exactly where it was, and the number of loader workers changes nothing. Of several
+    processes each takes its share of that one order, so that together they see what one would.
+
+    Args:
+        length: Number of items.
+        seed: Of order and augmentation.
+        shuffle: Whether the order is random.
+        together: Of so many items, one after the other, each process takes an equal part in order, and an incomplete
+            group at the end is left out; None: of all items, as equal a part as can be.
     """
 
-    def __init__(self, length: int, seed: int, shuffle: bool):
+    def __init__(self, length: int, seed: int, shuffle: bool, together: int | None = None):
         self.length = length
         self.seed = seed
         self.shuffle = shuffle
+        self.together = together
         self.epoch = 0
         self.start = 0
 
     def set_position(self, epoch: int, start: int = 0) -> None:
-        """Where the next pass begins: `start` is counted in images."""
+        """Where the next pass begins: `start` is counted in images, of all processes."""
         self.epoch, self.start = epoch, start
 
     def __len__(self) -> int:
-        return self.length - self.start
+        return len(self._share())
 
     def __iter__(self) -> Iterator[Key]:
         entropy = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(entropy) & LARGEST_SEED)
         order = torch.randperm(self.length, generator=generator) if self.shuffle else torch.arange(self.length)
         seeds = torch.randint(LARGEST_SEED, (self.length,), generator=generator)
-        yield from zip(order[self.start :].tolist(), seeds[self.start :].tolist(), strict=True)
+        share = self._share()
+        yield from zip(order[share].tolist(), seeds[share].tolist(), strict=True)
+
+    def _share(self) -> Tensor:
+        """Positions in the order that this process takes: all from `start` on, where it is alone."""
+        positions = torch.arange(self.start, self.length)
+        if world() == 1:
+            return positions
+        if self.together is None:
+            return positions.tensor_split(world())[rank()]
+        groups = positions[: len(positions) // self.together * self.together].view(
+            -1, world(), self.together // world()
+        )
+        return groups[:, rank()].flatten()  # (groups, processes, share) -> (groups * share,)
 
 
 def make_loader(
@@ -125,12 +149,24 @@ def make_loader(
     seed: int = 0,
     train: bool = False,
     pin_memory: bool = False,
+    together: int | None = None,
 ) -> DataLoader:
-    """Batches of `dataset`. In training shuffled, the last incomplete batch dropped, as the release does."""
+    """Batches of `dataset`. In training shuffled, the last incomplete batch dropped, as the release does.
+
+    Args:
+        dataset: Items by key.
+        batch_size: Images; in training over all processes.
+        workers: Processes that read, 0 for none.
+        seed: Of order and augmentation.
+        train: Whether for training.
+        pin_memory: Whether batches are to be copied to a GPU.
+        together: In training, how many images of a batch go through the network at once; None: all.
+    """
+    sampler = SeededSampler(len(dataset), seed, shuffle=train, together=(together or batch_size) if train else None)
     return DataLoader(
         _Unread(dataset),
-        batch_size=batch_size,
-        sampler=SeededSampler(len(dataset), seed, shuffle=train),
+        batch_size=batch_size // world() if train else batch_size,
+        sampler=sampler,
         drop_last=train,
         num_workers=workers,
         persistent_workers=workers > 0,
@@ -202,4 +238,5 @@ def new_batch(count: int, shape: Sequence[int]) -> Tensor:
 
 
 def _leave_interrupts_to_parent(_worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in Interruption.SIGNALS:  # torchrun and clusters send SIGTERM to workers, too
+        signal.signal(number, signal.SIG_IGN)

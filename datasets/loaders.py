@@ -46,4 +46,5 @@ def build_loaders(
         for part in EVALUATED
         if any(getattr(split, part) for split in splits)
     }
-    return make_loader(train, size, seed=seed, train=True, **options), parts
+    together = size // config.train.accumulate
+    return make_loader(train, size, seed=seed, train=True, together=together, **options), parts

@@ -16,6 +16,7 @@ from models.fast import fast_model
 from models.precision import FP32
 from models.richiqa import RichIQA
 from utils.bootstrap import confidence_intervals
+from utils.distributed import gathered
 from utils.errors import UserError
 from utils.metrics import pit_histogram
 from utils.report import predictions_table
@@ -27,6 +28,8 @@ Array = np.ndarray
 def predict(model: RichIQA, loader: DataLoader, precision: str = FP32) -> Array:
     """Predicted DOS (N, K), float64, of every image of a loader, in its order, in a precision of `fast_model`.
 
+    Of several processes each predicts its share, and all return the whole.
+
     Raises:
         UserError: The network predicts something that is not finite.
     """
@@ -37,7 +40,9 @@ def predict(model: RichIQA, loader: DataLoader, precision: str = FP32) -> Array:
         fast(to_images(batch["image"].to(device, non_blocking=True)))  # (B, K)
         for batch in tqdm(batches(loader), "evaluation", len(loader), leave=False, disable=None)
     ]
-    predicted = torch.cat(predicted).cpu().double().numpy()  # copied once, so that no batch waits for the one before
+    # copied once, so that no batch waits for the one before; a process may have had no image
+    own = [torch.cat(predicted).cpu().double().numpy()] if predicted else []
+    predicted = np.concatenate(gathered(own))
     if not np.isfinite(predicted).all():
         raise UserError(
             "the network predicts values that are not finite; start again with a smaller optim.lr or with "

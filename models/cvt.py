@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from models.recomputing import recomputed
+from utils.distributed import own_rows, world
 
 QUICK_GELU_SLOPE = 1.702  # Hendrycks and Gimpel, arXiv 1606.08415: x * sigmoid(1.702 x) approximates GELU
 LAYER_NORM_EPS = 1e-5
@@ -69,7 +70,8 @@ class TrainedQuickGelu(torch.autograd.Function):
 class DropPath(nn.Module):
     """Stochastic depth: in training drops a whole residual branch of a sample, and divides the kept ones by their rate.
 
-    Draws as timm's does, whose import would cost a script that only scores more than its forward pass.
+    Draws as timm's does, whose import would cost a script that only scores more than its forward pass. Of several
+    processes, each draws for the images of all, and takes its own.
     """
 
     def __init__(self, rate: float):
@@ -79,8 +81,8 @@ class DropPath(nn.Module):
     def forward(self, branch: Tensor) -> Tensor:
         if not self.training or self.rate == 0:
             return branch
-        kept = branch.new_empty(len(branch), *[1] * (branch.dim() - 1)).bernoulli_(1 - self.rate)  # (B, 1, 1)
-        return branch * kept.div_(1 - self.rate)
+        of_all = branch.new_empty(len(branch) * world(), *[1] * (branch.dim() - 1)).bernoulli_(1 - self.rate)
+        return branch * own_rows(of_all).div_(1 - self.rate)  # (B, 1, 1)
 
 
 class LayerNorm(nn.LayerNorm):

@@ -6,17 +6,16 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 from datasets.database import load_databases
-from datasets.loaders import build_loaders
+from experiments.preparation import set_up
 from experiments.suite import SplitRun
 from experiments.training import Stepper, train_epoch
-from losses import build_loss
 from main import main
-from models import build_model
 from utils.optim import TrainingState
 from utils.run_folder import RunFolder
-from utils.runtime import Interruption, derive_seed, seed_everything
+from utils.runtime import Interruption
 from utils.settings import Config
 
 ROOT = Path(__file__).parents[1]
@@ -37,11 +36,8 @@ def first_split(config: Config) -> SplitRun:
 def train_losses(config: Config) -> list[dict[str, float]]:
     """The loss and its terms in every epoch of a training that is never evaluated and writes nothing."""
     run = first_split(config)
-    seed = derive_seed(config.seed, run.number)
-    seed_everything(seed)
-    model = build_model(config.model, len(config.scale.bin_centers))
-    loader, _ = build_loaders(config, run.databases, run.splits, seed, pin_memory=False)
-    state, loss = TrainingState(model, config, len(loader)), build_loss(config, run.databases, run.splits)
+    model, loss, loader, _ = set_up(run, torch.device("cpu"))
+    state = TrainingState(model, config, len(loader))
     stepper = Stepper(state, loss, config.train)
     losses = []
     while state.epoch < config.train.epochs:

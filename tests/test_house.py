@@ -1,6 +1,8 @@
 """Rules of the house: arrows between packages point one way, files stay short."""
 
 import ast
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,10 @@ def test_files_and_functions_stay_short(place):
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 assert node.end_lineno - node.lineno < LONGEST_FUNCTION, f"{path}: {node.name}"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/slurm/*")), ids=lambda path: path.name)
+def test_scripts_for_clusters_are_bash_and_their_command_is_right(path):
+    assert subprocess.run(["bash", "-n", str(path)], capture_output=True, text=True, check=True).stderr == ""
+    assert f"# Command:  sbatch {path.relative_to(ROOT)} configs/koniq10k.yaml" in path.read_text(encoding="utf-8")

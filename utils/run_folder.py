@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.config import changed_keys, dump_config, load_config
+from utils.distributed import by_main
 from utils.errors import UserError, some_of
 from utils.files import DOOMED, delete_folder, make_folder, read_object, to_json, write_json_lines, write_text
 from utils.optim import TrainingState
@@ -25,14 +26,15 @@ SHOWN = 8  # keys in one message
 SPLIT_FOLDER = re.compile(r"split_(\d+)")
 # keys that may differ when a run is resumed: they change where and how fast it runs, not what comes out
 FREE_KEYS = (
-    *("run.root", "dataset.root", "dataset.split_file", "dataset.cache", "dataset.cache_folder", "protocol.splits"),
+    *("run.root", "dataset.root", "dataset.split_file", "dataset.cache", "dataset.cache_folder"),
+    *("protocol.splits", "protocol.parallel_splits"),
     *("train.device", "train.workers", "train.save_steps", "train.checkpointing", "logging.tensorboard"),
 )
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """`<root>/<name>/split_NN`."""
+    """`<root>/<name>/split_NN`. Of several processes, process 0 writes it, while the others wait."""
 
     path: Path
 
@@ -103,6 +105,7 @@ class RunFolder:
                 "database back as it was, or start another run with run.name=NAME"
             )
 
+    @by_main
     def begin(self, config: Config, split: dict[str, Any]) -> None:
         """Empties the folder and writes what is known before the first step."""
         self.delete()
@@ -112,6 +115,7 @@ class RunFolder:
     def delete(self) -> None:
         delete_folder(self.path)
 
+    @by_main
     def delete_other_splits(self) -> None:
         """Deletes the folders of the same run beside this one, and what is left of them where that was cut short.
 
@@ -137,8 +141,9 @@ class RunFolder:
         if "optimizer" not in saved:
             raise UserError(f"{self.path / LAST} holds weights alone and cannot be resumed; --overwrite starts anew")
         state.restore(saved)
-        self._write_log(state)
+        by_main(self._write_log)(state)
 
+    @by_main
     def save(self, config: Config, state: TrainingState) -> None:
         """What `restore` reads: anywhere within an epoch.
 
@@ -152,6 +157,7 @@ class RunFolder:
             )
         save_checkpoint(self.path / LAST, {**self._inference_part(config), **state.capture()})
 
+    @by_main
     def save_epoch(self, config: Config, state: TrainingState) -> None:
         """The same after an epoch, with best.pt where the last record is the best, and the log.
 

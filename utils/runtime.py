@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from utils.distributed import local_rank, several, world
 from utils.errors import MachineError, UserError, one_line
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pandas", "pillow")
@@ -21,12 +22,12 @@ OF_TORCH = 120  # characters of torch's text, which goes on with advice on its a
 
 
 def pick_device(name: str | torch.device) -> torch.device:
-    """`auto` (CUDA, else MPS, else CPU), or a device by name such as `cuda:1`.
+    """`auto` (CUDA, else MPS, else CPU), or a device by name such as `cuda:1`. Each of several processes has its GPU.
 
     Raises:
         UserError: The device is not there.
     """
-    name = str(name)
+    name = _of_this_process(str(name))
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
@@ -34,6 +35,24 @@ def pick_device(name: str | torch.device) -> torch.device:
     if name not in there and not (name == "cuda" and cuda):
         raise UserError(f"device {name!r} is not on this machine; allowed: auto, {', '.join(there)}")
     return torch.device(name)
+
+
+def _of_this_process(name: str) -> str:
+    """The device by name, and of several processes the GPU that is this one's, now torch's current one."""
+    if not several() or name == "cpu":
+        return name
+    if name not in ("auto", "cuda"):
+        raise UserError(f"train.device: {name} is one for all {world()} processes; allowed: auto, cuda, cpu")
+    if not torch.cuda.is_available():
+        return "cpu" if name == "auto" else name
+    count = torch.cuda.device_count()
+    if local_rank() >= count:
+        raise UserError(
+            f"train.device: {name} is a GPU for each process, and this machine has {count}; start torchrun with "
+            f"--nproc-per-node {count}, or set train.device=cpu"
+        )
+    torch.cuda.set_device(local_rank())
+    return f"cuda:{local_rank()}"
 
 
 def derive_seed(*parts: int) -> int:
@@ -130,7 +149,11 @@ def release_memory() -> None:
 
 
 class Interruption:
-    """Within it, the first Ctrl-C (or SIGTERM) only sets `requested`; the second stops the process as usual."""
+    """Within it, the first Ctrl-C (or SIGTERM) only sets `requested`; the second stops the process as usual.
+
+    Of several processes none stops by itself: torchrun passes on what they all have got from a cluster, and kills after
+    half a minute.
+    """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -139,6 +162,8 @@ class Interruption:
 
     def __enter__(self):
         self._previous = {number: signal.signal(number, self._request) for number in self.SIGNALS}
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)  # may wait since before, see experiments.parallel
         return self
 
     def __exit__(self, *error):
@@ -147,4 +172,5 @@ class Interruption:
 
     def _request(self, number, _frame):
         self.requested = True
-        signal.signal(number, self._previous[number])
+        if not several():
+            signal.signal(number, self._previous[number])

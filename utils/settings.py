@@ -200,11 +200,13 @@ class ProtocolSettings(Settings):
 
     `validation_fraction` is taken from the training part, so that the test part stays what it is without it. Fractions
     count images, or references (scenes) or image sets where `unit` says so (`auto`: references where there are any).
+    `parallel_splits` are trained at a time, each in its own process, on a GPU each where there are any.
     """
 
     method: Literal["random", "official", "file"] = "random"
     unit: Literal["auto", "image", "reference", "image_set"] = "auto"
     splits: Annotated[int, Field(ge=1, le=99)] = 10
+    parallel_splits: Count = 1
     split_seed: Annotated[int, Field(ge=0)] = 0
     train_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.8
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -189,3 +189,31 @@ def test_batches_on_the_device_are_what_torchvision_makes(crop):
         assert pixels.dtype == torch.uint8
         expected = torch.stack([seeded(usual, picture, seed) for seed, picture in enumerate(pictures)])
         assert torch.equal(to_images(pixels), expected)
+
+
+@pytest.mark.parametrize(("start", "together"), [(0, 4), (8, 4), (0, 2), (4, 6)])
+def test_processes_share_the_order_of_one(start, together, monkeypatch):
+    """Of every batch, or part of one, each takes its half in order; seeds stay with their images."""
+    sampler = SeededSampler(21, seed=7, shuffle=True, together=together)
+    sampler.set_position(3, start)
+    whole = list(sampler)
+    monkeypatch.setattr("datasets.iqa.world", lambda: 2)
+    shares = []
+    for rank in range(2):
+        monkeypatch.setattr("datasets.iqa.rank", lambda rank=rank: rank)
+        shares.append(list(sampler))
+        assert len(sampler) == len(shares[-1])
+    half = together // 2
+    for group in range(len(whole) // together):
+        parts = [share[group * half : (group + 1) * half] for share in shares]
+        assert [*parts[0], *parts[1]] == whole[group * together : (group + 1) * together]
+    assert len(shares[0]) == len(shares[1]) == len(whole) // together * half
+
+
+def test_processes_share_what_is_evaluated_without_a_rest(dataset, monkeypatch):
+    monkeypatch.setattr("datasets.iqa.world", lambda: 3)
+    names = []
+    for rank in range(3):
+        monkeypatch.setattr("datasets.iqa.rank", lambda rank=rank: rank)
+        names += [name for batch in make_loader(dataset, 4, workers=0) for name in batch["name"]]
+    assert names == [f"{index}.png" for index in range(11)]

@@ -1,0 +1,54 @@
+"""What a split needs before its first step; nothing is written here."""
+
+import torch
+from torch.utils.data import DataLoader
+
+from datasets.loaders import EvaluatedPart, build_loaders
+from experiments.suite import SplitRun
+from losses import JointLoss, build_loss
+from models import RichIQA, build_model
+from models.pretrained import load_pretrained
+from models.synchronised import synchronise
+from utils.distributed import in_turns, several
+from utils.errors import UserError, one_line
+from utils.runtime import derive_seed, seed_everything
+from utils.settings import Config
+
+Parts = dict[str, list[EvaluatedPart]]  # by name
+
+
+def try_set_up(run: SplitRun, device: torch.device, resume: bool) -> None:
+    """Shows mistakes before anything is deleted, loads weights and fills a cache on the disk, once for all splits."""
+    model, *_ = set_up(run, device)
+    if not resume:
+        load_pretrained(model, run.config.model)
+
+
+def set_up(run: SplitRun, device: torch.device) -> tuple[RichIQA, JointLoss, DataLoader, Parts]:
+    """Network, untrained and on the CPU, loss, training loader and evaluated parts of a split; writes nothing."""
+    config = run.config
+    seed = derive_seed(config.seed, run.number)
+    seed_everything(seed)
+    model = build_model(config.model, len(config.scale.bin_centers))
+    if config.train.checkpointing:
+        model.backbone.checkpoint_blocks()
+    require_size(model, config)
+    if several():
+        synchronise(model)
+    loss = build_loss(config, run.databases, run.splits)
+    with in_turns():  # the first fills a cache on the disk
+        loaders = build_loaders(config, run.databases, run.splits, seed, pin_memory=device.type == "cuda")
+    return model, loss, *loaders
+
+
+def require_size(model: torch.nn.Module, config: Config) -> None:
+    """Refuses an image size that the backbone cannot take, before anything is written."""
+    crop = config.transform.crop
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, 3, crop, crop))
+    except (RuntimeError, AssertionError, ValueError) as error:  # what torch and timm say of a size
+        raise UserError(
+            f"transform.crop: {config.model.backbone} cannot take images of {crop} pixels ({one_line(error)}); use "
+            "another size"
+        ) from error

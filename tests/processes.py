@@ -1,0 +1,74 @@
+"""Several processes of one training, forked off the process of the tests: nothing is imported anew."""
+
+import multiprocessing
+import os
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from utils.processes import joined
+from utils.script import run_script
+
+SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended, and what it wrote."""
+
+    status: int
+    out: str
+    err: str
+
+
+def run_processes(function: Callable[[], int], folder: Path, count: int = 2) -> list[Ended]:
+    """What becomes of a script's `main` in each of `count` processes, which torchrun might have started.
+
+    Args:
+        function: Returns a status.
+        folder: For what they write.
+        count: Of processes.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_run, args=(function, folder, rank, count, port)) for rank in range(count)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(SECONDS)
+    for process in processes:
+        process.kill()
+        process.join()
+    read = [[(folder / f"{name}_{rank}").read_text() for name in ("out", "err")] for rank in range(count)]
+    return [Ended(process.exitcode, *texts) for process, texts in zip(processes, read, strict=True)]
+
+
+def results(function: Callable[[], Any], folder: Path, count: int = 2) -> list[Any]:
+    """What a function returns in each of several processes that are joined."""
+
+    def keep() -> int:
+        with joined():
+            torch.save(function(), folder / f"result_{os.environ['RANK']}")
+        return 0
+
+    for ended in run_processes(keep, folder, count):
+        assert ended.status == 0, ended.err
+    return [torch.load(folder / f"result_{rank}") for rank in range(count)]
+
+
+def _run(function: Callable[[], int], folder: Path, rank: int, count: int, port: int) -> None:
+    for number, (name, descriptor) in enumerate((("out", 1), ("err", 2))):
+        os.dup2(os.open(folder / f"{name}_{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+        stream = open(descriptor, "w", encoding="utf-8", closefd=False)  # noqa: SIM115, as long as the process
+        setattr(sys, ("stdout", "stderr")[number], stream)
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in numbers.items()} | {"MASTER_ADDR": "127.0.0.1"})
+    torch.set_num_threads(1)
+    run_script(function, os._exit)
