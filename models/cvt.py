@@ -180,9 +180,7 @@ class TokenEmbedding(nn.Module):
         self.norm = LayerNorm(width)
 
     def forward(self, grid: Tensor) -> tuple[Tensor, int]:
-        grid = self.conv(
-            grid
-        ).float()  # (B, C, H, W), float32, so that tokens between the layers are that under autocast
+        grid = self.conv(grid).float()  # (B, C, H, W); tokens between the layers are float32 under autocast, too
         return self.norm(rearrange(grid, "b c h w -> b (h w) c")), grid.shape[-2]  # (B, H*W, C)
 
 
