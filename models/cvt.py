@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from models.recomputing import recomputed
 from utils.distributed import own_rows, world
+from utils.numerics import at_least_float32
 
 QUICK_GELU_SLOPE = 1.702  # Hendrycks and Gimpel, arXiv 1606.08415: x * sigmoid(1.702 x) approximates GELU
 LAYER_NORM_EPS = 1e-5
@@ -180,7 +181,7 @@ class TokenEmbedding(nn.Module):
         self.norm = LayerNorm(width)
 
     def forward(self, grid: Tensor) -> tuple[Tensor, int]:
-        grid = self.conv(grid).float()  # (B, C, H, W); tokens between the layers are float32 under autocast, too
+        grid = at_least_float32(self.conv(grid))  # (B, C, H, W); so are tokens between the layers under autocast
         return self.norm(rearrange(grid, "b c h w -> b (h w) c")), grid.shape[-2]  # (B, H*W, C)
 
 

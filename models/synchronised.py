@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from models.cvt import DropPath
 from utils.distributed import sum_over_processes, world
 from utils.errors import UserError
+from utils.numerics import at_least_float32
 
 PLAIN_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 WITH_ACTIVATION = ("drop", "act")  # what timm's BatchNormAct2d does after it
@@ -71,7 +72,7 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     def _normalised(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            mean, var = _statistics(_at_least_float32(x))  # (C,), (C,)
+            mean, var = _statistics(at_least_float32(x))  # (C,), (C,)
             count = world() * x.numel() // x.shape[1]
             self.num_batches_tracked += 1
             share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
@@ -93,8 +94,8 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple:
         x, mean, var, weight = ctx.saved_tensors
         slope = _beside(torch.rsqrt(var + ctx.eps), x)
-        normed = (_at_least_float32(x) - _beside(mean, x)) * slope
-        gradient = _at_least_float32(gradient)
+        normed = (at_least_float32(x) - _beside(mean, x)) * slope
+        gradient = at_least_float32(gradient)
         own = torch.stack([gradient.sum(_all_but_channels(x)), (gradient * normed).sum(_all_but_channels(x))])  # (2, C)
         of_shift, of_scale = sum_over_processes(own) / (world() * x.numel() // x.shape[1])  # (C,), (C,)
         below = gradient - _beside(of_shift, x) - normed * _beside(of_scale, x)
@@ -113,10 +114,6 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _all_but_channels(x: Tensor) -> list[int]:
     return [dim for dim in range(x.dim()) if dim != 1]
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _beside(of_channels: Tensor, x: Tensor) -> Tensor:

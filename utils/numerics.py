@@ -17,3 +17,8 @@ def constant(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A tensor of numbers, or of tuples of them, made once for each kind and device."""
     with torch.inference_mode(False):  # cached here, used in training later
         return torch.tensor(values, dtype=dtype, device=device)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """The same numbers, those of 16 bits in float32. Any shape."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
