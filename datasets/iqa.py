@@ -1,9 +1,11 @@
 """The Dataset, one or several joined, and loaders whose order and augmentation depend on seed and position alone."""
 
 import math
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,6 @@ from datasets.pictures import Pictures
 from datasets.transforms import Transform, seeded
 from utils.distributed import rank, world
 from utils.errors import UserError
-from utils.runtime import Interruption
 
 LARGEST_SEED = 2**63 - 1
 ALIGNMENT = 64  # bytes, as torch's own memory: kernels may round otherwise elsewhere
@@ -174,7 +175,7 @@ def make_loader(
         pin_memory=pin_memory,
         generator=torch.Generator(),  # else every pass would draw from the default generator, which a resume restores
         collate_fn=collate,
-        worker_init_fn=_leave_interrupts_to_parent,
+        worker_init_fn=_leave_signals_to_parent,
     )
 
 
@@ -237,6 +238,16 @@ def new_batch(count: int, shape: Sequence[int]) -> Tensor:
     return torch.from_numpy(memory[begin : begin + size]).view(count, *shape)
 
 
-def _leave_interrupts_to_parent(_worker: int) -> None:
-    for number in Interruption.SIGNALS:  # torchrun and clusters send SIGTERM to workers, too
-        signal.signal(number, signal.SIG_IGN)
+def _leave_signals_to_parent(_worker: int) -> None:
+    """Terminals, torchrun and clusters interrupt workers, too, whose parent wants to finish its step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on Windows, nor on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with_parent(parent: int) -> None:
+    """Ends this process once its parent asks for it; what others ask is left to the parent."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)

@@ -1,5 +1,9 @@
 """Images, transforms, order and augmentation."""
 
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -27,6 +31,7 @@ from datasets.transforms import (
     seeded,
     to_images,
 )
+from tests.running import ROOT
 from utils.errors import MissingFileError, UserError
 from utils.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from utils.settings import TransformSettings
@@ -217,3 +222,34 @@ def test_processes_share_what_is_evaluated_without_a_rest(dataset, monkeypatch):
         monkeypatch.setattr("datasets.iqa.rank", lambda rank=rank: rank)
         names += [name for batch in make_loader(dataset, 4, workers=0) for name in batch["name"]]
     assert names == [f"{index}.png" for index in range(11)]
+
+
+SIGNALLED = """
+import os, signal, subprocess, sys, torch
+from pathlib import Path
+from datasets.iqa import IQADataset, make_loader
+from datasets.labels import Record
+from datasets.pictures import FilePictures
+from datasets.transforms import build_test_crop
+from utils.settings import TransformSettings
+
+root = Path(sys.argv[1])
+records = [Record(path.name, 3.0, 0.5, (0.2,) * 5) for path in sorted(root.glob("*.png"))]
+dataset = IQADataset(FilePictures(root), records, build_test_crop(TransformSettings(resize=40, crop=32)))
+loader = make_loader(dataset, 2, workers=2)
+passing = iter(loader)
+batches = [next(passing)]
+for worker in passing._workers:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        subprocess.run(["sh", "-c", f"kill -{int(number)} {worker.pid}"], check=True)
+batches += list(passing)
+print(sum(len(batch["image"]) for batch in batches))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="this system does not say who sends a signal")
+def test_workers_leave_signals_to_their_parent_and_end_with_it(dataset, tmp_path):
+    """A process that ends while its loader is alive has to ask its workers to end."""
+    command = [sys.executable, "-c", SIGNALLED, tmp_path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == (f"{len(dataset)}\n", 0), done.stderr
