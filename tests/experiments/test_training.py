@@ -218,7 +218,7 @@ def test_bf16_moves_a_step_little():
 
 
 def test_compiled_training_is_the_training_but_for_rounding(quick, tmp_path):
-    """A whole run, with an average of the weights; names in the checkpoint are plain. One stage, since all take minutes."""
+    """A whole run, with an average of the weights; names are plain. One stage alone, since all take minutes."""
     options = ["train.epochs=1", "optim.ema_decay=0.9", "model.stages=[1]", "model.memory=none"]
     for name, compiling in (("plain", "false"), ("compiled", "true")):
         assert train(quick, *options, f"run.name={name}", f"train.compile={compiling}") == 0
