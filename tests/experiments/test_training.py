@@ -29,6 +29,12 @@ NANO = {"backbone": "cvt_nano", "memory_weight": 0.1}
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
 
+@pytest.fixture(autouse=True)
+def _compiled_into_tmp_path(tmp_path, monkeypatch):
+    """A cache that others share may hold what a killed process left half written."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+
+
 def batch_of(count: int, seed: int = 0) -> dict:
     generator = torch.Generator().manual_seed(seed)
     dos = torch.rand(count, 5, generator=generator)
@@ -212,8 +218,8 @@ def test_bf16_moves_a_step_little():
 
 
 def test_compiled_training_is_the_training_but_for_rounding(quick, tmp_path):
-    """A whole run, with an average of the weights and stochastic depth; names in the checkpoint are plain."""
-    options = ["train.epochs=1", "optim.ema_decay=0.9", "model.drop_path=0"]
+    """A whole run, with an average of the weights; names are plain. One stage alone, since all take minutes."""
+    options = ["train.epochs=1", "optim.ema_decay=0.9", "model.stages=[1]", "model.memory=none"]
     for name, compiling in (("plain", "false"), ("compiled", "true")):
         assert train(quick, *options, f"run.name={name}", f"train.compile={compiling}") == 0
     plain, compiled = (
@@ -246,14 +252,18 @@ def test_compiled_drop_path_draws_from_the_generator_of_a_run():
 @pytest.mark.slow
 @pytest.mark.parametrize("fast", [["train.precision=bf16"], ["train.precision=bf16", "train.compile=true"]])
 def test_bf16_learns_as_float32_does(fast, quick):
-    """200 steps; the mean of the last 20 within 2 %."""
-    options = [*quick, "train.epochs=50", "optim.lr=1e-3", "schedule.name=onecycle", "model.drop_path=0"]
+    """200 steps; the mean of the last 20 within 0.5 %.
+
+    At a rate of 1e-3 these 16 images are no measure: there 0.1 % more of it moves float32's own end by 2 to 4 %.
+    """
+    options = [*quick, "train.epochs=50", "optim.lr=1e-4", "schedule.name=onecycle", "model.drop_path=0"]
     exact, lowered = (
         [epoch["total"] for epoch in train_losses(load_config(ROOT / "configs/koniq10k.yaml", [*options, *more]))]
         for more in ([], fast)
     )
     assert exact != lowered
-    assert np.mean(lowered[-5:]) == pytest.approx(np.mean(exact[-5:]), rel=0.02)  # 5 epochs of 4 steps
+    assert np.mean(exact[-5:]) < 0.9 * exact[0]
+    assert np.mean(lowered[-5:]) == pytest.approx(np.mean(exact[-5:]), rel=0.005)  # 5 epochs of 4 steps
 
 
 @pytest.fixture
