@@ -18,7 +18,7 @@ from experiments.prediction import predict
 from utils.settings import TrainSettings, TransformSettings
 
 RUNS = 3
-IMAGES = 24
+IMAGES = 16
 WORKERS = 2
 
 

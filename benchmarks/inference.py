@@ -12,7 +12,7 @@ from benchmarks.timing import milliseconds
 from models.precision import FP32, Plan, plan_for
 
 RUNS = 15
-BATCHES, BATCH_RUNS = (2, 4, 8), 5
+BATCHES, BATCH_RUNS = (2, 8), 3
 WARM_UP = 2
 SIDE = 384  # pixels
 GFLOP = 49.7  # of one such image, two for each multiply-add

@@ -17,7 +17,7 @@ from losses import JointLoss
 from utils.runtime import peak_memory
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNS = 3
+RUNS = 2
 MEGABYTE = 2**20
 CALL = "import sys; sys.path.insert(0, '.'); from benchmarks.memory import used; print(used(*sys.argv[1:]))"
 

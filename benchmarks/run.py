@@ -34,7 +34,6 @@ BENCHMARKS: dict[str, Callable[[], list[Measured]]] = {
     "train_step_fp32": training.measure,
 }
 
-
 ON_GPU: dict[str, Callable[[], list[Measured]]] = {
     "inference_gpu": gpu.measure_inference,
     "train_gpu": gpu.measure_training,
@@ -49,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
     args = parser.parse_args(arguments)
     there = known if torch.cuda.is_available() else BENCHMARKS
-    rows = [row.as_row() for name in args.only or there for row in known[name]()]
+    chosen = [name for name in known if name in (args.only or there)]  # in one order: what runs before may matter
+    rows = [row.as_row() for name in chosen for row in known[name]()]
     print(to_markdown(table_of(rows)))
     versions = ", ".join(f"{name} {version}" for name, version in environment(pick_device("auto")).items())
     print(f"\n{date.today():%Y-%m-%d}, {torch.get_num_threads()} threads, {versions}")
