@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from benchmarks.peer import PEER, trained_networks
 from benchmarks.rows import Measured, in_turn
@@ -21,29 +22,32 @@ TOLERANCE = 1e-3  # of a loss of about 10
 
 
 def measure() -> list[Measured]:
-    """`train_step_fp32`: seconds from images to new weights; same weights, head, loss and optimizer on both sides."""
+    """`train_step_fp32`: seconds from images to new weights; same weights, head and loss; torch's Adam."""
     network, port = trained_networks(CPU)
-    ours, peer = step_of(network), step_of(port)
+    state, optim = TrainingState(network, Config(), 1), Config().optim
+    adam = torch.optim.Adam(port.parameters(), lr=optim.lr, weight_decay=optim.weight_decay)
+    ours, peer = step_of(network, state.optimizer, state.update), step_of(port, adam, adam.step)
     difference = abs(ours() - peer())  # also once for nothing
     if difference > TOLERANCE:
         raise AssertionError(f"the two losses differ by {difference}: nothing can be compared")
     mine, peers = in_turn(lambda: seconds(ours), lambda: seconds(peer), RUNS)
     what = f"one step of Adam on {BATCH} images of {SIDE} pixels, in fp32"
-    return [Measured("train_step_fp32", what, PEER, "s", mine, peers)]
+    return [Measured("train_step_fp32", what, f"{PEER} and loss, torch.optim.Adam", "s", mine, peers)]
 
 
-def step_of(model: nn.Module) -> Callable[[], float]:
+def step_of(model: nn.Module, optimizer: Optimizer, update: Callable[[], object]) -> Callable[[], float]:
     """A function that makes one step, always on the same batch, and returns the loss before it."""
+    model.train()
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(BATCH, 3, SIDE, SIDE, generator=generator)
     target = targets(generator)
-    loss, state = JointLoss(RatingScale(1, 5, (1, 2, 3, 4, 5))), TrainingState(model.train(), Config(), 1)
+    loss = JointLoss(RatingScale(1, 5, (1, 2, 3, 4, 5)))
 
     def step() -> float:
-        state.optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         total = loss(model(images), target)["total"]
         total.backward()
-        state.update()
+        update()
         return total.item()
 
     return step

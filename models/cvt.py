@@ -48,24 +48,23 @@ def quick_gelu(x: Tensor) -> Tensor:
 
 
 class TrainedQuickGelu(torch.autograd.Function):
-    """The same, bit for bit in value and gradient, with less memory: the input alone is kept, the sigmoid made again.
+    """The same by way of SiLU, of which it is a scaled copy: torch has its gradient as one pass over the tensor.
 
-    Allocating memory for the steps in between takes a CPU longer than computing them; here they share it.
+    QuickGELU(x) = SiLU(1.702 x) / 1.702, and its derivative is that of SiLU at 1.702 x. Written out, the gradient is
+    seven passes over the widest tensors there are, which memory, not arithmetic, makes slow.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return (QUICK_GELU_SLOPE * x).sigmoid_().mul_(x)
+        scaled = QUICK_GELU_SLOPE * x
+        ctx.save_for_backward(scaled)
+        return F.silu(scaled).div_(QUICK_GELU_SLOPE)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        sigmoid = (QUICK_GELU_SLOPE * x).sigmoid_()
-        through_sigmoid = grad * x
-        torch.ops.aten.sigmoid_backward(through_sigmoid, sigmoid, grad_input=through_sigmoid)
-        return through_sigmoid.mul_(QUICK_GELU_SLOPE).add_(sigmoid.mul_(grad))
+        (scaled,) = ctx.saved_tensors
+        return torch.ops.aten.silu_backward(grad, scaled)
 
 
 class DropPath(nn.Module):

@@ -30,7 +30,7 @@ P = [f"p{k}" for k in range(1, 6)]
 SMALL = [
     *("transform.resize=40", "transform.crop=32", "train.epochs=1", "train.batch_size=8", "train.workers=0"),
     *("model.pretrained=none", "protocol.splits=1", "train.device=cpu"),
-    "train.compile=false",  # minutes for CvT-21; tests/experiments/test_training.py compiles a smaller network
+    "train.compile=false",  # minutes for CvT-21; tests/experiments/test_precision.py compiles a smaller network
 ]
 
 

@@ -14,6 +14,8 @@ from utils.settings import Config
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
+FUSED = True  # one pass over a parameter and its state instead of one for each operation, on every device
+
 SCHEDULES: dict[str, Callable[[Optimizer, float, int], LRScheduler]] = {
     "constant": lambda optimizer, lr, steps: ConstantLR(optimizer, factor=1.0, total_iters=0),
     "cosine": lambda optimizer, lr, steps: CosineAnnealingLR(optimizer, T_max=steps),
@@ -34,9 +36,8 @@ class TrainingState:
         optim = config.optim
         self.model = model
         self.clip_norm = optim.clip_norm
-        self.fused = True if self.device.type == "cuda" else None  # one kernel; on a CPU torch's default stays
         self.optimizer = OPTIMIZERS[optim.name](
-            model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay, fused=self.fused
+            model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay, fused=FUSED
         )
         steps = config.train.epochs * steps_per_epoch
         self.scheduler = SCHEDULES[config.schedule.name](self.optimizer, optim.lr, steps)
@@ -111,7 +112,7 @@ class TrainingState:
         self.model.load_state_dict(captured["model"])
         if self.average is not None:
             self.average.load_state_dict(captured["average"])
-        self.optimizer.load_state_dict(with_fused(captured["optimizer"], self.fused))
+        self.optimizer.load_state_dict(with_fused(captured["optimizer"]))
         self.scheduler.load_state_dict(captured["scheduler"])
         for name in ("epoch", "step", "seconds", "loss_sums", "history", "best"):
             setattr(self, name, captured[name])
@@ -119,6 +120,6 @@ class TrainingState:
         restore_random_states(captured["random"], self.device)
 
 
-def with_fused(state: dict[str, Any], fused: bool | None) -> dict[str, Any]:
-    """The state of an optimizer for another device, whose kernels may be others than those it was saved with."""
-    return {**state, "param_groups": [{**group, "fused": fused} for group in state["param_groups"]]}
+def with_fused(state: dict[str, Any]) -> dict[str, Any]:
+    """The state of an optimizer that may have been saved with other kernels, for those that are used here."""
+    return {**state, "param_groups": [{**group, "fused": FUSED} for group in state["param_groups"]]}

@@ -7,7 +7,7 @@ from torch import nn
 from transformers import CvtConfig, CvtModel
 
 from models import build_model
-from models.cvt import DropPath
+from models.cvt import QUICK_GELU_SLOPE, DropPath, TrainedQuickGelu, quick_gelu
 from models.official import from_huggingface
 from models.pretrained import load_exactly
 from utils.errors import UserError
@@ -166,3 +166,18 @@ def test_timm_backbones_take_other_sizes(name):
 def test_what_cannot_be_built_is_said(settings, message):
     with pytest.raises(UserError, match=message):
         build_model(ModelSettings(**settings))
+
+
+def test_quick_gelu_in_training_is_the_same_function():
+    x = 4 * torch.randn(3, 50, 7, generator=torch.Generator().manual_seed(0))
+    outer = torch.randn(3, 50, 7, generator=torch.Generator().manual_seed(1))
+    results = []
+    for function in (quick_gelu, lambda x: x * torch.sigmoid(QUICK_GELU_SLOPE * x)):
+        leaf = x.clone().requires_grad_()
+        value = function(leaf)
+        value.backward(outer)
+        results.append((value.detach(), leaf.grad))
+    for trained, written_out in zip(*results, strict=True):
+        torch.testing.assert_close(trained, written_out, rtol=1e-6, atol=1e-6)
+    double = x[:1, :3].double().requires_grad_()
+    assert torch.autograd.gradcheck(TrainedQuickGelu.apply, (double,))

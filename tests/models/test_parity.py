@@ -14,6 +14,8 @@ from models import build_model
 from models.cvt import DropPath
 from models.official import to_official
 from tests.models.filling import fill, images, targets
+from utils.optim import TrainingState
+from utils.settings import Config
 
 DOS = [
     [0.23147977888584137, 0.18011564016342163, 0.19346921145915985, 0.19451934099197388, 0.20041607320308685],
@@ -85,16 +87,16 @@ def test_training_steps_match_the_release(loss):
     for module in model.modules():
         if isinstance(module, DropPath):
             module.rate = 0.0
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, weight_decay=5e-7)
+    state = TrainingState(model, Config(), steps_per_epoch=1)
     totals = []
     for _ in TRAINING_TOTALS:
-        optimizer.zero_grad()
+        state.optimizer.zero_grad()
         total = loss(model(images(4, 64, 64)), targets(4))["total"]
         total.backward()
         if not totals:
             gradients = to_official({name: parameter.grad for name, parameter in model.named_parameters()})
             norms = {name: gradients[name].double().norm().item() for name in GRADIENT_NORMS}
-        optimizer.step()
+        state.update()
         totals.append(total.item())
     assert norms == pytest.approx(GRADIENT_NORMS, rel=2e-4, abs=1e-7)
     assert totals == pytest.approx(TRAINING_TOTALS, rel=2e-6)

@@ -1,5 +1,6 @@
 """Optimizers, schedules, averages, and the state that resumes exactly."""
 
+import copy
 import io
 
 import numpy as np
@@ -125,3 +126,17 @@ def test_devices():
     assert pick_device("cpu") == torch.device("cpu")
     with pytest.raises(UserError, match="allowed: auto, cpu"):
         pick_device("tpu")
+
+
+def test_fused_adam_takes_the_steps_of_torchs_own():
+    state = state_of(optim={"lr": 0.01, "weight_decay": 0.1})
+    plain = copy.deepcopy(state.model)
+    adam = torch.optim.Adam(plain.parameters(), lr=0.01, weight_decay=0.1)
+    for batch in torch.randn(20, 4, 3):
+        for network, update in ((state.model, state.update), (plain, adam.step)):
+            network.zero_grad()
+            network(batch).square().sum().backward()
+            update()
+    assert state.optimizer.param_groups[0]["fused"] is True
+    for ours, theirs in zip(state.model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
