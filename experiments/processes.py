@@ -29,8 +29,6 @@ def require_processes(configs: Sequence[Config], args: argparse.Namespace) -> No
                 f"{KEY}: {at_a_time} splits at a time are processes of their own, and torchrun has started {world()} "
                 f"for one training; set {KEY}=1, or start it with python alone"
             )
-        if config.train.compile:
-            raise UserError(f"train.compile: BatchNorm over {world()} processes cannot be compiled; set it to false")
         if any(member.cache == "ram" for member in config.members):
             raise UserError(f"dataset.cache: each of {world()} processes would hold a copy; use disk, or none")
 
