@@ -5,18 +5,20 @@ from contextlib import contextmanager
 
 import torch
 
+from models.compiling import require_compiler
 from models.precision import AMPERE, BF16, FP32
-from utils.errors import UserError, one_line
+from utils.errors import UserError
 from utils.settings import TrainSettings
 
 TF32 = "tf32"
+COMPILE = "train.compile"
 
 
 def require_arithmetic(settings: TrainSettings, device: torch.device) -> None:
     """Refuses what this device, or this machine, cannot do, before anything is written."""
     require_precision(settings.precision, device)
     if settings.compile:
-        require_compiler(device)
+        require_compiler(device, COMPILE)
 
 
 def require_precision(precision: str, device: torch.device) -> None:
@@ -35,18 +37,6 @@ def require_precision(precision: str, device: torch.device) -> None:
             f"train.precision: {precision} needs a GPU of compute capability {needed} or more, and {device} has "
             f"{'.'.join(map(str, capability))}; use {FP32}"
         )
-
-
-def require_compiler(device: torch.device) -> None:
-    """Compiles a function of one line, so that a machine that cannot compile says so at once."""
-    try:
-        torch.compile(lambda x: x.sin() + 1, dynamic=False)(torch.zeros(2, device=device))
-    except (RuntimeError, ImportError, OSError) as error:  # what torch raises without a C++ compiler or Triton
-        needed = "Triton" if device.type == "cuda" else "a C++ compiler"
-        raise UserError(
-            f"train.compile: torch cannot compile for {device} here ({one_line(error)}); install {needed}, or set "
-            "train.compile=false"
-        ) from error
 
 
 @contextmanager

@@ -20,8 +20,10 @@ from tqdm import tqdm
 
 from datasets.iqa import batches
 from datasets.transforms import to_images
+from experiments.arithmetic import COMPILE
 from experiments.suite import SplitRun
 from losses import JointLoss
+from models.compiling import compiling
 from models.precision import BF16
 from models.timm_backbone import TimmBackbone
 from utils.distributed import gathered, several, sum_over_processes, world
@@ -94,7 +96,8 @@ class Stepper:
         self.loss = loss
         self.parts = settings.accumulate
         self.autocast = settings.precision == BF16
-        self.network = spread(compiled(state.model) if settings.compile else state.model)
+        self.compiled = settings.compile
+        self.network = spread(compiled(state.model) if self.compiled else state.model)
         self.late = state.device.type == "cuda"
         self.unread: Losses | None = None
         self.asked_to_stop = False  # whether this process is, which all learn with the losses
@@ -107,7 +110,9 @@ class Stepper:
             UserError: The loss is not finite; where losses are read late, that of the step before.
         """
         self.state.optimizer.zero_grad(set_to_none=True)
-        losses = self._sent(self._gradients(batch), batch["name"])
+        with compiling(COMPILE) if self.compiled else nullcontext():
+            terms = self._gradients(batch)
+        losses = self._sent(terms, batch["name"])
         if not self.late:
             self._count(losses)
         self.state.update()

@@ -34,6 +34,7 @@ def load_predictor(
     preprocess: str = RELEASE,
     pictures: PictureSettings = PictureSettings(),
     precision: str = FP32,
+    compiled: bool = False,
 ) -> Predictor:
     """Builds a predictor from a checkpoint alone.
 
@@ -47,10 +48,11 @@ def load_predictor(
         preprocess: `release`, `release-224`, `five-crop` or `full`, see scoring/preprocess.py.
         pictures: The largest picture that is decoded, and the colour behind transparent ones.
         precision: `fp32`, `bf16`, `fp16` or `auto`, see models/precision.py.
+        compiled: By torch's compiler, at the first call, which then takes a minute; not with `full`.
 
     Raises:
         MissingFileError: No checkpoint.
-        UserError: A checkpoint that does not fit, a device or precision that is not there, or a scale too
+        UserError: A checkpoint that does not fit, a device, precision or compiler that is not there, or a scale too
             many or too few.
     """
     path = Path(checkpoint) if checkpoint is not None else newest_best(RUNS)
@@ -58,7 +60,7 @@ def load_predictor(
     with ThreadPoolExecutor(1) as pool:  # reading for the hash takes as long as building, and leaves Python free
         digest = pool.submit(hash_of, path)
         network = load_stated(path, scale, config)
-    return Predictor(network, digest.result(), target, preprocess, pictures, precision)
+    return Predictor(network, digest.result(), target, preprocess, pictures, precision, compiled)
 
 
 def build_predictor(args: argparse.Namespace) -> Predictor:
@@ -69,7 +71,7 @@ def build_predictor(args: argparse.Namespace) -> Predictor:
     if args.truncated == "accept":
         accept_truncated()
     return load_predictor(
-        args.checkpoint, args.device, args.scale, args.config, args.preprocess, pictures, args.precision
+        args.checkpoint, args.device, args.scale, args.config, args.preprocess, pictures, args.precision, args.compile
     )
 
 

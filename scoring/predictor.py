@@ -14,20 +14,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from datasets.scale import RatingScale
 from datasets.transforms import central_box, normalise
+from models.compiling import CompiledScorer, require_compiler
 from models.fast import fast_model
 from models.loading import TrainedNetwork
 from models.precision import FP32, plan_for
 from scoring.conversion import to_picture
 from scoring.pictures import Encoded, PictureSettings, opened_picture
-from scoring.preprocess import RELEASE, build_preprocess
+from scoring.preprocess import FULL, RELEASE, build_preprocess
 from utils.errors import UserError, one_line
 from utils.runtime import enough_memory
 
 SMALLER_BATCH = "use a smaller --batch-size"
+COMPILE = "compile"  # as messages name it
 AHEAD = 2  # batches that are decoded while one is scored
 
 Array = np.ndarray
@@ -69,14 +71,16 @@ class Predictor:
         preprocess: str = RELEASE,
         pictures: PictureSettings = PictureSettings(),
         precision: str = FP32,
+        compiled: bool = False,
     ):
         self.kept_side: int | None = None  # pixels of the long side of `Prepared.small`; None: there is none
         self.model = network.model.eval().requires_grad_(False).to(device)
-        self.fast = fast_model(self.model, precision)
         self.precision = plan_for(precision, device).describe()
         self.scale = RatingScale(**network.config.scale.model_dump())
         self.transform = network.config.transform
         self.preprocess = build_preprocess(preprocess, network.config.transform)
+        fast = fast_model(self.model, precision)
+        self.fast = compiled_scorer(fast, device, preprocess) if compiled else fast
         self.pictures = pictures
         self.device = device
         self.checkpoint = network.path
@@ -130,6 +134,8 @@ class Predictor:
         self, images: Iterable[Shown], batch_size: int, workers: int
     ) -> Iterator[list[Prepared | UserError]]:
         """Batches of what `prepare` makes of a stream of images, or the error that it raises."""
+        if isinstance(self.fast, CompiledScorer):
+            self.fast.expect(batch_size)
         waiting: deque[Future] = deque()
         stream = iter(images)
         with ThreadPoolExecutor(workers) as pool:
@@ -234,6 +240,20 @@ class Predictor:
             raise UserError(
                 f"preprocess: this backbone cannot take {width}x{height} pixels ({one_line(error)}); use release"
             ) from error
+
+
+def compiled_scorer(network: nn.Module, device: torch.device, preprocess: str) -> CompiledScorer:
+    """A network compiled for views of one size.
+
+    Raises:
+        UserError: There is no compiler, or views are of any size.
+    """
+    if preprocess == FULL:
+        raise UserError(
+            f"{COMPILE}: a network is compiled for one size of picture, and preprocess {FULL} has any; choose one"
+        )
+    require_compiler(device, COMPILE)
+    return CompiledScorer(network, COMPILE)
 
 
 def is_several(images: Shown | Sequence[Shown]) -> bool:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import arithmetic as arithmetic_module
-from experiments.arithmetic import arithmetic, require_compiler, require_precision
+from experiments.arithmetic import arithmetic, require_precision
 from main import main
+from models import compiling as compiling_module
+from models.compiling import require_compiler
 from tests.experiments.steps import CPU, CUDA, batch_of, gradients, on_gpu, stepper_of
 from tests.running import ROOT, train, train_losses
 from utils.checkpoint import read_checkpoint
@@ -56,14 +57,14 @@ def test_a_machine_without_a_compiler_says_so(quick, tmp_path, monkeypatch):
     def no_compiler(*_, **__):
         raise RuntimeError("No working C++ compiler found\n in any of the known places")
 
-    monkeypatch.setattr(arithmetic_module.torch, "compile", no_compiler)
-    with pytest.raises(UserError, match=r"No working C\+\+ compiler .*; install a C\+\+ compiler, or set"):
+    monkeypatch.setattr(compiling_module.torch, "compile", no_compiler)
+    with pytest.raises(UserError, match=r"No working C\+\+ compiler .* Or go without train\.compile"):
         train(quick, "train.compile=true")
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_compiler_that_works_is_accepted():
-    require_compiler(CPU)
+    require_compiler(CPU, "train.compile")
     assert TrainSettings().compile is False
 
 
