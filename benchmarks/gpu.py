@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.data_cache import write_photos
-from benchmarks.inference import GFLOP, best_batches, rates
+from benchmarks.inference import GFLOP, SIDE, best_batches, both, random_images, rates
 from benchmarks.peer import PEER, networks, trained_networks
 from benchmarks.rows import Measured, in_turn
 from benchmarks.timing import milliseconds, seconds
@@ -22,6 +22,7 @@ from experiments.prediction import predict
 from experiments.training import Stepper
 from losses import JointLoss
 from models import build_model
+from models.compiling import CompiledScorer
 from utils.config import load_config
 from utils.errors import UserError
 from utils.optim import TrainingState
@@ -50,14 +51,18 @@ def require_gpu() -> torch.device:
 
 
 def measure_inference() -> list[Measured]:
-    """`inference_gpu`: milliseconds for an image in the best batch; `inference_gpu_of_ceiling`."""
+    """`inference_gpu`: milliseconds for an image in the best batch; `_of_ceiling` and `_compiled` of it."""
     device = require_gpu()
     _, fast, peer = networks("auto", device)
     size, ours, of_peer, peers = best_batches(fast, peer, BATCHES, device)
-    what = f"an image of 384 pixels in batches of {size}, --precision auto"
+    what = f"an image of {SIDE} pixels in batches of {size}, --precision auto"
+    with torch.inference_mode():
+        pairs = both(CompiledScorer(fast, "compile"), fast, random_images(size, device), RUNS)
+    compiled, plain = ([value / size for value in side] for side in pairs)
     return [
         Measured("inference_gpu", what, f"{PEER}, eager fp32, batches of {of_peer}", "ms", ours, peers),
         of_ceiling("inference_gpu_of_ceiling", ours, GFLOP, device),
+        Measured("inference_gpu_compiled", f"{what} --compile", "the same, not compiled", "ms", compiled, plain),
     ]
 
 

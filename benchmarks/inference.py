@@ -1,7 +1,7 @@
 """One image through the network, and batches of them, beside the same function as the Hugging Face port computes it."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ SIDE = 384  # pixels
 GFLOP = 49.7  # of one such image, two for each multiply-add
 MATRIX = 1024  # rows and columns of both factors
 CPU = torch.device("cpu")
+
+Network = Callable[[Tensor], Tensor]
 
 
 def measure(precision: str) -> list[Measured]:
@@ -57,7 +59,7 @@ def random_images(count: int, device: torch.device) -> Tensor:
     return torch.randn(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).to(device)
 
 
-def both(fast: nn.Module, peer: nn.Module, images: Tensor, runs: int) -> tuple[list[float], list[float]]:
+def both(fast: Network, peer: Network, images: Tensor, runs: int) -> tuple[list[float], list[float]]:
     """Milliseconds of a batch on both sides, in turn."""
     for _ in range(WARM_UP):
         fast(images)
