@@ -167,12 +167,16 @@ def run_side_by_side(runs: list[SplitRun], device: torch.device, resume: bool, o
     """Runs these splits in processes of their own; False where they were interrupted."""
     config, first = runs[0].config, runs[0].folder
     environments = environments_of(config, min(config.protocol.parallel_splits, len(runs)))
-    try_set_up(runs[0], device, resume)
+    interruption = runs[0].interruption
+    with interruption.at_once():
+        try_set_up(runs[0], device, resume)
+    if interruption.requested:
+        return False
     if overwrite:
         with first.held():
             first.delete_other_splits()
             first.delete()
-    return run_processes(config, [run.number for run in runs], environments, resume, runs[0].interruption)
+    return run_processes(config, [run.number for run in runs], environments, resume, interruption)
 
 
 def run_split(run: SplitRun, device: torch.device, resume: bool, anew: bool) -> None:
@@ -190,7 +194,10 @@ def run_split(run: SplitRun, device: torch.device, resume: bool, anew: bool) -> 
         folder.require_same_data(run.describe_origin())
     if finished:
         return
-    model, loss, train_loader, parts = set_up(run, device)
+    with run.interruption.at_once():
+        model, loss, train_loader, parts = set_up(run, device)
+    if any_of(run.interruption.requested):
+        return
     before = {}
     if not resuming:
         with in_turns():  # the first downloads them

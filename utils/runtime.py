@@ -159,6 +159,18 @@ class Interruption:
 
     def __init__(self):
         self.requested = False
+        self._losing_nothing = False
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Where there is nothing to lose, the first one ends what is done within; of several processes, it does not."""
+        self._losing_nothing = not several()
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.requested = True
+        finally:
+            self._losing_nothing = False
 
     def __enter__(self):
         self._previous = {number: signal.signal(number, self._request) for number in self.SIGNALS}
@@ -172,5 +184,7 @@ class Interruption:
 
     def _request(self, number, _frame):
         self.requested = True
+        if self._losing_nothing:
+            raise KeyboardInterrupt
         if not several():
             signal.signal(number, self._previous[number])

@@ -1,5 +1,6 @@
 """The cache in trainings and evaluations: it changes no number, and they share it."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ from datasets.transforms import Squash
 from main import main
 from tests.databases import write_database
 from tests.datasets.test_cache import count_loads
-from tests.running import first_split, train
+from tests.running import first_split, folder_of, train
 from utils.checkpoint import read_checkpoint
 from utils.config import load_config
 from utils.errors import UserError
+from utils.files import read_object
 
 ROOT = Path(__file__).parents[2]
 SIZE = 40  # of the fixture `quick`
@@ -109,3 +111,33 @@ def test_the_folder_can_be_chosen(quick, tmp_path):
     database.dataset(sorted(database.records), config.transform)
     assert len(list((tmp_path / "elsewhere").glob("*.rows"))) == 1
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("splits", [1, 2])
+def test_an_interruption_while_it_fills_ends_at_once(number, splits, quick, tmp_path, monkeypatch, capfd):
+    """What is whole is kept, and the run begins where it was to begin."""
+    options = [*quick, "dataset.cache=disk", f"protocol.splits={splits}", f"protocol.parallel_splits={splits}"]
+    fill = cache_module.squash_all
+
+    def interrupted_fill(files, images, size, title, keep):
+        kept = []
+
+        def keep_some(*picture):
+            keep(*picture)
+            kept.append(picture)
+            if len(kept) == 5:
+                signal.raise_signal(number)
+
+        fill(files, images, size, title, keep_some)
+
+    monkeypatch.setattr(cache_module, "CHUNK", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(cache_module, "squash_all", interrupted_fill)
+        assert train(options) == 130
+    assert "interrupted; everything is saved, and --resume goes on" in capfd.readouterr().out
+    assert not folder_of(tmp_path).exists()
+    (index,) = (tmp_path / "runs" / "cache").glob("*.json")
+    assert len(read_object(index)["rows"]) == 4
+    assert train(options, "--resume") == 0
+    assert len(read_object(index)["rows"]) == 20
