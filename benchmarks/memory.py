@@ -14,7 +14,7 @@ from benchmarks.training import BATCH, targets
 from benchmarks.training import SIDE as TRAIN_SIDE
 from datasets.scale import RatingScale
 from losses import JointLoss
-from utils.runtime import peak_memory
+from utils.memory import peak_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = 2

@@ -28,7 +28,7 @@ from datasets.pictures import (
 )
 from utils.errors import MachineError, UserError, one_line
 from utils.files import make_folder, read_object, to_json, write_text
-from utils.runtime import available_memory
+from utils.memory import available_memory
 
 VERSION = 1  # of the files
 CHUNK = 256  # pictures from one note of what is whole to the next: 0.2 GB at 512x512

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from utils.errors import UserError, one_line
-from utils.runtime import enough_memory, release_memory
+from utils.memory import enough_memory, release_memory
 
 OF_TRAINING = "choose a smaller train.batch_size or transform.crop, or another train.device"
 

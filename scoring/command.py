@@ -14,7 +14,7 @@ from scoring.predictor import Predictor
 from scoring.records import Record, Recorder
 from utils.errors import UserError, printable
 from utils.installation import require_packages
-from utils.runtime import peak_memory
+from utils.memory import peak_memory
 
 if TYPE_CHECKING:
     from scoring.gallery_run import RunGallery

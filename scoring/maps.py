@@ -15,7 +15,7 @@ from scoring.overlay import draw_overlay
 from scoring.predictor import SMALLER_BATCH, Predictor
 from scoring.records import Recorder
 from utils.files import make_folder, write_atomically
-from utils.runtime import enough_memory
+from utils.memory import enough_memory
 
 SIDE = 1200  # pixels of the long side of the picture that is drawn
 DIGITS = 8  # of the hash that tells images of one name apart

@@ -26,7 +26,7 @@ from scoring.conversion import to_picture
 from scoring.pictures import Encoded, PictureSettings, opened_picture
 from scoring.preprocess import FULL, RELEASE, build_preprocess
 from utils.errors import UserError, one_line
-from utils.runtime import enough_memory
+from utils.memory import enough_memory
 
 SMALLER_BATCH = "use a smaller --batch-size"
 COMPILE = "compile"  # as messages name it

@@ -1,24 +1,19 @@
 """The machine and the process: device, random states, interruption, versions."""
 
-import gc
 import platform
 import random
-import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from utils.distributed import local_rank, several, world
-from utils.errors import MachineError, UserError, one_line
+from utils.errors import UserError
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pandas", "pillow")
-NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")  # of MPS and of the CPU
-OF_TORCH = 120  # characters of torch's text, which goes on with advice on its allocator
 
 
 def pick_device(name: str | torch.device) -> torch.device:
@@ -96,56 +91,6 @@ def environment(device: torch.device) -> dict[str, str]:
     of_gpu = device.type == "cuda"
     versions["machine"] = torch.cuda.get_device_name(device) if of_gpu else platform.processor() or device.type
     return versions
-
-
-@contextmanager
-def enough_memory(advice: str) -> Iterator[None]:
-    """What torch says where memory does not suffice, as an error with the next step.
-
-    Raises:
-        MachineError: Instead of torch's error.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        full = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(text in str(error) for text in NO_MEMORY)
-        if not full:
-            raise
-        raise MachineError(f"out of memory ({one_line(error, OF_TORCH)}); {advice}") from error
-
-
-def available_memory() -> int | None:
-    """Bytes of memory that can be had without swapping; None where the system does not say."""
-    return _memory_of("/proc/meminfo", "MemAvailable")
-
-
-def peak_memory() -> int | None:
-    """The most memory that this process has held, in bytes; None where the system does not tell."""
-    peak = _memory_of("/proc/self/status", "VmHWM")  # what `resource` tells begins with the peak of who started us
-    if peak is not None:
-        return peak
-    try:
-        import resource  # noqa: PLC0415, not on every system
-    except ImportError:
-        return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, which has no /proc
-
-
-def _memory_of(file: str, key: str) -> int | None:
-    """Bytes that a file of Linux's /proc states."""
-    try:
-        text = Path(file).read_text(encoding="ascii")
-    except OSError:
-        return None
-    found = re.search(rf"^{key}:\s+(\d+) kB$", text, re.MULTILINE)
-    return int(found[1]) * 1024 if found else None
-
-
-def release_memory() -> None:
-    """Gives back what nothing refers to any more, on the GPU as well."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 class Interruption:
