@@ -81,13 +81,7 @@ class FastCvT(nn.Module):
         super().__init__()
         self.stages = nn.ModuleList(FastStage(stage, plan) for stage in backbone.stages)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        grid = images.contiguous(memory_format=torch.channels_last)  # (B, 3, H, W)
-        maps = []
-        for stage in self.stages:
-            grid = stage(grid)  # (B, C, H/4, W/4), then /8, then /16
-            maps.append(grid)
-        return maps
+    forward = CvT.forward  # from stage to stage
 
 
 class FastStage(nn.Module):
