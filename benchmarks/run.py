@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, Callable[[], list[Measured]]] = {
     "peak_memory": memory.measure,
     "matmul_ceiling": inference.measure_ceiling,
     "data_cache": data_cache.measure,
+    "train_parts": training.measure_parts,
     "train_step_fp32": training.measure,
 }
 
