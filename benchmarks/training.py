@@ -23,7 +23,7 @@ TOLERANCE = 1e-3  # of a loss of about 10
 
 
 def measure() -> list[Measured]:
-    """`train_step_fp32`: seconds from images to new weights; same weights, head and loss; torch's Adam."""
+    """`train_step_fp32`: seconds from images to new weights; same weights, head and loss; the peer has torch's Adam."""
     network, port = trained_networks(CPU)
     state, adam = TrainingState(network, Config(), 1), torch_adam(port)
     ours, peer = step_of(network, state.optimizer, state.update), step_of(port, adam, adam.step)
@@ -38,7 +38,8 @@ def measure() -> list[Measured]:
 def measure_parts() -> list[Measured]:
     """`train_quick_gelu`: milliseconds for activation and gradient; `train_adam`: for the optimizer's step alone."""
     tokens = torch.randn(BATCH, 197, 1536, requires_grad=True)  # of a block of stage 3
-    gelu = [lambda function=each: function(tokens).backward(tokens.detach()) for each in (quick_gelu, QuickGelu())]
+    outer = tokens.detach()
+    gelu = [lambda f=each: torch.autograd.grad(f(tokens), tokens, outer) for each in (quick_gelu, QuickGelu())]
     networks = trained_networks(CPU)
     for network in networks:
         for parameter in network.parameters():

@@ -37,7 +37,7 @@ def compiling(option: str) -> Iterator[None]:
     Raises:
         UserError: The compiler failed, as it does on files of its own that a killed process left half written.
     """
-    from torch._dynamo.exc import TorchDynamoException  # noqa: PLC0415, takes longer to import than torch itself
+    from torch._dynamo.exc import TorchDynamoException  # noqa: PLC0415, nothing else needs it
 
     try:
         yield

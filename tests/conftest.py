@@ -16,6 +16,10 @@ from tests.running import folder_of, train
 IMAGES = 20
 KONIQ_SCORES = "koniq10k_scores_and_distributions.csv"
 
+# Autograd counts the devices at its first use. Torch's compiler pretends that there is a GPU: counted after it, that
+# one gets a thread, and then no test can fork a process that trains.
+torch.zeros((), requires_grad=True).backward()
+
 
 @pytest.fixture(autouse=True)
 def _few_threads():

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
+from experiments.preparation import set_up
 from experiments.training import Stepper
 from tests.processes import results, run_processes
 from tests.running import ROOT, folder_of, train, train_losses
@@ -121,6 +122,20 @@ def test_a_run_of_two_processes_is_that_of_one_and_each_goes_on_with_the_other(o
     assert (first.status, second.status) == (0, 0)
     for name in ("one_two", "two_one"):
         assert_alike(tmp_path / "runs" / name / "split_01", whole)
+
+
+def test_a_signal_to_one_process_ends_all_before_anything_is_written(options, tmp_path, monkeypatch):
+    """While a cache fills, say; which one of them was told, and when, is a matter of chance."""
+
+    def told(*arguments) -> tuple:
+        if os.environ["RANK"] == "1":
+            signal.raise_signal(signal.SIGTERM)
+        return set_up(*arguments)
+
+    monkeypatch.setattr("main.set_up", told)
+    for ended in run_processes(partial(train, options), tmp_path):
+        assert (ended.status, ended.err) == (130, "")
+    assert not folder_of(tmp_path).exists()
 
 
 def test_a_damaged_image_is_one_line(options, koniq_root, tmp_path):

@@ -1,6 +1,7 @@
 """The arithmetic of a training: precisions and the compiler."""
 
 import copy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from main import main
 from models import compiling as compiling_module
 from models.compiling import require_compiler
 from tests.experiments.steps import CPU, CUDA, batch_of, gradients, on_gpu, stepper_of
-from tests.running import ROOT, train, train_losses
+from tests.running import ROOT, folder_of, train, train_losses
 from utils.checkpoint import read_checkpoint
 from utils.config import load_config
 from utils.errors import UserError
@@ -61,6 +62,17 @@ def test_a_machine_without_a_compiler_says_so(quick, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"No working C\+\+ compiler .* Or go without train\.compile"):
         train(quick, "train.compile=true")
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_compiler_that_fails_in_the_first_step_says_so(quick, tmp_path, monkeypatch):
+    def broken(*_):
+        raise ImportError("Triton is damaged\n at line 3")
+
+    monkeypatch.setattr("experiments.training.compiled", partial(torch.compile, backend=broken))
+    with pytest.raises(UserError, match=r"^train\.compile: .* Triton is damaged .* Or go without") as error:
+        train(quick, "train.compile=true")
+    assert "\n" not in str(error.value)
+    assert not (folder_of(tmp_path) / "last.pt").exists()
 
 
 def test_a_compiler_that_works_is_accepted():

@@ -128,6 +128,19 @@ def test_devices():
         pick_device("tpu")
 
 
+def test_a_state_of_other_kernels_goes_on_with_ours():
+    """As versions before saved it on a CPU."""
+    saved = state_of()
+    step(saved)
+    captured = saved.capture()
+    captured["optimizer"]["param_groups"][0]["fused"] = None
+    other = state_of()
+    other.restore(captured)
+    step(other)
+    assert other.optimizer.param_groups[0]["fused"] is True
+    assert other.optimizer.state[other.model.weight]["step"] == 2
+
+
 def test_fused_adam_takes_the_steps_of_torchs_own():
     state = state_of(optim={"lr": 0.01, "weight_decay": 0.1})
     plain = copy.deepcopy(state.model)
