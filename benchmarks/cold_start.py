@@ -16,7 +16,7 @@ from utils.checkpoint import save_checkpoint
 from utils.settings import Config
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNS = 7
+RUNS = 5
 PHOTO = (1024, 768)  # pixels, as in KonIQ-10k
 # what any program does that scores with this network; it says how long building the network took, which is not counted
 BARE = """

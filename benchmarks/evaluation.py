@@ -18,7 +18,7 @@ from experiments.prediction import predict
 from utils.settings import TrainSettings, TransformSettings
 
 RUNS = 3
-IMAGES = 16
+IMAGES = 8
 WORKERS = 2
 
 

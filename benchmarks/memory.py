@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.inference import CPU, SIDE
 from benchmarks.peer import PEER, networks, trained_networks
-from benchmarks.rows import Measured, in_turn
+from benchmarks.rows import Measured
 from benchmarks.training import BATCH, targets
 from benchmarks.training import SIDE as TRAIN_SIDE
 from datasets.scale import RatingScale
@@ -18,6 +18,7 @@ from utils.memory import peak_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = 2
+KINDS = (("inference", "ours"), ("inference", "peer"), ("train", "ours"), ("train", "peer"), ("checkpointing", "ours"))
 MEGABYTE = 2**20
 CALL = "import sys; sys.path.insert(0, '.'); from benchmarks.memory import used; print(used(*sys.argv[1:]))"
 
@@ -25,17 +26,17 @@ CALL = "import sys; sys.path.insert(0, '.'); from benchmarks.memory import used;
 def measure() -> list[Measured]:
     """`peak_memory_inference`, `_train` and `_checkpointing`: of whole processes with torch and weights."""
     rows = [
-        ("inference", f"one image of {SIDE} pixels in fp32"),
-        ("train", f"gradients of {BATCH} images of {TRAIN_SIDE} pixels in fp32"),
-        ("checkpointing", "the same with train.checkpointing"),
+        ("inference", f"one image of {SIDE} pixels in fp32", "inference"),
+        ("train", f"gradients of {BATCH} images of {TRAIN_SIDE} pixels in fp32", "train"),
+        ("checkpointing", "the same with train.checkpointing", "train"),
     ]
-    measured = []
-    for task, what in rows:
-        ours, peers = in_turn(
-            lambda task=task: _megabytes(task, "ours"), lambda task=task: _megabytes(task, "peer"), RUNS
-        )
-        measured.append(Measured(f"peak_memory_{task}", what, PEER, "MB", ours, peers))
-    return measured
+    held: dict[tuple[str, str], list[float]] = {kind: [] for kind in KINDS}
+    for kind in KINDS * RUNS:
+        held[kind].append(_megabytes(*kind))
+    return [
+        Measured(f"peak_memory_{task}", what, PEER, "MB", held[task, "ours"], held[peers_task, "peer"])
+        for task, what, peers_task in rows
+    ]
 
 
 def _megabytes(task: str, whose: str) -> float:

@@ -1,9 +1,15 @@
-"""Measures what things cost beside a peer, in one run: `python benchmarks/run.py [--only NAME ...] [--json FILE]`."""
+"""Measures what things cost beside a peer, in one run: `python benchmarks/run.py [--only NAME ...] [--json FILE]`.
+
+Each benchmark runs in a process of its own, so that the memory which another one has left cannot change its ratio.
+"""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date
+from multiprocessing import get_context
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -13,6 +19,7 @@ from utils.installation import require_installation
 require_installation()
 
 import torch
+from tqdm import tqdm
 
 from benchmarks import cold_start, data_cache, evaluation, gpu, inference, memory, training
 from benchmarks.rows import Measured, table_of
@@ -49,8 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
     args = parser.parse_args(arguments)
     there = known if torch.cuda.is_available() else BENCHMARKS
-    chosen = [name for name in known if name in (args.only or there)]  # in one order: what runs before may matter
-    rows = [row.as_row() for name in chosen for row in known[name]()]
+    chosen = [name for name in known if name in (args.only or there)]
+    with tqdm(chosen, disable=None, leave=False) as bar:
+        rows = [row for name in bar for row in _in_new_process(name, bar)]
     print(to_markdown(table_of(rows)))
     versions = ", ".join(f"{name} {version}" for name, version in environment(pick_device("auto")).items())
     print(f"\n{date.today():%Y-%m-%d}, {torch.get_num_threads()} threads, {versions}")
@@ -59,6 +67,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.json:
         write_text(args.json, to_json(rows, indent=2) + "\n")
     return 0
+
+
+def _in_new_process(name: str, bar: tqdm) -> list[dict]:
+    bar.set_description(name)
+    forked = os.name == "posix" and not torch.cuda.is_available()  # a fork saves the imports, but cannot use a GPU
+    context = get_context("forkserver" if forked else "spawn")
+    if forked:
+        context.set_forkserver_preload(["benchmarks.run"])
+    with ProcessPoolExecutor(1, mp_context=context) as process:
+        return process.submit(rows_of, name).result()
+
+
+def rows_of(name: str) -> list[dict]:
+    """The rows of one benchmark, measured here."""
+    return [row.as_row() for row in (BENCHMARKS | ON_GPU)[name]()]
 
 
 if __name__ == "__main__":

@@ -107,6 +107,13 @@ def test_the_same_rows_as_the_local_engine(output, checkpoint, local, tmp_path, 
         assert_same(on_ray(f"{tmp_path}/{output}", checkpoint, "photos", "--overwrite")[1], local)
 
 
+@pytest.mark.usefixtures("cluster")
+def test_rows_of_compiled_networks(checkpoint, local, tmp_path):
+    status, rows = on_ray(tmp_path / "rows.csv", checkpoint, "photos", "--compile")
+    assert status == options.SOME_FAILED
+    assert_same(rows, local)
+
+
 @pytest.mark.parametrize("output", ["rows.jsonl", "rows/"])
 def test_a_worker_killed_in_the_middle_loses_and_doubles_nothing(
     output, cluster, checkpoint, local, tmp_path, monkeypatch
