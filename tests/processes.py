@@ -14,7 +14,8 @@ import torch
 from utils.processes import joined
 from utils.script import run_script
 
-SECONDS = 60
+SECONDS = 60  # that they may take
+COMPILING_SECONDS = 300  # where each compiles first
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,14 @@ class Ended:
     err: str
 
 
-def run_processes(function: Callable[[], int], folder: Path, count: int = 2) -> list[Ended]:
+def run_processes(function: Callable[[], int], folder: Path, count: int = 2, seconds: float = SECONDS) -> list[Ended]:
     """What becomes of a script's `main` in each of `count` processes, which torchrun might have started.
 
     Args:
         function: Returns a status.
         folder: For what they write.
         count: Of processes.
+        seconds: After which they are killed.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -42,7 +44,7 @@ def run_processes(function: Callable[[], int], folder: Path, count: int = 2) -> 
     for process in processes:
         process.start()
     for process in processes:
-        process.join(SECONDS)
+        process.join(seconds)
     for process in processes:
         process.kill()
         process.join()
@@ -50,7 +52,7 @@ def run_processes(function: Callable[[], int], folder: Path, count: int = 2) -> 
     return [Ended(process.exitcode, *texts) for process, texts in zip(processes, read, strict=True)]
 
 
-def results(function: Callable[[], Any], folder: Path, count: int = 2) -> list[Any]:
+def results(function: Callable[[], Any], folder: Path, count: int = 2, seconds: float = SECONDS) -> list[Any]:
     """What a function returns in each of several processes that are joined."""
 
     def keep() -> int:
@@ -58,7 +60,7 @@ def results(function: Callable[[], Any], folder: Path, count: int = 2) -> list[A
             torch.save(function(), folder / f"result_{os.environ['RANK']}")
         return 0
 
-    for ended in run_processes(keep, folder, count):
+    for ended in run_processes(keep, folder, count, seconds):
         assert ended.status == 0, ended.err
     return [torch.load(folder / f"result_{rank}") for rank in range(count)]
 

@@ -16,7 +16,7 @@ import torch
 
 from experiments.preparation import set_up
 from experiments.training import Stepper
-from tests.processes import results, run_processes
+from tests.processes import COMPILING_SECONDS, results, run_processes
 from tests.running import ROOT, folder_of, train, train_losses
 from utils.checkpoint import read_checkpoint
 from utils.config import load_config
@@ -81,7 +81,7 @@ def test_compiled_losses_are_those_of_one_process_but_for_rounding(options, tmp_
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
     options = [*options, "model.drop_path=0", "optim.lr=1e-4"]
     whole = losses_of_steps(options)
-    parts = results(partial(losses_of_steps, [*options, "train.compile=true"]), tmp_path)
+    parts = results(partial(losses_of_steps, [*options, "train.compile=true"]), tmp_path, seconds=COMPILING_SECONDS)
     assert parts[0] == parts[1] != whole
     np.testing.assert_allclose(parts[0], whole, rtol=1e-4, atol=1e-4)
 
