@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from inference import main
+from models.compiling import CompiledScorer
 from scoring import options
 from scoring.output import StrictError
 from tests.running import ROOT
@@ -107,11 +108,16 @@ def test_the_same_rows_as_the_local_engine(output, checkpoint, local, tmp_path, 
         assert_same(on_ray(f"{tmp_path}/{output}", checkpoint, "photos", "--overwrite")[1], local)
 
 
-@pytest.mark.usefixtures("cluster")
-def test_rows_of_compiled_networks(checkpoint, local, tmp_path):
+def test_rows_of_compiled_networks(cluster, checkpoint, local, tmp_path, monkeypatch):
+    from scoring import ray_engine  # noqa: PLC0415, imports Ray
+    from tests.scoring.workers import NETWORK, Telling  # noqa: PLC0415, as well
+
+    assert cluster.is_initialized()
+    monkeypatch.setattr(ray_engine, "Scorer", Telling)
     status, rows = on_ray(tmp_path / "rows.csv", checkpoint, "photos", "--compile")
     assert status == options.SOME_FAILED
     assert_same(rows, local)
+    assert NETWORK.read_text() == CompiledScorer.__name__
 
 
 @pytest.mark.parametrize("output", ["rows.jsonl", "rows/"])

@@ -9,6 +9,7 @@ from scoring.ray_engine import Scorer
 from utils.errors import MachineError
 
 PIDS = Path("pids")  # below the folder in which the command runs
+NETWORK = Path("network")  # as well
 SECONDS_A_BATCH = 0.1
 
 
@@ -24,6 +25,14 @@ class Reporting(Scorer):
         for rows in super().__call__(table):
             time.sleep(SECONDS_A_BATCH)
             yield rows
+
+
+class Telling(Scorer):
+    """Leaves a file with the name of the class that computes."""
+
+    def __init__(self, references):
+        super().__init__(references)
+        NETWORK.write_text(type(self.predictor.fast).__name__)
 
 
 class Dying(Scorer):
