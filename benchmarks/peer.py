@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import CvtConfig, CvtModel
 
 from models import build_model
-from models.cvt import QUICK_GELU_SLOPE
+from models.cvt import CVT_SHAPES, QUICK_GELU_SLOPE
 from models.fast import fast_model
 from models.official import from_huggingface
 from models.pretrained import load_exactly
@@ -36,31 +36,33 @@ class Peer(nn.Module):
         return self.network.logits(self.network.pool(maps)).softmax(dim=1)  # (B, K)
 
 
-def port_of(**options: Any) -> CvtModel:
-    """The port's untrained CvT-21 with the activation of CvT."""
-    backbone = CvtModel(CvtConfig(depth=[1, 4, 16], **options))
+def port_of(name: str = "cvt_21", **options: Any) -> CvtModel:
+    """The port's untrained backbone with the activation of CvT."""
+    shape = CVT_SHAPES[name]
+    sizes = {"depth": list(shape.depths), "embed_dim": list(shape.widths), "num_heads": list(shape.heads)}
+    backbone = CvtModel(CvtConfig(**sizes, **options))
     for module in backbone.modules():
         if isinstance(getattr(module, "activation", None), nn.Module):
             module.activation = QuickGelu()
     return backbone
 
 
-def networks(precision: str, device: torch.device) -> tuple[RichIQA, nn.Module, Peer]:
+def networks(precision: str, device: torch.device, name: str = "cvt_21") -> tuple[RichIQA, nn.Module, Peer]:
     """The network, what `fast_model` makes of it, and the peer, all in evaluation mode with the same weights."""
-    backbone = port_of().eval()
-    network = build_model().eval()
+    backbone = port_of(name).eval()
+    network = build_model(ModelSettings(backbone=name)).eval()
     load_exactly(network.backbone, from_huggingface(backbone.state_dict()), "transformers")
     network.to(device)
     return network, fast_model(network, precision), Peer(backbone.to(device), network).eval()
 
 
-def trained_networks(device: torch.device) -> tuple[RichIQA, Peer]:
+def trained_networks(device: torch.device, name: str = "cvt_21") -> tuple[RichIQA, Peer]:
     """The network and the peer to be trained, with the same weights and heads of their own.
 
     Without stochastic depth: the port's drops other things than CvT does.
     """
-    settings = ModelSettings(drop_path=0.0)
-    backbone = port_of(drop_path_rate=[0.0, 0.0, 0.0])
+    settings = ModelSettings(backbone=name, drop_path=0.0)
+    backbone = port_of(name, drop_path_rate=[0.0, 0.0, 0.0])
     network, head = build_model(settings), build_model(settings)
     load_exactly(network.backbone, from_huggingface(backbone.state_dict()), "transformers")
     head.load_state_dict(network.state_dict())

@@ -21,7 +21,7 @@ require_installation()
 import torch
 from tqdm import tqdm
 
-from benchmarks import cold_start, data_cache, evaluation, gpu, inference, memory, training
+from benchmarks import cold_start, data_cache, evaluation, inference, memory, training
 from benchmarks.rows import Measured, table_of
 from models.precision import AUTO, FP32
 from utils.files import to_json, write_text
@@ -42,28 +42,19 @@ BENCHMARKS: dict[str, Callable[[], list[Measured]]] = {
     "train_step_fp32": training.measure,
 }
 
-ON_GPU: dict[str, Callable[[], list[Measured]]] = {
-    "inference_gpu": gpu.measure_inference,
-    "train_gpu": gpu.measure_training,
-    "protocol_gpu": gpu.measure_protocol,
-}
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    known = BENCHMARKS | ON_GPU
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--only", nargs="+", choices=list(known), metavar="NAME", help=", ".join(known))
+    parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
     args = parser.parse_args(arguments)
-    there = known if torch.cuda.is_available() else BENCHMARKS
-    chosen = [name for name in known if name in (args.only or there)]
+    chosen = [name for name in BENCHMARKS if name in (args.only or BENCHMARKS)]
     with tqdm(chosen, disable=None, leave=False) as bar:
         rows = [row for name in bar for row in _in_new_process(name, bar)]
     print(to_markdown(table_of(rows)))
     versions = ", ".join(f"{name} {version}" for name, version in environment(pick_device("auto")).items())
     print(f"\n{date.today():%Y-%m-%d}, {torch.get_num_threads()} threads, {versions}")
-    if there is BENCHMARKS:
-        print(f"not measured, since no CUDA GPU is here: {', '.join(ON_GPU)}")
+    print("GPUs are measured by benchmarks/gpu_all.sh")
     if args.json:
         write_text(args.json, to_json(rows, indent=2) + "\n")
     return 0
@@ -81,7 +72,7 @@ def _in_new_process(name: str, bar: tqdm) -> list[dict]:
 
 def rows_of(name: str) -> list[dict]:
     """The rows of one benchmark, measured here."""
-    return [row.as_row() for row in (BENCHMARKS | ON_GPU)[name]()]
+    return [row.as_row() for row in BENCHMARKS[name]()]
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from datasets.transforms import to_images
 from experiments.arithmetic import COMPILE
 from experiments.suite import SplitRun
 from losses import JointLoss
-from models.compiling import compiling
+from models.compiling import REPLAYED, compiling
 from models.precision import BF16
 from models.timm_backbone import TimmBackbone
 from utils.distributed import gathered, several, sum_over_processes, world
@@ -97,7 +97,8 @@ class Stepper:
         self.parts = settings.accumulate
         self.autocast = settings.precision == BF16
         self.compiled = settings.compile
-        self.network = spread(compiled(state.model) if self.compiled else state.model)
+        alone = self.parts == 1 and not several()  # gradients of replayed kernels must be used before the next replay
+        self.network = spread(compiled(state.model, replayed=alone) if self.compiled else state.model)
         self.late = state.device.type == "cuda"
         self.unread: Losses | None = None
         self.asked_to_stop = False  # whether this process is, which all learn with the losses
@@ -184,10 +185,15 @@ def spread(model: torch.nn.Module) -> torch.nn.Module:
     )
 
 
-def compiled(model: torch.nn.Module) -> torch.nn.Module:
-    """The network's forward compiled for one size of batch; parameters and their names are the network's own."""
+def compiled(model: torch.nn.Module, replayed: bool = True) -> torch.nn.Module:
+    """Return the network with its forward compiled for one size of batch; parameters and their names stay its own.
+
+    Args:
+        model: The network.
+        replayed: Whether the kernels of a GPU are recorded and replayed as CUDA graphs.
+    """
     torch.compiler.reset()  # what was compiled for another split counts against torch's limit, after which it gives up
-    return torch.compile(model, dynamic=False)
+    return torch.compile(model, dynamic=False, mode=REPLAYED if replayed else None)
 
 
 def train_epoch(stepper: Stepper, loader: DataLoader, run: SplitRun) -> bool:

@@ -136,6 +136,8 @@ class FastAttention(nn.Module):
         tokens = tokens.to(self.plan.convolutions)
         cls = tokens[:, : self.cls_tokens]  # (B, 0 or 1, C)
         grid = to_grid(tokens, height, self.cls_tokens)  # (B, C, H, W), channels-last
+        if self.cls_tokens:  # else each of the three convolutions would copy the map without the cls token
+            grid = grid.contiguous(memory_format=torch.channels_last)
         q = self._projected(self.conv_q, self.linear_q, cls, grid)  # (B, h, N, C/h)
         k = self._projected(self.conv_k, self.linear_k, cls, grid)  # (B, h, ~N/4, C/h)
         v = self._projected(self.conv_v, self.linear_v, cls, grid)  # (B, h, ~N/4, C/h)

@@ -21,6 +21,12 @@ KONIQ_SCORES = "koniq10k_scores_and_distributions.csv"
 torch.zeros((), requires_grad=True).backward()
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests marked `gpu` where no CUDA GPU is available."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU")
+
+
 @pytest.fixture(autouse=True)
 def _few_threads():
     """Tiny networks are faster on one thread; it also makes sums independent of the machine's cores."""

@@ -1,69 +1,109 @@
-"""What a GPU is measured by: here on the CPU and small, so that it runs where there is one."""
+"""The parts of benchmarks/gpu_all.sh, run small on the CPU so that no slip is found only where a GPU is."""
+
+import json
+import subprocess
+from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
-from benchmarks import gpu, inference, rows
-from models import build_model
-from utils.settings import Config, ModelSettings, TrainSettings, TransformSettings
+from benchmarks import rows as compared
+from benchmarks.gpu.__main__ import main
+from benchmarks.gpu.rows import Rows, speed
+from benchmarks.gpu.training import FAST, WAYS
+from tests.running import ROOT
 
-CONFIG = Config(
-    transform=TransformSettings(resize=48, crop=32),
-    model=ModelSettings(backbone="cvt_nano"),
-    train=TrainSettings(batch_size=4, workers=0, precision="bf16"),
-)
-pytestmark = pytest.mark.filterwarnings("ignore:.*pin_memory")
-
-SMALL = {"BATCHES": (1, 2), "RUNS": 2, "WARM_UP": 1, "CEILING": 64, "PHOTOS": 4, "REPEATED": 2}
+WAYS_ON_CPU = [name for name in WAYS if name != "tf32"]
 
 
 @pytest.fixture
-def small(monkeypatch):
-    """The benchmark's sizes, device and networks, made small."""
-    for name, value in SMALL.items():
-        monkeypatch.setattr(gpu, name, value)
-    monkeypatch.setattr(gpu, "require_gpu", lambda: torch.device("cpu"))
-    monkeypatch.setattr(gpu, "load_config", lambda _: CONFIG)
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
-    monkeypatch.setattr(inference, "SIDE", 32)
+def measure(tmp_path, monkeypatch):
+    """Run a part small and return its rows by name; nothing is compiled, which takes minutes."""
+
+    def run(part: str) -> dict[str, dict]:
+        monkeypatch.setattr(torch, "compile", lambda network, **_: network)
+        assert main([part, "--output", str(tmp_path), "--small"]) == 0
+        found = [json.loads(line) for line in (tmp_path / f"{part}.jsonl").read_text().splitlines()]
+        assert len({row["name"] for row in found}) == len(found)
+        return {row["name"]: row for row in found}
+
+    return run
 
 
-def nano(_precision, device):
-    network = build_model(CONFIG.model).eval().to(device)
-    return network, network, network
+def test_parity_is_near_float64(measure):
+    found = measure("parity")
+    assert found["dos_fp32"]["dos"] < 2e-6
+    assert found["dos_optimised_fp32"]["dos"] < 1e-5
+    assert 0 < found["dos_optimised_bf16"]["mos_percent"] < 0.5
+    assert found["adam"]["largest_relative_difference_of_losses"] < 1e-4
+    assert found["gradients"]["largest_relative_difference_of_norms"] < 0.02
+    assert found["product_bf16"]["tflop_per_s"] > 0
 
 
-@pytest.mark.usefixtures("small")
-def test_every_row_is_measured(monkeypatch):
-    monkeypatch.setattr(gpu, "networks", nano)
-    monkeypatch.setattr(gpu, "trained_networks", lambda device: nano("fp32", device)[:2])
-    monkeypatch.setattr(torch, "compile", lambda network, **_: network)  # which takes minutes
-    measured = [*gpu.measure_inference(), *gpu.measure_training(), *gpu.measure_protocol()]
-    names = ["inference_gpu", "inference_gpu_of_ceiling", "inference_gpu_compiled"]
-    assert [row.name for row in measured] == [*names, "train_gpu", "train_gpu_of_ceiling", "protocol_gpu"]
-    assert [len(row.ours) for row in measured] == [3, 3, 2, 2, 2, 3]
-    assert all(value > 0 for row in measured for value in (*row.ours, *row.peers))
-    assert [bool(row.peers) for row in measured] == [True, False, True, True, False, False]
+def test_inference_is_measured_in_every_way(measure):
+    found = measure("inference")
+    names = {f"{way}_batch_{batch}" for way in ("peer_fp32", "peer_bf16", "fp32", "bf16") for batch in (1, 4, 6)}
+    assert names <= found.keys()
+    assert sum(name.startswith("bf16_compiled_batch_") for name in found) == 1
+    for row in found.values():
+        low, high = row.get("images_per_s_spread", (1, 1))
+        assert 0 < low <= high
 
 
-@pytest.mark.usefixtures("small")
-def test_the_protocol_is_counted_in_images(monkeypatch):
-    monkeypatch.setattr(gpu, "seconds", lambda _: 8.0)  # for the 8 images of an epoch: a second each
-    monkeypatch.setattr(gpu, "write_photos", write_gray)
-    (row,) = gpu.measure_protocol()
-    assert row.ours == pytest.approx([500 * (8058 + 2015) / 3600] * 3)
+@pytest.mark.slow
+def test_training_is_measured_in_every_way(measure):
+    found = measure("training")
+    names = {*(f"{way}_batch_4" for way in WAYS_ON_CPU), f"{FAST}_batch_6", "adam_fused", "adam_default"}
+    assert names <= found.keys()
+    assert found[f"{FAST}_batch_4"]["graph_breaks"] == 0
 
 
-def write_gray(folder, count):
-    names = [f"{number}.png" for number in range(count)]
-    for name in names:
-        Image.new("RGB", (48, 48)).save(folder / name)
-    return names
+@pytest.mark.slow
+def test_precisions_agree_after_the_same_steps(measure):
+    found = measure("agreement")
+    assert found["fp32"]["mean_of_last"] < found["fp32"]["first_loss"]
+    assert 0 < found["agreement"]["relative_difference"] < 0.05
+
+
+def test_an_epoch_is_measured_through_main(measure):
+    found = measure("epoch")
+    assert found["main"]["status"] == 0
+    assert found["epochs"]["images"] == 16
+    assert found["protocol"]["hours"] == pytest.approx(
+        500 / 3600 * (8058 / found["training"]["images_per_s"] + 2015 / found["evaluation"]["images_per_s"])
+    )
+
+
+@pytest.mark.slow
+def test_the_costliest_kernels_are_listed_in_order(measure):
+    found = measure("profile")
+    taken = [found[f"kernel_{place}"]["milliseconds"] for place in range(1, 11)]
+    assert taken == sorted(taken, reverse=True)
+    assert taken[0] <= found["step"]["busy_milliseconds"]
+
+
+def test_rows_are_written_one_by_one(tmp_path):
+    rows = Rows(tmp_path / "part.jsonl")
+    rows.add("one", ms=[3.0, 1.0, 2.0])
+    assert json.loads((tmp_path / "part.jsonl").read_text()) == {"name": "one", "ms": 2.0, "ms_spread": [1.0, 3.0]}
+
+
+def test_speed_is_in_images_and_in_percent_of_the_ceiling():
+    assert speed([100.0], batch=10, gflop=50, ceiling=100) == {"images_per_s": [100.0], "of_ceiling": [5.0]}
+
+
+def test_the_script_names_parts_that_exist():
+    script = (ROOT / "benchmarks" / "gpu_all.sh").read_text()
+    parts = {line.split()[1] for line in script.replace("(part", "part").splitlines() if line.startswith("part ")}
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    assert parts == {"parity", "agreement", "epoch", "inference", "training", "profile"}
+    subprocess.run(["bash", "-n", str(Path("benchmarks") / "gpu_all.sh")], cwd=ROOT, check=True)
 
 
 def test_a_row_holds_medians_ratio_and_spread():
-    row = rows.Measured("a", "what", "peer", "s", [1.0, 2.0, 4.0], [3.0, 3.0, 4.0]).as_row()
+    row = compared.Measured("a", "what", "peer", "s", [1.0, 2.0, 4.0], [3.0, 3.0, 4.0]).as_row()
     assert (row["ours"], row["peer"], row["ratio"], row["spread"]) == (2.0, 3.0, 1.5, [1.0, 3.0])
-    alone = rows.Measured("a", "what", "", "s", [1.0, 2.0, 4.0]).as_row()
+    alone = compared.Measured("a", "what", "", "s", [1.0, 2.0, 4.0]).as_row()
     assert (alone["peer"], alone["ratio"], alone["spread"]) == (None, None, [1.0, 4.0])

@@ -1,6 +1,5 @@
 """Steps of a tiny network on made-up batches."""
 
-import pytest
 import torch
 
 from datasets.scale import RatingScale
@@ -13,7 +12,6 @@ from utils.settings import ModelSettings
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 NANO = {"backbone": "cvt_nano", "memory_weight": 0.1}
-on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
 
 def batch_of(count: int, seed: int = 0) -> dict:

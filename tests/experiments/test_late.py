@@ -6,7 +6,7 @@ import torch
 from experiments import training
 from experiments.training import Stepper
 from losses import JointLoss
-from tests.experiments.steps import CUDA, batch_of, on_gpu, stepper_of
+from tests.experiments.steps import CUDA, batch_of, stepper_of
 from tests.running import folder_of, train
 from utils.checkpoint import read_checkpoint
 from utils.errors import UserError
@@ -78,7 +78,7 @@ def test_a_late_step_queues_the_next_before_it_reads():
     assert stepper.state.counted == 2
 
 
-@on_gpu
+@pytest.mark.gpu
 def test_a_step_on_a_gpu_does_not_wait_for_the_cpu():
     stepper = stepper_of(CUDA)
     stepper.step(batch_of(8))

@@ -12,7 +12,7 @@ from experiments.arithmetic import arithmetic, require_precision
 from main import main
 from models import compiling as compiling_module
 from models.compiling import require_compiler
-from tests.experiments.steps import CPU, CUDA, batch_of, gradients, on_gpu, stepper_of
+from tests.experiments.steps import CPU, CUDA, batch_of, gradients, stepper_of
 from tests.running import ROOT, folder_of, train, train_losses
 from utils.checkpoint import read_checkpoint
 from utils.config import load_config
@@ -170,7 +170,7 @@ def test_evaluation_is_in_the_precision_of_the_config(run, quick, tmp_path):
         evaluated("tf32")
 
 
-@on_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("settings", [{}, {"accumulate": 2}, {"precision": "bf16"}, {"compile": True}], ids=str)
 def test_steps_on_a_gpu_are_those_of_the_cpu(settings):
     require_precision(settings.get("precision", "fp32"), CUDA)

@@ -5,7 +5,7 @@ import torch
 import yaml
 
 from models import build_model
-from tests.experiments.steps import CPU, CUDA, batch_of, gradients, on_gpu, stepper_of
+from tests.experiments.steps import CPU, CUDA, batch_of, gradients, stepper_of
 from tests.running import train
 from utils.config import load_config
 from utils.errors import UserError
@@ -102,7 +102,7 @@ def test_a_config_of_before_is_gone_on_with(run, quick):
         train(quick, "--resume", "train.precision=bf16")
 
 
-@on_gpu
+@pytest.mark.gpu
 def test_a_state_moves_between_devices():
     here, there = stepper_of(CUDA), stepper_of(CPU)
     for one, other in ((here, there), (there, here)):

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from experiments.arithmetic import arithmetic
 from models import build_model
 from models.fast import fast_model
 from models.precision import Plan, plan_for
@@ -161,3 +162,17 @@ def test_what_is_refused():
         fast_model(model, "fp16")
     with pytest.raises(ValueError, match="training mode"):
         fast_model(model.train())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 0.02), ("fp16", 0.02)])
+@torch.inference_mode()
+def test_every_precision_on_a_gpu_is_near_the_network_on_the_cpu(precision, tolerance):
+    model = network(backbone="cvt_21")
+    images = photographs(2, 96, 128)
+    expected = model(images)
+    with arithmetic("fp32", CUDA):
+        dos = fast_model(model.to(CUDA), precision)(images.to(CUDA)).cpu()
+    torch.testing.assert_close(dos, expected, atol=tolerance, rtol=0)
+    moved = ((dos - expected) @ ACR).abs().max() / WIDTH
+    assert moved < 0.005

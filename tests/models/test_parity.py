@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from datasets.scale import RatingScale
+from experiments.arithmetic import arithmetic
 from losses import JointLoss
 from models import build_model
 from models.cvt import DropPath
@@ -53,9 +54,17 @@ GRADIENT_NORMS = {  # of the first step
 }
 
 
+@pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request):
+    """Both devices, without TF32 for products and convolutions."""
+    device = torch.device(request.param)
+    with arithmetic("fp32", device):
+        yield device
+
+
 @pytest.fixture(scope="module")
-def release():
-    return fill(build_model())
+def release(device):
+    return fill(build_model()).to(device)
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +73,19 @@ def loss():
 
 
 def close(actual, expected, **tolerance):
-    torch.testing.assert_close(actual, torch.tensor(expected), **tolerance)
+    torch.testing.assert_close(actual.cpu(), torch.tensor(expected), **tolerance)
+
+
+def labels(count, device):
+    return {name: x.to(device) for name, x in targets(count).items()}
 
 
 @torch.no_grad()
-def test_evaluation_matches_the_release(release, loss):
+def test_evaluation_matches_the_release(release, loss, device):
     release.eval()
-    dos = release(images(2, 64, 96))
-    features = release.features(images(2, 64, 96))
+    pixels = images(2, 64, 96).to(device)
+    dos = release(pixels)
+    features = release.features(pixels)
     v = release.memory.attention(features)
     z = release.memory.long(v, release.memory.short(v))
     close(dos, DOS, atol=1e-6, rtol=0)
@@ -79,11 +93,11 @@ def test_evaluation_matches_the_release(release, loss):
     close(release.memory(features)[0], LOGITS_MEM, atol=1e-6, rtol=0)
     close(v[0, 0], ATTENTION_FEATURES, atol=1e-5, rtol=0)
     close(z[0, 0], LONG_TERM_MEMORY, atol=1e-5, rtol=0)
-    assert {name: term.item() for name, term in loss(dos, targets(2)).items()} == pytest.approx(LOSSES, rel=2e-6)
+    assert {name: term.item() for name, term in loss(dos, labels(2, device)).items()} == pytest.approx(LOSSES, rel=2e-6)
 
 
-def test_training_steps_match_the_release(loss):
-    model = fill(build_model()).train()
+def test_training_steps_match_the_release(loss, device):
+    model = fill(build_model()).to(device).train()
     for module in model.modules():
         if isinstance(module, DropPath):
             module.rate = 0.0
@@ -91,7 +105,7 @@ def test_training_steps_match_the_release(loss):
     totals = []
     for _ in TRAINING_TOTALS:
         state.optimizer.zero_grad()
-        total = loss(model(images(4, 64, 64)), targets(4))["total"]
+        total = loss(model(images(4, 64, 64).to(device)), labels(4, device))["total"]
         total.backward()
         if not totals:
             gradients = to_official({name: parameter.grad for name, parameter in model.named_parameters()})

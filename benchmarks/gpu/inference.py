@@ -1,0 +1,92 @@
+"""Images per second when scoring, beside the Hugging Face port with the same weights and head."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.gpu.rows import Rows, measure_product, speed, time_calls
+from benchmarks.gpu.sizes import Sizes
+from benchmarks.peer import PEER, networks
+from benchmarks.timing import seconds
+from experiments.arithmetic import arithmetic
+from models.compiling import CompiledScorer
+from models.fast import fast_model
+
+Network = Callable[[Tensor], Tensor]
+
+
+@torch.inference_mode()
+def measure(rows: Rows, sizes: Sizes) -> None:
+    """Write images per second at one image, at a training batch and at larger ones, for every way of scoring."""
+    device = sizes.device
+    ceiling = measure_ceiling(rows, sizes)
+    network, fast, peer = networks("fp32", device, sizes.backbone)
+    lowered = fast_model(network, "bf16")
+    ways: dict[str, tuple[Network, str, bool]] = {
+        "peer_fp32": (peer, "fp32", False),
+        "peer_bf16": (peer, "fp32", True),
+        "fp32": (fast, "fp32", False),
+        "bf16": (lowered, "fp32", False),
+    }
+    if device.type == "cuda":
+        ways["tf32"] = (fast, "tf32", False)
+    gflop = count_gflop(network, sizes)
+    rows.add("peer", what=PEER, gflop=gflop)
+    best = {}
+    for name, (way, precision, autocast) in ways.items():
+        rates = {}
+        for batch in (1, sizes.batch, *sizes.large_batches):
+            with lowering(precision, autocast, device):
+                taken = time_batches(way, batch, sizes)
+            figures = speed(taken, batch, gflop, ceiling)
+            rates[batch] = max(figures["images_per_s"])
+            rows.add(f"{name}_batch_{batch}", milliseconds=taken, **figures)
+        best[name] = max(rates, key=rates.get)
+    measure_compiled(rows, sizes, lowered, best["bf16"], gflop, ceiling)
+
+
+def measure_compiled(rows: Rows, sizes: Sizes, network: nn.Module, batch: int, gflop: float, ceiling: float) -> None:
+    """Write what torch's compiler makes of bf16, in the batch that was best without it."""
+    compiled = CompiledScorer(network, "--compile")
+    images = random_images(batch, sizes)
+    compiling = seconds(lambda: compiled(images))
+    taken = time_batches(compiled, batch, sizes)
+    figures = speed(taken, batch, gflop, ceiling)
+    rows.add(f"bf16_compiled_batch_{batch}", milliseconds=taken, **figures, compiling_s=compiling)
+
+
+def measure_ceiling(rows: Rows, sizes: Sizes) -> float:
+    """Write and return TFLOP/s of matrix products in bfloat16."""
+    rates = measure_product(sizes.ceiling, torch.bfloat16, sizes.device, sizes.runs, sizes.seconds)
+    rows.add("ceiling", what=f"bf16 products of {sizes.ceiling} x {sizes.ceiling} matrices", tflop_per_s=rates)
+    return sorted(rates)[len(rates) // 2]
+
+
+def count_gflop(network: nn.Module, sizes: Sizes) -> float:
+    """Return the products and convolutions of one image in GFLOP, two for each multiply-add."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(random_images(1, sizes))
+    return counter.get_total_flops() / 1e9
+
+
+def time_batches(network: Network, batch: int, sizes: Sizes) -> list[float]:
+    """Return milliseconds per batch."""
+    images = random_images(batch, sizes)
+    return time_calls(lambda: network(images), sizes.runs, sizes.seconds)
+
+
+def random_images(count: int, sizes: Sizes) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(count, 3, sizes.side, sizes.side, generator=generator).to(sizes.device)
+
+
+@contextmanager
+def lowering(precision: str, autocast: bool, device: torch.device) -> Iterator[None]:
+    """Compute float32 products as `train.precision` says, and under autocast to bfloat16 where asked for."""
+    with ExitStack() as stack:
+        stack.enter_context(arithmetic(precision, device))
+        stack.enter_context(torch.autocast(device.type, torch.bfloat16, enabled=autocast))
+        yield
