@@ -35,7 +35,7 @@ from experiments.report import is_current, write_report
 from experiments.seen import seen_before, seen_tests
 from experiments.suite import Experiment, SplitRun, different, how_to_go_on, load_configs, require_different_names
 from experiments.training import Stepper, train_epoch
-from models.pretrained import load_pretrained
+from models.weights import load_pretrained
 from utils.config import load_config
 from utils.distributed import any_of, barrier, by_main, in_turns, is_main, of_main, several
 from utils.errors import UserError, one_line

@@ -59,5 +59,5 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
 
 
 def scoring_precision(precision: str) -> str:
-    """What `models.fast.fast_model` evaluates in, where training is in `precision`."""
+    """What `models.fused.fused_model` evaluates in, where training is in `precision`."""
     return BF16 if precision == BF16 else FP32

@@ -15,7 +15,7 @@ from experiments.failures import Failures
 from experiments.matrix import write_matrix
 from experiments.prediction import details, predict, table
 from experiments.suite import require_split
-from models.loading import TrainedNetwork, load_network
+from models.weights import TrainedNetwork, load_network
 from utils.errors import MissingFileError, UserError
 from utils.files import read_object, to_json, write_text
 from utils.report import ceiling_line, metrics_line

@@ -6,7 +6,7 @@ from typing import Any
 from datasets.database import Database
 from datasets.splits import Split
 from experiments.seen import Past, SeenDatabase, is_same
-from models.loading import TrainedNetwork
+from models.weights import TrainedNetwork
 from utils.errors import UserError
 from utils.settings import Config
 

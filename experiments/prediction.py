@@ -12,7 +12,7 @@ from tqdm import tqdm
 from datasets.database import Database
 from datasets.iqa import batches
 from datasets.transforms import to_images
-from models.fast import fast_model
+from models.fused import fused_model
 from models.precision import FP32
 from models.richiqa import RichIQA
 from utils.bootstrap import confidence_intervals
@@ -26,7 +26,7 @@ Array = np.ndarray
 
 @torch.inference_mode()
 def predict(model: RichIQA, loader: DataLoader, precision: str = FP32) -> Array:
-    """Predicted DOS (N, K), float64, of every image of a loader, in its order, in a precision of `fast_model`.
+    """Predicted DOS (N, K), float64, of every image of a loader, in its order, in a precision of `fused_model`.
 
     Of several processes each predicts its share, and all return the whole.
 
@@ -34,10 +34,10 @@ def predict(model: RichIQA, loader: DataLoader, precision: str = FP32) -> Array:
         UserError: The network predicts something that is not finite.
     """
     device = next(model.parameters()).device
-    fast = fast_model(model.eval(), precision)
+    fused = fused_model(model.eval(), precision)
     loader.sampler.set_position(epoch=0)
     predicted = [
-        fast(to_images(batch["image"].to(device, non_blocking=True)))  # (B, K)
+        fused(to_images(batch["image"].to(device, non_blocking=True)))  # (B, K)
         for batch in tqdm(batches(loader), "evaluation", len(loader), leave=False, disable=None)
     ]
     # copied once, so that no batch waits for the one before; a process may have had no image

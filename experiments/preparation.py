@@ -7,8 +7,8 @@ from datasets.loaders import EvaluatedPart, build_loaders
 from experiments.suite import SplitRun
 from losses import JointLoss, build_loss
 from models import RichIQA, build_model
-from models.pretrained import load_pretrained
-from models.synchronised import synchronise
+from models.sync_batchnorm import synchronise
+from models.weights import load_pretrained
 from utils.distributed import in_turns, several
 from utils.errors import UserError, one_line
 from utils.runtime import derive_seed, seed_everything

@@ -7,8 +7,8 @@ from typing import Any
 
 from datasets.database import Database
 from datasets.splits import SEEN_BEFORE, Split
-from models.pretrained import translate_weights
 from models.timm_backbone import PREFIX as TIMM_PREFIX
+from models.weights import translate_weights
 from utils.checkpoint import is_own, read_tensors
 from utils.config import config_from_dict
 from utils.errors import UserError, one_line

@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from models.recomputing import recomputed
+from models.checkpointing import recomputed
 from utils.distributed import own_rows, world
 from utils.numerics import at_least_float32
 

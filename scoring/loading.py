@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from datasets.scale import RatingScale
-from models.loading import TrainedNetwork, load_network
 from models.precision import FP32
+from models.weights import TrainedNetwork, load_network
 from scoring.pictures import PictureSettings, accept_truncated
 from scoring.predictor import Predictor
 from scoring.preprocess import RELEASE

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "tools": {"tools", "experiments", "scoring", "models", "datasets", "losses", "utils"},
 }
 OURS = {"tests", *(place.removesuffix(".py") for place in MAY_IMPORT)}
-LONGEST_FILE, LONGEST_FUNCTION = 300, 50
+LONGEST_FILE, LONGEST_FUNCTION = 400, 50
 
 
 def sources(place: str) -> list[Path]:

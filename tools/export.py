@@ -21,7 +21,7 @@ require_installation()
 import torch
 
 from datasets.scale import RatingScale
-from models.loading import TrainedNetwork
+from models.weights import TrainedNetwork
 from scoring.loading import load_stated
 from tools.export_formats import FORMATS, INPUT, OUTPUTS, Format, as_exported, write_file
 from utils.errors import UserError

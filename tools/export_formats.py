@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from models.exported import ExportedNetwork
-from models.loading import TrainedNetwork, load_network
+from models.export_wrapper import ExportedNetwork
+from models.weights import TrainedNetwork, load_network
 from utils.checkpoint import own_metadata, to_safetensors
 from utils.errors import UserError, one_line
 

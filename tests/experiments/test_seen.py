@@ -13,7 +13,7 @@ from datasets.database import load_databases
 from datasets.splits import Split, read_split
 from experiments.choice import Target, choose_images
 from experiments.seen import Past, is_same
-from models.loading import TrainedNetwork
+from models.weights import TrainedNetwork
 from tests.running import folder_of, train
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.config import config_from_dict, load_config

@@ -32,7 +32,7 @@ class Telling(Scorer):
 
     def __init__(self, references):
         super().__init__(references)
-        NETWORK.write_text(type(self.predictor.fast).__name__)
+        NETWORK.write_text(type(self.predictor.fused).__name__)
 
 
 class Dying(Scorer):

@@ -15,9 +15,8 @@ from PIL import Image
 
 from datasets.transforms import build_test_transform
 from models import build_model
-from models.loading import load_network
 from models.official import to_official
-from models.pretrained import translate_weights
+from models.weights import load_network, translate_weights
 from tests.running import ROOT
 from tools import export as tool
 from tools.export import compare, export, main

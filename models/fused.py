@@ -21,7 +21,7 @@ from models.richiqa import RichIQA
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
-class FastNetwork(nn.Module):
+class FusedNetwork(nn.Module):
     """A network with another backbone in place of its own; pooling and head stay."""
 
     def __init__(self, model: RichIQA, backbone: nn.Module):
@@ -34,7 +34,7 @@ class FastNetwork(nn.Module):
         return self.logits(self.pool(self.backbone(images))).softmax(dim=1)  # (B, K)
 
 
-def fast_model(model: RichIQA, precision: str = "fp32") -> nn.Module:
+def fused_model(model: RichIQA, precision: str = "fp32") -> nn.Module:
     """The same function as a network in evaluation mode, for inference alone.
 
     Args:
@@ -50,15 +50,15 @@ def fast_model(model: RichIQA, precision: str = "fp32") -> nn.Module:
         ValueError: A network in training mode.
     """
     if model.training:
-        raise ValueError("fast_model: the network is in training mode; call eval() first")
+        raise ValueError("fused_model: the network is in training mode; call eval() first")
     device = next(model.parameters()).device
     plan = plan_for(precision, device)
     if isinstance(model.backbone, CvT):
         with torch.no_grad():
-            return FastNetwork(model, FastCvT(model.backbone, plan)).eval()
+            return FusedNetwork(model, FusedCvT(model.backbone, plan)).eval()
     if plan.linear == torch.float32:
         return model
-    return FastNetwork(model, Autocast(model.backbone, plan.linear)).eval()
+    return FusedNetwork(model, Autocast(model.backbone, plan.linear)).eval()
 
 
 class Autocast(nn.Module):
@@ -74,17 +74,17 @@ class Autocast(nn.Module):
             return [grid.float() for grid in self.backbone(images)]  # (B, C_i, H_i, W_i)
 
 
-class FastCvT(nn.Module):
+class FusedCvT(nn.Module):
     """The stages of a CvT; tokens between the layers are float32 whatever the plan says of these."""
 
     def __init__(self, backbone: CvT, plan: Plan):
         super().__init__()
-        self.stages = nn.ModuleList(FastStage(stage, plan) for stage in backbone.stages)
+        self.stages = nn.ModuleList(FusedStage(stage, plan) for stage in backbone.stages)
 
     forward = CvT.forward  # from stage to stage
 
 
-class FastStage(nn.Module):
+class FusedStage(nn.Module):
     """Token embedding and blocks, from map to map."""
 
     def __init__(self, stage: Stage, plan: Plan):
@@ -93,7 +93,7 @@ class FastStage(nn.Module):
         self.dtype = plan.convolutions
         self.norm = stage.embedding.norm
         self.cls_token = stage.cls_token if stage.cls_tokens else None
-        self.blocks = nn.ModuleList(FastBlock(block, plan) for block in stage.blocks)
+        self.blocks = nn.ModuleList(FusedBlock(block, plan) for block in stage.blocks)
 
     def forward(self, grid: Tensor) -> Tensor:
         grid = self.conv(grid.to(self.dtype))  # (B, C, H, W)
@@ -106,21 +106,21 @@ class FastStage(nn.Module):
         return to_grid(tokens, height, int(self.cls_token is not None))  # (B, C, H, W)
 
 
-class FastBlock(nn.Module):
+class FusedBlock(nn.Module):
     """Both residual branches of a block."""
 
     def __init__(self, block: Block, plan: Plan):
         super().__init__()
         self.norm1, self.norm2 = block.norm1, block.norm2
-        self.attention = FastAttention(block.attention, plan)
-        self.mlp = FastMlp(block.mlp, plan)
+        self.attention = FusedAttention(block.attention, plan)
+        self.mlp = FusedMlp(block.mlp, plan)
 
     def forward(self, tokens: Tensor, height: int) -> Tensor:
         tokens = tokens + self.attention(self.norm1(tokens), height)  # (B, N, C)
         return tokens.add_(self.mlp(self.norm2(tokens)))  # (B, N, C)
 
 
-class FastAttention(nn.Module):
+class FusedAttention(nn.Module):
     """Attention whose convolutions hold their BatchNorm."""
 
     def __init__(self, attention: Attention, plan: Plan):
@@ -150,7 +150,7 @@ class FastAttention(nn.Module):
         return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, h, N, C/h)
 
 
-class FastMlp(nn.Module):
+class FusedMlp(nn.Module):
     """Two linear layers with the slope of QuickGELU in their products, which leaves SiLU between them."""
 
     def __init__(self, mlp: Mlp, plan: Plan):

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import CvtConfig, CvtModel
 
-from models import build_model, pretrained
+from models import build_model, weights
 from models.official import to_official
-from models.pretrained import load_pretrained
+from models.weights import load_pretrained
 from utils.checkpoint import save_checkpoint
 from utils.errors import MissingFileError, UserError
 from utils.settings import ModelSettings
@@ -41,7 +41,7 @@ def backbones_equal(one, other) -> bool:
 
 
 def test_file_in_checkpoint_folder_comes_first(trained, cvt_file, monkeypatch):
-    monkeypatch.setattr(pretrained, "WEIGHTS_FOLDER", cvt_file.parent)
+    monkeypatch.setattr(weights, "WEIGHTS_FOLDER", cvt_file.parent)
     model = build_model(CVT_13)
     assert not backbones_equal(model, trained)
     assert str(cvt_file) in load_pretrained(model, CVT_13)
@@ -63,7 +63,7 @@ def test_hub_cache_is_used_without_network(filename, tmp_path, monkeypatch):
     else:
         torch.save(state, snapshot / filename)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(pretrained, "WEIGHTS_FOLDER", tmp_path / "nothing")
+    monkeypatch.setattr(weights, "WEIGHTS_FOLDER", tmp_path / "nothing")
     model = build_model(CVT_13)
     load_pretrained(model, CVT_13)
     ours = model.backbone.stages[2].blocks[9].attention.linear_q.weight
@@ -73,7 +73,7 @@ def test_hub_cache_is_used_without_network(filename, tmp_path, monkeypatch):
 
 def test_no_weights_is_an_error_that_names_both_ways(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(pretrained, "WEIGHTS_FOLDER", tmp_path)
+    monkeypatch.setattr(weights, "WEIGHTS_FOLDER", tmp_path)
     with pytest.raises(UserError, match=r"put CvT-13-384x384-IN-22k\.pth .*hf download microsoft/cvt-13-384-22k"):
         load_pretrained(build_model(CVT_13), CVT_13)
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from models import build_model
 from models.cvt import DropPath
-from models.synchronised import GlobalBatchNorm, synchronise
+from models.sync_batchnorm import GlobalBatchNorm, synchronise
 from tests.processes import results
 from utils.distributed import own_rows, sum_over_processes, world
 from utils.settings import ModelSettings

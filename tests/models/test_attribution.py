@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from models import build_model
-from models.contributions import Contributions, contributions, mos_map
+from models.attribution import Contributions, contributions, mos_map
 from utils.settings import ModelSettings
 
 CENTERS = (1.0, 2.0, 3.0, 4.0, 5.0)

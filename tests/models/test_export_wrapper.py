@@ -8,7 +8,7 @@ from PIL import Image
 from datasets.scale import RatingScale
 from datasets.transforms import build_test_transform
 from models import build_model
-from models.exported import ExportedNetwork
+from models.export_wrapper import ExportedNetwork
 from utils.settings import ModelSettings, TransformSettings
 
 

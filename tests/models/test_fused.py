@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from models import build_model
-from models.fast import fast_model
+from models.fused import fused_model
 from models.precision import Plan, plan_for
 from utils.errors import UserError
 from utils.settings import ModelSettings
@@ -74,13 +74,13 @@ def test_float32_is_the_network(settings, batch, size):
     images = photographs(batch, *size)
     expected = model(images)
     assert expected.std(dim=1).min() > 0.05
-    torch.testing.assert_close(fast_model(model)(images), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(fused_model(model)(images), expected, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
 def test_convolutions_hold_their_norms_and_nothing_else_is_doubled():
     model = network(backbone="cvt_nano")
-    fast = fast_model(model)
+    fast = fused_model(model)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.backbone.modules())
     own = {parameter.data_ptr() for parameter in model.parameters()}
     added = [parameter for parameter in fast.parameters() if parameter.data_ptr() not in own]
@@ -97,7 +97,7 @@ def test_the_network_itself_is_untouched(precision):
     modes = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     expected = model(images)
     with torch.inference_mode():
-        fast_model(model, precision)(images)
+        fused_model(model, precision)(images)
     assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == modes
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, state[name]), name
@@ -116,7 +116,7 @@ def test_bfloat16_moves_mos_by_less_than_half_a_percent_of_the_scale(backbone, p
     model = network(backbone=backbone)
     images = photographs(*((4, 96, 96) if backbone == "cvt_nano" else (2, 64, 64)))
     expected = model(images)
-    dos = fast_model(model, "bf16" if plan == "bf16" else "auto")(images)
+    dos = fused_model(model, "bf16" if plan == "bf16" else "auto")(images)
     assert dos.dtype == torch.float32
     moved = ((dos - expected) @ ACR).abs().max().item()
     assert 0 < moved < 0.005 * WIDTH
@@ -125,11 +125,11 @@ def test_bfloat16_moves_mos_by_less_than_half_a_percent_of_the_scale(backbone, p
 @torch.inference_mode()
 def test_other_backbones_stay_as_they_are():
     model = network(backbone="timm:resnet18")
-    assert fast_model(model, "fp32") is model
+    assert fused_model(model, "fp32") is model
     images = photographs(2, 64, 64)
-    maps = fast_model(model, "bf16").backbone(images)
+    maps = fused_model(model, "bf16").backbone(images)
     assert {grid.dtype for grid in maps} == {torch.float32}
-    moved = ((fast_model(model, "bf16")(images) - model(images)) @ ACR).abs().max().item()
+    moved = ((fused_model(model, "bf16")(images) - model(images)) @ ACR).abs().max().item()
     assert 0 < moved < 0.02 * WIDTH  # of a network without the float32 between the layers that CvT keeps
 
 
@@ -156,8 +156,8 @@ def test_plans_in_words():
 def test_what_is_refused():
     model = network(backbone="cvt_nano")
     with pytest.raises(UserError, match=r"unknown 'bf61' \(did you mean 'bf16'\?\); allowed: fp32, bf16, fp16, auto"):
-        fast_model(model, "bf61")
+        fused_model(model, "bf61")
     with pytest.raises(UserError, match="fp16 needs a CUDA GPU, and this device is cpu; use bf16, fp32 or auto"):
-        fast_model(model, "fp16")
+        fused_model(model, "fp16")
     with pytest.raises(ValueError, match="training mode"):
-        fast_model(model.train())
+        fused_model(model.train())
