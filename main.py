@@ -21,7 +21,6 @@ import torch
 from tqdm import tqdm
 
 from datasets.database import load_databases
-from datasets.loaders import EvaluatedPart
 from experiments.arithmetic import arithmetic, require_arithmetic, scoring_precision
 from experiments.checkpoints import FOLDER, evaluate, find_checkpoints, find_targets
 from experiments.command_line import parse_arguments
@@ -29,7 +28,7 @@ from experiments.failures import Failures
 from experiments.form import read_metrics
 from experiments.parallel import environments_of, run_processes
 from experiments.prediction import details, predict, table
-from experiments.preparation import Parts, set_up, try_set_up
+from experiments.preparation import EvaluatedPart, Parts, set_up, try_set_up
 from experiments.processes import require_processes
 from experiments.report import is_current, write_report
 from experiments.seen import seen_before, seen_tests

@@ -13,7 +13,7 @@ from benchmarks.peer import PEER, networks, trained_networks
 from benchmarks.rows import Measured, in_turn
 from benchmarks.timing import milliseconds, seconds
 from datasets.cache import PictureSource
-from datasets.iqa import IQADataset, batches, make_loader
+from datasets.dataset import IQADataset, batches, make_loader
 from datasets.ratings import Record
 from datasets.scale import RatingScale
 from datasets.transforms import build_test_crop, build_train_crop

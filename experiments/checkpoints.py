@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from datasets.database import load_databases
-from datasets.iqa import make_loader
+from datasets.dataset import make_loader
+from datasets.noise_ceiling import ceiling_line
 from datasets.scale import RatingScale
 from experiments.arithmetic import arithmetic, require_precision, scoring_precision
 from experiments.choice import Target, choose_images
@@ -18,7 +19,7 @@ from experiments.suite import require_split
 from models.weights import TrainedNetwork, load_network
 from utils.errors import MissingFileError, UserError
 from utils.files import read_object, to_json, write_text
-from utils.report import ceiling_line, metrics_line
+from utils.report import metrics_line
 from utils.run_folder import BEST, METRICS, PREDICTIONS, SPLIT_FOLDER
 from utils.runtime import environment
 from utils.settings import Config

@@ -13,7 +13,7 @@ from datasets.scale import RatingScale
 from datasets.transforms import errors_of, to_rgb
 from experiments.finished import ScoredPart
 from utils.errors import MissingFileError, UserError
-from utils.pages import jpeg_source
+from utils.html import jpeg_source
 
 SHOWN = 4  # best, and as many worst
 LONG_SIDE = 200  # pixels of a thumbnail

@@ -9,7 +9,8 @@ from filelock import FileLock, Timeout
 
 from utils.errors import UserError, printable
 from utils.files import read_object, write_text
-from utils.report import SUMMARY, as_numbers, title_of
+from utils.metrics import as_numbers, title_of
+from utils.report import SUMMARY
 from utils.run_folder import METRICS
 from utils.tables import DASH, LATEX_NEEDS, captioned_latex, escape_markdown, to_markdown
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from datasets.database import Database
-from datasets.iqa import batches
+from datasets.dataset import batches
 from datasets.transforms import to_images
 from models.fused import fused_model
 from models.precision import FP32

@@ -1,9 +1,14 @@
 """What a split needs before its first step; nothing is written here."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch.utils.data import DataLoader
 
-from datasets.loaders import EvaluatedPart, build_loaders
+from datasets.database import Database
+from datasets.dataset import JoinedDataset, make_loader
+from datasets.splits import Split
 from experiments.suite import SplitRun
 from losses import JointLoss, build_loss
 from models import RichIQA, build_model
@@ -13,6 +18,45 @@ from utils.distributed import in_turns, several
 from utils.errors import UserError, one_line
 from utils.runtime import derive_seed, seed_everything
 from utils.settings import Config
+
+EVALUATED = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class EvaluatedPart:
+    """The images of one part of one database."""
+
+    database: Database
+    names: tuple[str, ...]
+    loader: DataLoader
+
+
+def build_loaders(
+    config: Config, databases: Sequence[Database], splits: Sequence[Split], seed: int, pin_memory: bool
+) -> tuple[DataLoader, dict[str, list[EvaluatedPart]]]:
+    """The training loader over all databases, and by name the parts that are evaluated, of every database.
+
+    Raises:
+        UserError: A batch is larger than the training part.
+    """
+    size = config.train.batch_size
+    pairs = list(zip(databases, splits, strict=True))
+    train = JoinedDataset([db.dataset(split.train, config.transform, train=True) for db, split in pairs])
+    if size > len(train):
+        raise UserError(f"train.batch_size: {size} is more than the {len(train)} training images; make it smaller")
+    options = {"workers": config.train.workers, "pin_memory": pin_memory}
+    parts = {
+        part: [
+            EvaluatedPart(db, names, make_loader(db.dataset(names, config.transform), size, **options))
+            for db, names in ((db, getattr(split, part)) for db, split in pairs)
+            if names
+        ]
+        for part in EVALUATED
+        if any(getattr(split, part) for split in splits)
+    }
+    together = size // config.train.accumulate
+    return make_loader(train, size, seed=seed, train=True, together=together, **options), parts
+
 
 Parts = dict[str, list[EvaluatedPart]]  # by name
 

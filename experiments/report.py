@@ -24,7 +24,7 @@ from experiments.report_tables import (
 from utils.config import dump_config
 from utils.errors import UserError, printable
 from utils.files import write_text
-from utils.pages import page_environment
+from utils.html import page_environment
 from utils.run_folder import METRICS, SPLIT_FOLDER
 
 FILE, TEMPLATE = "report.html", "report.html.j2"

@@ -14,8 +14,8 @@ from experiments import figures
 from experiments.figures import DARK, INK, MIDDLE, Series
 from experiments.finished import FinishedSplit, ScoredPart
 from experiments.report_tables import CEILING_OF, heading_of, is_hypothetical, number
-from utils.metrics import CENTRAL, fit_logistic, logistic
-from utils.report import HYPOTHESIS_NOTE, as_numbers
+from utils.metrics import CENTRAL, as_numbers, fit_logistic, logistic
+from utils.report import HYPOTHESIS_NOTE
 
 TERMS = {"total": (INK, "-"), "dos": (DARK, "--"), "mos": (MIDDLE, "-"), "sos": (MIDDLE, ":")}
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

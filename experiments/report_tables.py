@@ -8,8 +8,8 @@ import numpy as np
 
 from experiments.figures import points_of
 from experiments.finished import FinishedSplit, ScoredPart
-from utils.metrics import BETTER, HIGHER
-from utils.report import HYPOTHESIS_NOTE, IN_UNITS, OF_SOS, SELECTION_NOTES, SUMMARY, as_numbers, explained, title_of
+from utils.metrics import BETTER, HIGHER, IN_UNITS, as_numbers, title_of
+from utils.report import HYPOTHESIS_NOTE, OF_SOS, SELECTION_NOTES, SUMMARY, explained
 from utils.tables import DASH
 
 HEADLINE = ("srcc", "plcc", "rmse", "sos_srcc", "emd")

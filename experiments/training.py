@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from datasets.iqa import batches
+from datasets.dataset import batches
 from datasets.transforms import to_images
 from experiments.arithmetic import COMPILE
 from experiments.suite import SplitRun

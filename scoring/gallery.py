@@ -25,7 +25,7 @@ from scoring.records import Record
 from scoring.scales import parse_scale
 from utils.errors import UserError
 from utils.files import write_atomically
-from utils.pages import jpeg_source, page_environment
+from utils.html import jpeg_source, page_environment
 
 TEMPLATE = "gallery.html.j2"
 LONG_SIDE = 240  # pixels of a thumbnail

@@ -10,8 +10,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from datasets.ceiling import noise_ceiling, votes_of
 from datasets.labels import LabelRecipe
+from datasets.noise_ceiling import noise_ceiling, votes_of
 from datasets.readers import read_ratings
 from datasets.scale import RatingScale
 from inference import load_predictor

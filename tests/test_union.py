@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from datasets.database import load_databases, with_scales
-from datasets.iqa import JoinedDataset
+from datasets.dataset import JoinedDataset
 from inference import load_predictor
 from main import main
 from tests.databases import write_database

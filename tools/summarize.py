@@ -19,7 +19,8 @@ from tools.summary_runs import MEAN, Row, find_runs, is_run, names_of, read_run
 from tools.summary_tables import Pair, by_database, latex_page, markdown_page, numbers_of, sections_of
 from utils.errors import MissingFileError, UserError, did_you_mean, printable
 from utils.files import write_text
-from utils.report import HYPOTHESIS_NOTE, OF_SOS, SELECTION_NOTES, SUMMARY, title_of
+from utils.metrics import title_of
+from utils.report import HYPOTHESIS_NOTE, OF_SOS, SELECTION_NOTES, SUMMARY
 from utils.script import run_script
 from utils.tables import to_csv
 

@@ -12,7 +12,7 @@ from experiments.form import is_number
 from utils.config import load_config
 from utils.errors import MissingFileError, UserError, did_you_mean, printable, some_of
 from utils.files import read_json, reading
-from utils.report import as_numbers
+from utils.metrics import as_numbers
 from utils.run_folder import CONFIG, METRICS, SPLIT, SPLIT_FOLDER, RunFolder, require_one_config
 from utils.settings import Config, MemberSettings
 

@@ -10,9 +10,9 @@ import pandas as pd
 
 from tools.summary_runs import MEAN, Row
 from tools.summary_statistics import Comparison, compare, describe
-from utils.metrics import BETTER, HIGHER, LOWER
+from utils.metrics import BETTER, HIGHER, LOWER, title_of
 from utils.published import PUBLISHED, PUBLISHED_SPLITS
-from utils.report import SELECTION_NOTES, title_of
+from utils.report import SELECTION_NOTES
 from utils.tables import DASH, LATEX_NEEDS, captioned_latex, escape_markdown, to_markdown
 
 OURS = "RichIQA"  # whose published number stands beside each of ours

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from datasets.noise_ceiling import ceiling_line
+from utils.metrics import IN_UNITS, as_numbers, title_of
+
 Array = np.ndarray
 
 SUMMARY = ("srcc", "plcc", "krcc", "rmse", "sos_srcc", "jsd", "emd")
-IN_UNITS = ("rmse", "rmse_raw", "wasserstein")  # of the scale: no mean over databases with different ones
 SELECTION_NOTES = {
     "last": "the last epoch",
     "validation": "best SRCC on the validation part",
@@ -17,7 +19,6 @@ SELECTION_NOTES = {
 }
 OF_SOS = ("sos_srcc", "sos_plcc")
 HYPOTHESIS_NOTE = "the SOS labels are a function of the MOS labels (the SOS hypothesis), not measured"
-CEILING = ("mos_srcc", "mos_plcc", "sos_srcc", "sos_plcc", "emd")
 
 
 def predictions_table(names: list[str], pred: dict[str, Array], target: dict[str, Array]) -> pd.DataFrame:
@@ -66,11 +67,6 @@ def epoch_line(record: dict[str, Any], epochs: int) -> str:
     )
 
 
-def title_of(metric: str) -> str:
-    """`SOS SRCC` for `sos_srcc`."""
-    return metric.replace("_", " ").upper()
-
-
 def metrics_line(metrics: dict[str, Any]) -> str:
     """The main metrics of a part; a correlation that is not defined shows as nan."""
     shown = ((title_of(name), metrics[name]) for name in SUMMARY if name in metrics)
@@ -103,13 +99,6 @@ def explained(selection: str, metrics: dict[str, Any]) -> str:
     return f"{epoch}{SELECTION_NOTES[selection]}"
 
 
-def ceiling_line(ceiling: dict[str, float]) -> str:
-    """The noise ceiling by bootstrap, in brackets by split half; what is not defined shows as nan."""
-    plain = {name: math.nan if value is None else value for name, value in ceiling.items()}
-    both = ((title_of(name), *(plain.get(key, math.nan) for key in (name, f"split_half_{name}"))) for name in CEILING)
-    return "  ".join(f"{name} {bootstrap:.3f} ({split_half:.3f})" for name, bootstrap, split_half in both)
-
-
 def summary_of_splits(splits: list[dict[str, Any]]) -> str:
     """Mean and standard deviation over splits of the main metrics, of every selection.
 
@@ -132,8 +121,3 @@ def summary_of_splits(splits: list[dict[str, Any]]) -> str:
                     values = as_numbers([split.get(name) for split in of_splits])
                     lines.append(f"    {title_of(name):8} {values.mean():.4f} ({values.std(ddof=1):.4f})")
     return "\n".join(lines)
-
-
-def as_numbers(values: list[float | None]) -> Array:
-    """Metrics read from JSON, where null stands for one that is not defined: float64 with NaN."""
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

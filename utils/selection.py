@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from utils.metrics import BETTER, HIGHER
+from utils.metrics import BETTER, HIGHER, as_numbers
 from utils.optim import TrainingState
-from utils.report import as_numbers
 from utils.runtime import environment
 from utils.settings import Config
 

@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from datasets.inspection import sos_hypothesis, two_decimals
-from datasets.labels import hypothesis_label
-from datasets.problems import largest_sos
-from tools.examination import Examination
+from datasets.inspection.examination import Examination
+from datasets.label_checks import largest_sos
+from datasets.labels import hypothesis_label, sos_hypothesis
 from utils.files import write_atomically
+from utils.tables import two_decimals
 
 SIZE = (11, 8)  # inches
 DPI = 130

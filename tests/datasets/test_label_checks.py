@@ -2,7 +2,7 @@
 
 import pytest
 
-from datasets.problems import find_problems, largest_sos
+from datasets.label_checks import find_problems, largest_sos
 from datasets.ratings import Rating
 from datasets.readers import load_labels
 from datasets.scale import RatingScale

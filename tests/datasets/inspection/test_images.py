@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from scipy.stats import linregress
 
-from datasets.inspection import describe_files, equal_files, inspect_images, sos_hypothesis
-from datasets.labels import hypothesis_label
+from datasets.inspection.images import describe_files, equal_files, inspect_images
+from datasets.labels import hypothesis_label, sos_hypothesis
 from datasets.scale import RatingScale
 
 PERCENT = RatingScale(0, 100, (10, 30, 50, 70, 90))

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
 
+from datasets.cache import Pictures
 from datasets.labels import Record
-from datasets.pictures import Pictures
 from datasets.transforms import Transform, seeded
 from utils.distributed import rank, world
 from utils.errors import UserError

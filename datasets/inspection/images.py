@@ -1,4 +1,4 @@
-"""A database under the magnifying glass: its image files, and figures that describe its labels."""
+"""The image files of a database: what kind, what size, which cannot be read, which are there twice."""
 
 import hashlib
 import io
@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from datasets.labels import fit_sos_a, hypothesis_label
-from datasets.scale import RatingScale
 from datasets.transforms import errors_of, require_known_range, to_rgb
 from utils.errors import UserError
 
@@ -86,22 +84,3 @@ def describe_files(files: Sequence[ImageFile]) -> str:
     size = f"{smallest.width}x{smallest.height} to {largest.width}x{largest.height} pixels"
     rotated = sum(file.rotated for file in there)
     return f"{kinds}; {size}" + (f"; {rotated} rotated by EXIF, read as stored" if rotated else "")
-
-
-def two_decimals(value: float) -> str:
-    """`0.00`, never `-0.00`."""
-    return f"{round(value, 2) + 0:.2f}"
-
-
-def sos_hypothesis(mos: Array, sos: Array, scale: RatingScale) -> tuple[float, float]:
-    """Parameter a fitted to MOS (N,) and SOS (N,), and the share R^2 of the variance of SOS^2 that it explains.
-
-    Both are NaN where every MOS lies at an end of the scale, R^2 also where all SOS are equal.
-    """
-    if not ((mos > scale.low) & (mos < scale.high)).any():
-        return float("nan"), float("nan")
-    a = fit_sos_a(mos, sos, scale)
-    residual = sos**2 - hypothesis_label(mos, a, scale) ** 2
-    total = ((sos**2 - (sos**2).mean()) ** 2).sum()
-    r2 = 1 - (residual**2).sum() / total if total > 0 else float("nan")
-    return a, float(r2)

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.ceiling import noise_ceiling, votes_of
-from datasets.inspection import describe_files, equal_files, inspect_images, sos_hypothesis, two_decimals
-from datasets.labels import LabelRecipe
-from datasets.problems import MISSING, find_problems
+from datasets.inspection.images import describe_files, equal_files, inspect_images
+from datasets.label_checks import MISSING, find_problems
+from datasets.labels import LabelRecipe, sos_hypothesis
+from datasets.noise_ceiling import ceiling_line, noise_ceiling, votes_of
 from datasets.ratings import Rating, Record
 from datasets.readers import label, read_ratings
 from datasets.scale import RatingScale
 from datasets.splits import Split, make_split, unit_of
 from utils.errors import UserError
-from utils.report import ceiling_line
 from utils.settings import Config, MemberSettings
+from utils.tables import two_decimals
 
 UNREADABLE, EQUAL, LABELS, SPLITS = "unreadable image", "same file under two names", "labels", "splits"
 
@@ -137,6 +137,37 @@ def examine(config: Config, member: MemberSettings, decode: bool, progress: Prog
     except UserError as error:
         found.add(SPLITS if found.records else LABELS, str(error))
     return found
+
+
+def advice_on_batches(config: Config, examinations: Sequence[Examination]) -> str:
+    """A line where the config's batches do not fit the training part, which says nothing against the database."""
+    sizes = [
+        sum(len(split.train) for split in splits) for splits in zip(*(e.splits for e in examinations), strict=True)
+    ]
+    if config.train.batch_size <= min(sizes):
+        return ""
+    return f"mind train.batch_size: {config.train.batch_size} is more than the {min(sizes)} training images\n"
+
+
+def splits_of(config: Config, examinations: Sequence[Examination]) -> list[dict]:
+    """All splits in the form that `dataset.split_file` takes; of several databases by title."""
+    of_databases = [{e.title: split.as_dict() for e, split in zip(examinations, splits, strict=True)} for splits in
+                    zip(*(examination.splits for examination in examinations), strict=True)]  # fmt: skip
+    return [{"databases": split} if config.several else next(iter(split.values())) for split in of_databases]
+
+
+def report(examination: Examination, shown: int | None) -> str:
+    """All that is to be said, as text of two columns and a list of problems."""
+    rows = examination.describe()
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{examination.title}: {examination.root}", *(f"  {name:{width}}  {value}" for name, value in rows)]
+    for kind, problems in examination.problems.items():
+        lines.append(f"  {len(problems)} x {kind}" + ("" if examination.stops(kind) else " (not in the way)"))
+        lines += [f"    {problem}" for problem in problems[:shown]]
+        if shown is not None and len(problems) > shown:
+            lines.append(f"    and {len(problems) - shown} more; --all lists them")
+    lines.append("can be trained on" if examination.trainable else "cannot be trained on as it is")
+    return "\n".join(lines)
 
 
 def _add_label_problems(found: Examination, ratings: Sequence[Rating], scale: RatingScale) -> set[str]:

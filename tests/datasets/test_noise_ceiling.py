@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from datasets.ceiling import _half, _labels, noise_ceiling, votes_of
 from datasets.labels import LabelRecipe
+from datasets.noise_ceiling import _half, _labels, noise_ceiling, votes_of
 from datasets.ratings import Rating
 from datasets.scale import RatingScale
 from utils.metrics import emd, plcc, srcc

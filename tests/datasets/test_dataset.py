@@ -20,9 +20,9 @@ from torchvision.transforms import (
     functional,
 )
 
-from datasets.iqa import IQADataset, SeededSampler, collate, make_loader
+from datasets.cache import FilePictures
+from datasets.dataset import IQADataset, SeededSampler, collate, make_loader
 from datasets.labels import Record
-from datasets.pictures import FilePictures
 from datasets.transforms import (
     build_test_crop,
     build_test_transform,
@@ -202,10 +202,10 @@ def test_processes_share_the_order_of_one(start, together, monkeypatch):
     sampler = SeededSampler(21, seed=7, shuffle=True, together=together)
     sampler.set_position(3, start)
     whole = list(sampler)
-    monkeypatch.setattr("datasets.iqa.world", lambda: 2)
+    monkeypatch.setattr("datasets.dataset.world", lambda: 2)
     shares = []
     for rank in range(2):
-        monkeypatch.setattr("datasets.iqa.rank", lambda rank=rank: rank)
+        monkeypatch.setattr("datasets.dataset.rank", lambda rank=rank: rank)
         shares.append(list(sampler))
         assert len(sampler) == len(shares[-1])
     half = together // 2
@@ -216,10 +216,10 @@ def test_processes_share_the_order_of_one(start, together, monkeypatch):
 
 
 def test_processes_share_what_is_evaluated_without_a_rest(dataset, monkeypatch):
-    monkeypatch.setattr("datasets.iqa.world", lambda: 3)
+    monkeypatch.setattr("datasets.dataset.world", lambda: 3)
     names = []
     for rank in range(3):
-        monkeypatch.setattr("datasets.iqa.rank", lambda rank=rank: rank)
+        monkeypatch.setattr("datasets.dataset.rank", lambda rank=rank: rank)
         names += [name for batch in make_loader(dataset, 4, workers=0) for name in batch["name"]]
     assert names == [f"{index}.png" for index in range(11)]
 

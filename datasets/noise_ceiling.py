@@ -3,6 +3,7 @@
 N images, A distinct opinions per image at most, K bins.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,13 +12,15 @@ import numpy as np
 from datasets.labels import LabelRecipe, distributions_of, hypothesis_label
 from datasets.ratings import Rating
 from datasets.scale import RatingScale
-from utils.metrics import emd, plcc, srcc
+from utils.metrics import emd, plcc, srcc, title_of
 
 REPEATS = 50  # of correlations: their means are then known to 0.002 on 500 images
 LABELS_MADE = (
     60_000  # DOS labels made at most, of few images REPEATS times; they can be slow, and their EMD varies little
 )
 SEED = 0
+
+CEILING = ("mos_srcc", "mos_plcc", "sos_srcc", "sos_plcc", "emd")
 
 Array = np.ndarray
 Labels = tuple[Array, Array, Array | None]  # MOS (N,), SOS (N,), DOS (N, K)
@@ -140,3 +143,10 @@ def _whole_panel(name: str, between_halves: float) -> float:
     if between_halves <= 0:
         return 0.0
     return float(np.sqrt(2 * between_halves / (1 + between_halves)))
+
+
+def ceiling_line(ceiling: dict[str, float]) -> str:
+    """The noise ceiling by bootstrap, in brackets by split half; what is not defined shows as nan."""
+    plain = {name: math.nan if value is None else value for name, value in ceiling.items()}
+    both = ((title_of(name), *(plain.get(key, math.nan) for key in (name, f"split_half_{name}"))) for name in CEILING)
+    return "  ".join(f"{name} {bootstrap:.3f} ({split_half:.3f})" for name, bootstrap, split_half in both)
