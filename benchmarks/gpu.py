@@ -17,15 +17,15 @@ from datasets.dataset import IQADataset, batches, make_loader
 from datasets.ratings import Record
 from datasets.scale import RatingScale
 from datasets.transforms import build_test_crop, build_train_crop
-from experiments.arithmetic import arithmetic, scoring_precision
-from experiments.prediction import predict
-from experiments.training import Stepper
+from experiments.evaluation.predict import predict
+from experiments.training.precision import scoring_precision, use_precision
+from experiments.training.state import TrainingState
+from experiments.training.step import Stepper
 from losses import JointLoss
 from models import build_model
 from models.compiling import CompiledScorer
 from utils.config import load_config
 from utils.errors import UserError
-from utils.optim import TrainingState
 from utils.settings import Config
 
 FAST = Path(__file__).resolve().parents[1] / "configs" / "koniq10k_fast.yaml"
@@ -72,7 +72,7 @@ def measure_training() -> list[Measured]:
     network, peer = trained_networks(device)
     batch = random_batch(config)
     steppers = [stepper_of(model, chosen) for model, chosen in ((network, config), (peer, eager(config)))]
-    with arithmetic(config.train.precision, device):
+    with use_precision(config.train.precision, device):
         for stepper in steppers:
             for _ in range(WARM_UP):
                 stepper.step(batch)

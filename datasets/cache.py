@@ -249,7 +249,7 @@ class DiskCache:
         Raises:
             MachineError: The disk is full or not writable; what is whole by then is kept.
         """
-        with self._writing(), self._held():
+        with self._writing(), self._lock():
             rows, path = self._read()
             missing = missing_in(rows, files, images)
             if missing:
@@ -260,7 +260,7 @@ class DiskCache:
             return rows, MappedPixels(path, self.size)
 
     @contextmanager
-    def _held(self) -> Iterator[None]:
+    def _lock(self) -> Iterator[None]:
         """Keeps others from writing; readers need no leave."""
         make_folder(self.folder)
         lock = FileLock(self.folder / f"{self.stem}.lock")

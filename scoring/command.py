@@ -35,7 +35,7 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
     recorder = Recorder(predictor, args.relative_to)
     batch_size = args.batch_size or (CPU_BATCH if predictor.device.type == "cpu" else GPU_BATCH)
     output = Output(form, args.output, lambda kind: kind(recorder.columns, str(predictor.checkpoint)))
-    output.require_leave(args.resume, args.overwrite)
+    output.check_overwrite(args.resume, args.overwrite)
     require_other_place(args, paths)
     if args.resume:
         names = [recorder.name(path) for path in paths]

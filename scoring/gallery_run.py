@@ -28,7 +28,7 @@ class RunGallery:
         self.path = Path(args.report)
         self.relative_to = args.relative_to
         self.images: list[ScoredImage | FailedImage] = []
-        self._require_leave(args)
+        self._check_overwrite(args)
         require_place(self.path.parent)
         make_folder(self.path.parent)  # now rather than after hours of scoring
 
@@ -67,7 +67,7 @@ class RunGallery:
         write_gallery(self.path, self.images, same, pictures, workers)
         print(f"report: {self.path}", file=sys.stderr)
 
-    def _require_leave(self, args: argparse.Namespace) -> None:
+    def _check_overwrite(self, args: argparse.Namespace) -> None:
         if self.path.suffix.lower() != PAGE_SUFFIX:
             raise UserError(f"--report: {self.path} should end with {PAGE_SUFFIX}")
         if args.output is not None and os.path.realpath(args.output) == os.path.realpath(self.path):

@@ -110,7 +110,7 @@ class Output:
         self.written = self.failed = self.others = 0
         self.stream: IO[bytes] | None = None
 
-    def require_leave(self, resume: bool, overwrite: bool) -> None:
+    def check_overwrite(self, resume: bool, overwrite: bool) -> None:
         """Refuses to lose what is there, before anything is scored.
 
         Raises:

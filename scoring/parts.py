@@ -33,7 +33,7 @@ class Parts:
         self.filesystem, self.path = filesystem_of(place.rstrip("/"))
         self.written = self.failed = 0
 
-    def require_leave(self, resume: bool, overwrite: bool) -> None:
+    def check_overwrite(self, resume: bool, overwrite: bool) -> None:
         """Refuses to lose or to mix what is there, before anything is scored.
 
         Raises:

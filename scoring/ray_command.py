@@ -42,7 +42,7 @@ def score_command(args: argparse.Namespace, sources: Sequence[str]) -> int:
         output = Parts(args.output)
     else:
         output = Output(form, args.output, lambda kind: kind(recorder.columns, str(checkpoint)))
-    output.require_leave(args.resume, args.overwrite)
+    output.check_overwrite(args.resume, args.overwrite)
     done = output.done(recorder.same) if args.resume else Counter()
     left = remaining(sources, recorder, done)
     tally = Tally()

@@ -15,12 +15,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import pandas as pd
 
-from tools.summary_runs import MEAN, Row, find_runs, is_run, names_of, read_run
-from tools.summary_tables import Pair, by_database, latex_page, markdown_page, numbers_of, sections_of
+from experiments.results.lines import HYPOTHESIS_NOTE, OF_SOS, SELECTION_NOTES, SUMMARY
+from experiments.results.summary.runs import MEAN, Row, find_runs, is_run, names_of, read_run
+from experiments.results.summary.tables import Pair, by_database, latex_page, markdown_page, numbers_of, sections_of
 from utils.errors import MissingFileError, UserError, did_you_mean, printable
 from utils.files import write_text
 from utils.metrics import title_of
-from utils.report import HYPOTHESIS_NOTE, OF_SOS, SELECTION_NOTES, SUMMARY
 from utils.script import run_script
 from utils.tables import to_csv
 

@@ -12,7 +12,7 @@ from datasets.cache import CachedPictures, FilePictures
 from datasets.database import load_databases
 from datasets.dataset import batches
 from datasets.transforms import Squash
-from experiments.preparation import build_loaders
+from experiments.training.setup import build_loaders
 from main import main
 from tests.databases import write_database
 from tests.datasets.test_cache import count_loads

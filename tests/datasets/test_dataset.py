@@ -227,9 +227,9 @@ def test_processes_share_what_is_evaluated_without_a_rest(dataset, monkeypatch):
 SIGNALLED = """
 import os, signal, subprocess, sys, torch
 from pathlib import Path
-from datasets.iqa import IQADataset, make_loader
+from datasets.dataset import IQADataset, make_loader
 from datasets.labels import Record
-from datasets.pictures import FilePictures
+from datasets.cache import FilePictures
 from datasets.transforms import build_test_crop
 from utils.settings import TransformSettings
 

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 
 from datasets.scale import RatingScale
+from experiments.training.state import TrainingState
 from losses import JointLoss
 from models import build_model
 from models.cvt import DropPath
 from models.official import to_official
 from tests.models.filling import fill, images, targets
-from utils.optim import TrainingState
 from utils.settings import Config
 
 DOS = [

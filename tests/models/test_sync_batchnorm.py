@@ -8,7 +8,7 @@ from models import build_model
 from models.cvt import DropPath
 from models.sync_batchnorm import GlobalBatchNorm, synchronise
 from tests.processes import results
-from utils.distributed import own_rows, sum_over_processes, world
+from utils.distributed import local_shard, sum_over_processes, world
 from utils.settings import ModelSettings
 
 IMAGES = 6
@@ -16,7 +16,7 @@ IMAGES = 6
 
 def normed(norm: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
     """Two training passes: outputs of the second, gradients and running statistics. Gradients are of a mean."""
-    x = own_rows(x).clone().requires_grad_()
+    x = local_shard(x).clone().requires_grad_()
     norm(x.detach())
     y = norm(x)
     weights = torch.linspace(-1, 2, y[0].numel()).view_as(y[0])
@@ -108,7 +108,7 @@ def test_drop_path_drops_what_one_process_would(tmp_path):
 
     def draws(drop: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
         torch.manual_seed(3)
-        kept = [drop(own_rows(torch.ones(8, 3, 2))) for _ in range(5)]
+        kept = [drop(local_shard(torch.ones(8, 3, 2))) for _ in range(5)]
         return torch.cat(kept, 1), torch.rand(2)
 
     def of_processes() -> list:

@@ -9,7 +9,7 @@ from datasets.scale import RatingScale
 from scoring.gallery import FailedImage, ScoredImage, write_gallery
 from scoring.records import quantiles
 from scoring.scales import scale_text
-from tests.experiments.reports import Page
+from tests.experiments.results.reports import Page
 from tests.scoring.scored import ACR
 
 

@@ -222,7 +222,7 @@ def write_part(folder, name, paths, **same):
 def test_a_folder_of_parts_is_gone_on_with(tmp_path, capsys):
     folder = tmp_path / "rows"
     parts = Parts(f"{folder}/")
-    parts.require_leave(resume=False, overwrite=False)
+    parts.check_overwrite(resume=False, overwrite=False)
     assert parts.done(SAME) == Counter()
     write_part(folder, "0.parquet", ["a", "bad"])
     write_part(folder, "1.parquet", ["b", "a", "bad 2"])
@@ -234,7 +234,7 @@ def test_a_folder_of_parts_is_gone_on_with(tmp_path, capsys):
     assert parts.count() == (5, 2)
     assert parts.errors(1) == ["bad"]
     with pytest.raises(UserError, match=r"holds \.parquet files already; --resume goes on"):
-        parts.require_leave(resume=False, overwrite=False)
+        parts.check_overwrite(resume=False, overwrite=False)
     with pytest.raises(UserError, match="other settings: preprocess full@40 then, release@40x32 now"):
         parts.done({**SAME, "preprocess": "release@40x32"})
     parts.clear()
@@ -244,7 +244,7 @@ def test_a_folder_of_parts_is_gone_on_with(tmp_path, capsys):
 def test_what_lies_in_a_folder_and_is_not_ours_stays(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="is a file; name a folder"):
-        Parts(f"{tmp_path}/file/").require_leave(resume=True, overwrite=False)
+        Parts(f"{tmp_path}/file/").check_overwrite(resume=True, overwrite=False)
     folder = tmp_path / "rows"
     folder.mkdir()
     (folder / "a.parquet").write_text("Dear colleagues")
