@@ -17,7 +17,7 @@ from utils.installation import require_packages
 from utils.memory import peak_memory
 
 if TYPE_CHECKING:
-    from scoring.gallery_run import RunGallery
+    from scoring.gallery.collector import RunGallery
 
 CPU_BATCH, GPU_BATCH = 1, 32
 SHOWN = 3  # errors on the standard error
@@ -106,7 +106,7 @@ def build_gallery(args: argparse.Namespace) -> "RunGallery | None":
     if args.report is None:
         return None
     require_packages("jinja2")
-    from scoring.gallery_run import RunGallery  # noqa: PLC0415, imports jinja2
+    from scoring.gallery.collector import RunGallery  # noqa: PLC0415, imports jinja2
 
     return RunGallery(args)
 

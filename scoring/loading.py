@@ -15,7 +15,7 @@ from models.weights import TrainedNetwork, load_network
 from scoring.pictures import PictureSettings, accept_truncated
 from scoring.predictor import Predictor
 from scoring.preprocess import RELEASE
-from scoring.scales import parse_scale
+from scoring.scale_text import parse_scale
 from utils.config import load_config
 from utils.errors import MissingFileError, UserError
 from utils.runtime import pick_device

@@ -22,8 +22,7 @@ from models.compiling import CompiledScorer, require_compiler
 from models.fused import fused_model
 from models.precision import FP32, plan_for
 from models.weights import TrainedNetwork
-from scoring.conversion import to_picture
-from scoring.pictures import Encoded, PictureSettings, opened_picture
+from scoring.pictures import Encoded, PictureSettings, opened_picture, to_picture
 from scoring.preprocess import FULL, RELEASE, build_preprocess
 from utils.errors import UserError, one_line
 from utils.memory import enough_memory

@@ -16,7 +16,7 @@ from inference import load_predictor
 from models import build_model
 from models.official import to_official
 from scoring.loading import newest_best
-from scoring.scales import parse_scale, scale_text
+from scoring.scale_text import parse_scale, scale_text
 from tests.running import ROOT
 from tests.scoring.scored import ACR, SETTINGS
 from utils.checkpoint import save_checkpoint

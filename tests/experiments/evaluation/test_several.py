@@ -9,6 +9,7 @@ import pytest
 import torch
 from filelock import FileLock
 
+from experiments.evaluation import evaluate as evaluation
 from experiments.results import matrix
 from experiments.results.matrix import read_results, write_matrix
 from main import main

@@ -19,7 +19,7 @@ from PIL import Image
 
 from inference import main
 from models.compiling import CompiledScorer
-from scoring import options
+from scoring import defaults
 from scoring.output import StrictError
 from tests.running import ROOT
 from tests.scoring.hostile import write_hostile_folder
@@ -35,7 +35,7 @@ IMAGES, BAD = 40, 2
 def cluster():
     """Two cores and little memory, in this process, so that the engine finds it running."""
     ray = pytest.importorskip("ray")
-    from scoring import ray_engine  # noqa: F401, PLC0415, sets what Ray reads of the environment
+    from scoring.ray import engine  # noqa: F401, PLC0415, sets what Ray reads of the environment
 
     folder = tempfile.mkdtemp(prefix="ray")  # short: sockets are below it
     quiet = {"log_to_driver": False, "include_dashboard": False}
@@ -96,7 +96,7 @@ def assert_same(rows, expected):
 @pytest.mark.parametrize("output", ["rows.csv", "rows.jsonl", "rows.parquet", "rows/"])
 def test_the_same_rows_as_the_local_engine(output, checkpoint, local, tmp_path, capsys):
     status, rows = on_ray(f"{tmp_path}/{output}", checkpoint, "photos")
-    assert status == options.SOME_FAILED
+    assert status == defaults.SOME_FAILED
     assert_same(rows, local)
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -109,13 +109,13 @@ def test_the_same_rows_as_the_local_engine(output, checkpoint, local, tmp_path, 
 
 
 def test_rows_of_compiled_networks(cluster, checkpoint, local, tmp_path, monkeypatch):
-    from scoring import ray_engine  # noqa: PLC0415, imports Ray
-    from tests.scoring.workers import NETWORK, Telling  # noqa: PLC0415, as well
+    from scoring.ray import engine  # noqa: PLC0415, imports Ray
+    from tests.scoring.ray.workers import NETWORK, Telling  # noqa: PLC0415, as well
 
     assert cluster.is_initialized()
-    monkeypatch.setattr(ray_engine, "Scorer", Telling)
+    monkeypatch.setattr(engine, "Scorer", Telling)
     status, rows = on_ray(tmp_path / "rows.csv", checkpoint, "photos", "--compile")
-    assert status == options.SOME_FAILED
+    assert status == defaults.SOME_FAILED
     assert_same(rows, local)
     assert NETWORK.read_text() == CompiledScorer.__name__
 
@@ -124,11 +124,11 @@ def test_rows_of_compiled_networks(cluster, checkpoint, local, tmp_path, monkeyp
 def test_a_worker_killed_in_the_middle_loses_and_doubles_nothing(
     output, cluster, checkpoint, local, tmp_path, monkeypatch
 ):
-    from scoring import ray_engine  # noqa: PLC0415, imports Ray
-    from tests.scoring.workers import Reporting  # noqa: PLC0415, as well
+    from scoring.ray import engine  # noqa: PLC0415, imports Ray
+    from tests.scoring.ray.workers import Reporting  # noqa: PLC0415, as well
 
     assert cluster.is_initialized()
-    monkeypatch.setattr(ray_engine, "Scorer", Reporting)
+    monkeypatch.setattr(engine, "Scorer", Reporting)
     pids, killed = tmp_path / "pids", []
 
     def kill_one():
@@ -145,25 +145,25 @@ def test_a_worker_killed_in_the_middle_loses_and_doubles_nothing(
     killer.join()
     assert killed
     assert len(list(pids.iterdir())) == 3, "the worker that was killed was not replaced"
-    assert status == options.SOME_FAILED
+    assert status == defaults.SOME_FAILED
     assert_same(rows, local)
 
 
 def test_an_image_that_kills_every_worker_ends_the_run_and_resume_goes_on(
     cluster, checkpoint, local, photos, tmp_path, monkeypatch
 ):
-    from scoring import ray_engine  # noqa: PLC0415, imports Ray
-    from tests.scoring.workers import Dying  # noqa: PLC0415, as well
+    from scoring.ray import engine  # noqa: PLC0415, imports Ray
+    from tests.scoring.ray.workers import Dying  # noqa: PLC0415, as well
 
     assert cluster.is_initialized()
-    monkeypatch.setattr(ray_engine, "Scorer", Dying)
+    monkeypatch.setattr(engine, "Scorer", Dying)
     shutil.copy(photos / "p01.png", photos / "poison.png")
     with pytest.raises(MachineError, match="a worker died 4 times over the same images") as caught:
         on_ray(tmp_path / "rows.csv", checkpoint, "photos")
     assert "\n" not in str(caught.value)
     (photos / "poison.png").unlink()
     status, rows = on_ray(tmp_path / "rows.csv", checkpoint, "photos", "--resume")
-    assert status == options.SOME_FAILED
+    assert status == defaults.SOME_FAILED
     assert_same(rows, local)
 
 
@@ -179,11 +179,11 @@ def test_resume(output, checkpoint, local, photos, tmp_path, capsys):
         (tmp_path / "rows" / "cut.parquet").write_bytes(next((tmp_path / "rows").iterdir()).read_bytes()[:-9])
     capsys.readouterr()
     status, rows = on_ray(f"{tmp_path}/{output}", checkpoint, "photos", "--resume")
-    assert status == options.SOME_FAILED
+    assert status == defaults.SOME_FAILED
     assert_same(rows, local)
     assert f"{IMAGES - BAD - 2} images scored, 2 not" in capsys.readouterr().err
     status, rows = on_ray(f"{tmp_path}/{output}", checkpoint, "photos", "--resume")
-    assert status == options.SOME_FAILED
+    assert status == defaults.SOME_FAILED
     assert_same(rows, local)
     assert "0 images scored, in" in capsys.readouterr().err
     with pytest.raises(UserError, match="other settings: preprocess release@40x32 then, full@40 now"):
@@ -213,7 +213,7 @@ def test_shards_tables_and_object_stores(checkpoint, local, photos, tmp_path):
         return rows
 
     status, rows = on_ray(tmp_path / "rows.csv", checkpoint, *sources)
-    assert status == options.SOME_FAILED
+    assert status == defaults.SOME_FAILED
     assert {row["path"].split("/")[0] for row in rows} == {"shards", "t", "file:"}
     assert any(row["path"] == f"shards/0.tar/{names[0]}" for row in rows)
     assert_same(renamed(rows), local)
@@ -230,7 +230,7 @@ def test_one_hundred_hostile_files(checkpoint, tmp_path):
     arguments = [tmp_path / "hostile", "--relative-to", tmp_path / "hostile"]
     _, expected = scored(tmp_path / "local.jsonl", *arguments, "--checkpoint", checkpoint)
     status, rows = on_ray(tmp_path / "rows.jsonl", checkpoint, *arguments)
-    assert status == options.SOME_FAILED
+    assert status == defaults.SOME_FAILED
     assert_same(rows, by_path(expected))
     assert sum(row["error"] is not None for row in rows) == len(bad) == 100 - len(good)
 
@@ -244,15 +244,15 @@ def test_strict(checkpoint, tmp_path):
 
 @pytest.mark.usefixtures("cluster", "local")
 def test_errors_of_workers_are_one_line(checkpoint, photos, tmp_path, monkeypatch):
-    from scoring import ray_engine  # noqa: PLC0415, imports Ray
-    from tests.scoring.workers import Refusing  # noqa: PLC0415, as well
+    from scoring.ray import engine  # noqa: PLC0415, imports Ray
+    from tests.scoring.ray.workers import Refusing  # noqa: PLC0415, as well
 
     for output in ("refused.csv", "refused/"):
         with monkeypatch.context() as patch:
-            patch.setattr(ray_engine, "Scorer", Refusing)
+            patch.setattr(engine, "Scorer", Refusing)
             with pytest.raises(MachineError, match=r"^cuda has not enough memory$"):
                 on_ray(f"{tmp_path}/{output}", checkpoint, "photos")
-    monkeypatch.setattr(ray_engine, "build_dataset", None)  # nothing is scored where nothing is to be written
+    monkeypatch.setattr(engine, "build_dataset", None)  # nothing is scored where nothing is to be written
     with pytest.raises(UserError, match="3 workers, but Ray knows of 2 cores"):
         on_ray(tmp_path / "none.csv", checkpoint, photos, "--workers", 3)
     with pytest.raises(UserError, match="Ray knows of no GPU"):
@@ -265,7 +265,7 @@ def test_from_the_command_line(checkpoint, local, photos, tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     arguments = {"cwd": photos.parent, "capture_output": True, "text": True, "env": environment}
     done = subprocess.run([*command, "--workers", "1", "--output", "rows.jsonl"], check=False, **arguments)
-    assert done.returncode == options.SOME_FAILED, done.stderr
+    assert done.returncode == defaults.SOME_FAILED, done.stderr
     assert_same(rows_of(tmp_path / "rows.jsonl"), local)
     assert "Traceback" not in done.stderr
     done = subprocess.run([*command, "--ray-address", "127.0.0.1:1", "--output", "none.csv"], check=False, **arguments)

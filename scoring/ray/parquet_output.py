@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from scoring.output import SAME, require_same
-from scoring.stores import filesystem_of
+from scoring.ray.remote_files import filesystem_of
 from utils.errors import UserError, one_line
 
 SUFFIX = ".parquet"
 MAGIC = b"PAR1"  # begins a Parquet file, and ends a whole one
 
 
-class Parts:
+class ParquetFolder:
     """The folder.
 
     Args:

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scoring.inputs import IMAGE_COLUMNS, SUFFIXES
-from scoring.options import IMAGE_BYTES
+from scoring.defaults import IMAGE_BYTES, IMAGE_COLUMNS, SUFFIXES
 from scoring.pictures import Encoded
-from scoring.stores import filesystem_of
+from scoring.ray.remote_files import filesystem_of
 from utils.errors import UserError, did_you_mean, one_line
 
 ROWS_AT_ONCE = 16  # of a Parquet table

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from scoring.gallery import FailedImage, ScoredImage, image_of, write_gallery
-from scoring.options import PAGE_SUFFIX
+from scoring.defaults import PAGE_SUFFIX
+from scoring.gallery.page import FailedImage, ScoredImage, image_of, write_gallery
 from scoring.pictures import PictureSettings
 from scoring.records import Record
 from utils.errors import UserError, one_line

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from inference import main
-from tests.scoring.galleries import names_of, read_page
+from tests.scoring.gallery.pages import names_of, read_page
 from tests.scoring.scored import rows_of
 from utils.errors import UserError
 

@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from scoring.ray_engine import Scorer
+from scoring.ray.engine import Scorer
 from utils.errors import MachineError
 
 PIDS = Path("pids")  # below the folder in which the command runs

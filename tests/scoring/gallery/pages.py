@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from datasets.scale import RatingScale
-from scoring.gallery import FailedImage, ScoredImage, write_gallery
+from scoring.gallery.page import FailedImage, ScoredImage, write_gallery
 from scoring.records import quantiles
-from scoring.scales import scale_text
+from scoring.scale_text import scale_text
 from tests.experiments.results.reports import Page
 from tests.scoring.scored import ACR
 

@@ -18,11 +18,11 @@ from tqdm import tqdm
 
 from datasets.scale import RatingScale
 from scoring.formats import on_one_line
-from scoring.gallery_drawings import Bars, Histogram, bar_ticks, bars, histogram, histogram_ticks
+from scoring.gallery.charts import Bars, Histogram, bar_ticks, bars, histogram, histogram_ticks
+from scoring.gallery.ranking import DISPUTED_WIDTH, EXTREMES, SHOWN, best_first, disputed, sampled
 from scoring.pictures import PictureSettings, opened_picture
-from scoring.ranking import DISPUTED_WIDTH, EXTREMES, SHOWN, best_first, disputed, sampled
 from scoring.records import Record
-from scoring.scales import parse_scale
+from scoring.scale_text import parse_scale
 from utils.errors import UserError
 from utils.files import write_atomically
 from utils.html import jpeg_source, page_environment

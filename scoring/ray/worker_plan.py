@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scoring.inputs import is_shard
+from scoring.defaults import is_shard
 from utils.errors import UserError
 
 BATCHES_A_TASK = 8  # of images: little to repeat after a death, little to wait for at the end
@@ -11,7 +11,7 @@ TASKS_A_WORKER = 4  # at least, so that they end together
 
 
 @dataclass(frozen=True)
-class Share:
+class WorkerPlan:
     """What each worker has.
 
     Args:
@@ -27,7 +27,7 @@ class Share:
     threads: int
 
 
-def share_of(machines: Sequence[tuple[int, int]], device: str, workers: int | None) -> Share:
+def plan_workers(machines: Sequence[tuple[int, int]], device: str, workers: int | None) -> WorkerPlan:
     """How cores and GPUs are shared.
 
     Args:
@@ -47,9 +47,9 @@ def share_of(machines: Sequence[tuple[int, int]], device: str, workers: int | No
         raise UserError(f"--workers: {workers} workers, but Ray knows of {room} {of_what}; each needs one")
     number = workers or max(room, 1)
     if use_gpus:  # Ray sets one core aside, so that a GPU is never idle for want of cores on its machine
-        return Share(number, 1, 1, max(1, min(own_cores // own for own_cores, own in machines if own)))
+        return WorkerPlan(number, 1, 1, max(1, min(own_cores // own for own_cores, own in machines if own)))
     threads = max(1, min(cores // number, max(own_cores for own_cores, _ in machines)))
-    return Share(number, 0, threads, threads)
+    return WorkerPlan(number, 0, threads, threads)
 
 
 def tasks_of(sources: Sequence[str], batch_size: int, workers: int) -> list[list[str]]:

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from datasets.scale import RatingScale
-from scoring import gallery
-from scoring.gallery import LONG_SIDE, FailedImage, common_folder, digits_of, image_of, thumbnail
-from scoring.gallery_drawings import HEIGHT, WIDTH, bar_ticks, bars, histogram
+from scoring.gallery import page as page_module
+from scoring.gallery.charts import HEIGHT, WIDTH, bar_ticks, bars, histogram
+from scoring.gallery.page import LONG_SIDE, FailedImage, common_folder, digits_of, image_of, thumbnail
+from scoring.gallery.ranking import DISPUTED_WIDTH, best_first, disputed, sampled
 from scoring.pictures import PictureSettings, open_picture, opened_picture
-from scoring.ranking import DISPUTED_WIDTH, best_first, disputed, sampled
-from tests.scoring.galleries import image, names_of, page_of, random_images
+from tests.scoring.gallery.pages import image, names_of, page_of, random_images
 from tests.scoring.scored import ACR
 from utils.errors import UserError
 
@@ -96,7 +96,7 @@ def test_images_that_are_gone_or_damaged_since(tmp_path):
 
 
 def test_nothing_but_failures(tmp_path, monkeypatch):
-    monkeypatch.setattr(gallery, "REASONS", 2)
+    monkeypatch.setattr(page_module, "REASONS", 2)
     page = page_of(tmp_path / "page.html", [FailedImage(f"{k}.png", f"reason {k}") for k in range(3)])
     assert "Images scored 0 3 not scored" in page.words
     assert "The first 2 of 3. 0.png reason 0 1.png reason 1" in page.words
@@ -128,8 +128,8 @@ def test_many_images_are_shown_quickly(tmp_path, photo):
 
 
 def test_too_many_images_are_sampled_and_the_page_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(gallery, "SHOWN", 40)
-    monkeypatch.setattr(gallery, "EXTREMES", 5)
+    monkeypatch.setattr(page_module, "SHOWN", 40)
+    monkeypatch.setattr(page_module, "EXTREMES", 5)
     images = random_images(300)
     page = page_of(tmp_path / "page.html", images)
     assert "40 of 300 images are shown: the 5 best, the 5 worst and the 5 with the highest SOS" in page.words
@@ -149,7 +149,7 @@ def test_a_page_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(gallery, "thumbnail", full)
+    monkeypatch.setattr(page_module, "thumbnail", full)
     with pytest.raises(UserError, match=r"page\.html cannot be written: No space left on device"):
         page_of(tmp_path / "page.html", random_images(3))
     assert (tmp_path / "page.html").read_bytes() == before

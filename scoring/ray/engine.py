@@ -26,20 +26,20 @@ import ray
 import torch
 from ray.data import ActorPoolStrategy, Dataset
 
-from scoring.inputs import is_remote, is_shard
+from scoring.defaults import is_remote, is_shard
 from scoring.loading import build_predictor
 from scoring.local import records_of
 from scoring.options import changed
 from scoring.parquet import schema_of
-from scoring.parts import Parts
 from scoring.pictures import Encoded
+from scoring.ray.parquet_output import ParquetFolder
+from scoring.ray.remote_files import remote_image
+from scoring.ray.shards import Columns, images_in
+from scoring.ray.worker_plan import WorkerPlan, tasks_of
 from scoring.records import Record, Recorder
-from scoring.shards import Columns, images_in
-from scoring.shares import Share, tasks_of
-from scoring.stores import remote_image
 from utils.errors import MachineError, UserError, one_line, shortened
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGES = ("scoring", "models", "datasets", "utils")  # what workers import, on machines that may not have it
 TRIES_AFTER_DEATH = 3  # of one task: an image that kills its worker each time must not keep all waiting forever
 BLOCK = 2**16  # bytes of records that a worker gathers before it hands them over; a megabyte would be thousands
@@ -57,7 +57,7 @@ class Job:
         recorder: Makes the records.
         columns: Of Parquet tables of images.
         batch_size: Images that go through a network at once.
-        threads: As in Share.
+        threads: As in WorkerPlan.
         folder: Which relative paths are below, on machines where it is there.
         done: Names of those images in shards that have a record already.
     """
@@ -157,10 +157,10 @@ def machines() -> list[tuple[int, int]]:
     return [(int(there.get("CPU", 0)), int(there.get("GPU", 0))) for there in alive]
 
 
-def build_dataset(sources: Sequence[str], job: Job, share: Share, checkpoint: Path) -> Dataset:
+def build_dataset(sources: Sequence[str], job: Job, plan: WorkerPlan, checkpoint: Path) -> Dataset:
     """Records of all images, in no particular order; nothing runs before they are asked for."""
     kind = pa.binary()  # a path need not be UTF-8
-    tasks = tasks_of(sources, job.batch_size, share.workers)
+    tasks = tasks_of(sources, job.batch_size, plan.workers)
     blocks = [pa.table({SOURCE: pa.array([os.fsencode(path) for path in task], kind)}) for task in tasks]
     references = [ray.put(checkpoint.read_bytes()), ray.put(job)]
     with warnings.catch_warnings():
@@ -170,9 +170,9 @@ def build_dataset(sources: Sequence[str], job: Job, share: Share, checkpoint: Pa
             fn_constructor_args=[references],
             batch_size=None,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=min(share.workers, len(blocks))),
-            num_cpus=share.cpus,
-            num_gpus=share.gpus,
+            compute=ActorPoolStrategy(size=min(plan.workers, len(blocks))),
+            num_cpus=plan.cpus,
+            num_gpus=plan.gpus,
             max_restarts=-1,
             max_task_retries=TRIES_AFTER_DEATH,
         )
@@ -191,7 +191,7 @@ def stream(dataset: Dataset) -> Iterator[list[Record]]:
                 yield batch.to_pylist()
 
 
-def write_parts(dataset: Dataset, parts: Parts) -> None:
+def write_parts(dataset: Dataset, parts: ParquetFolder) -> None:
     """Records into a folder, each part as soon as there are enough rows; raises as `stream`."""
     with _in_our_words():  # all cores are the workers', so writing asks for none
         dataset.write_parquet(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
-from scoring.inputs import is_remote
+from scoring.defaults import is_remote
 from scoring.pictures import Encoded
 from utils.errors import MissingFileError, UserError, one_line
 

@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 
 from inference import main
-from scoring import stores
 from scoring.inputs import Inputs, find_images
 from scoring.options import parse_arguments
-from scoring.parts import Parts
 from scoring.pictures import Encoded, open_picture
-from scoring.shards import Columns, images_in, require_columns
-from scoring.shares import Share, share_of, tasks_of
+from scoring.ray import remote_files
+from scoring.ray.parquet_output import ParquetFolder
+from scoring.ray.shards import Columns, images_in, require_columns
+from scoring.ray.worker_plan import WorkerPlan, plan_workers, tasks_of
 from utils import installation
 from utils.errors import MissingFileError, UserError
 
@@ -79,28 +79,28 @@ def test_packages_that_are_missing_are_one_line(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("machines", "device", "workers", "share"),
+    ("machines", "device", "workers", "plan"),
     [
-        ([(8, 0)], "auto", None, Share(8, 0, 1, 1)),
-        ([(8, 0)], "auto", 3, Share(3, 0, 2, 2)),
-        ([(2, 0), (4, 0)], "auto", 1, Share(1, 0, 4, 4)),  # a worker is on one machine
-        ([(8, 2)], "auto", None, Share(2, 1, 1, 4)),
-        ([(8, 2)], "cpu", None, Share(8, 0, 1, 1)),
-        ([(64, 0), (16, 4), (8, 8)], "cuda", 5, Share(5, 1, 1, 1)),
+        ([(8, 0)], "auto", None, WorkerPlan(8, 0, 1, 1)),
+        ([(8, 0)], "auto", 3, WorkerPlan(3, 0, 2, 2)),
+        ([(2, 0), (4, 0)], "auto", 1, WorkerPlan(1, 0, 4, 4)),  # a worker is on one machine
+        ([(8, 2)], "auto", None, WorkerPlan(2, 1, 1, 4)),
+        ([(8, 2)], "cpu", None, WorkerPlan(8, 0, 1, 1)),
+        ([(64, 0), (16, 4), (8, 8)], "cuda", 5, WorkerPlan(5, 1, 1, 1)),
     ],
 )
-def test_cores_and_gpus_are_shared(machines, device, workers, share):
-    assert share_of(machines, device, workers) == share
-    assert share.workers * share.cpus <= sum(cores for cores, _ in machines)
+def test_cores_and_gpus_are_shared(machines, device, workers, plan):
+    assert plan_workers(machines, device, workers) == plan
+    assert plan.workers * plan.cpus <= sum(cores for cores, _ in machines)
 
 
 def test_more_than_there_is_room_for():
     with pytest.raises(UserError, match="3 workers, but Ray knows of 2 cores"):
-        share_of([(2, 0)], "auto", 3)
+        plan_workers([(2, 0)], "auto", 3)
     with pytest.raises(UserError, match="3 workers, but Ray knows of 2 GPUs"):
-        share_of([(8, 2)], "auto", 3)
+        plan_workers([(8, 2)], "auto", 3)
     with pytest.raises(UserError, match="cuda, but Ray knows of no GPU"):
-        share_of([(8, 0)], "cuda", None)
+        plan_workers([(8, 0)], "cuda", None)
 
 
 def test_every_source_is_in_one_task():
@@ -195,11 +195,11 @@ def test_object_stores(tmp_path):
         found(f"{root}/*/c.png")
     with pytest.raises(UserError, match="no such object store"):
         found("ftp3://bucket/photos")
-    assert open_picture(stores.remote_image(f"{root}/a.png")).image.size == (8, 8)
+    assert open_picture(remote_files.remote_image(f"{root}/a.png")).image.size == (8, 8)
     with pytest.raises(MissingFileError, match=r"image file:.*missing\.png does not exist"):
-        open_picture(stores.remote_image(f"{root}/missing.png"))
+        open_picture(remote_files.remote_image(f"{root}/missing.png"))
     with pytest.raises(UserError, match="sub cannot be read"):
-        open_picture(stores.remote_image(f"{root}/sub"))
+        open_picture(remote_files.remote_image(f"{root}/sub"))
 
 
 def test_what_is_written_to_is_not_read(tmp_path):
@@ -221,7 +221,7 @@ def write_part(folder, name, paths, **same):
 
 def test_a_folder_of_parts_is_gone_on_with(tmp_path, capsys):
     folder = tmp_path / "rows"
-    parts = Parts(f"{folder}/")
+    parts = ParquetFolder(f"{folder}/")
     parts.check_overwrite(resume=False, overwrite=False)
     assert parts.done(SAME) == Counter()
     write_part(folder, "0.parquet", ["a", "bad"])
@@ -244,13 +244,13 @@ def test_a_folder_of_parts_is_gone_on_with(tmp_path, capsys):
 def test_what_lies_in_a_folder_and_is_not_ours_stays(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="is a file; name a folder"):
-        Parts(f"{tmp_path}/file/").check_overwrite(resume=True, overwrite=False)
+        ParquetFolder(f"{tmp_path}/file/").check_overwrite(resume=True, overwrite=False)
     folder = tmp_path / "rows"
     folder.mkdir()
     (folder / "a.parquet").write_text("Dear colleagues")
     with pytest.raises(UserError, match=r"a\.parquet cannot be read as Parquet"):
-        Parts(str(folder)).done(SAME)
+        ParquetFolder(str(folder)).done(SAME)
     pq.write_table(pa.table({"path": ["a"]}), folder / "a.parquet")
     with pytest.raises(UserError, match="none of our results: no column error, scale"):
-        Parts(str(folder)).done(SAME)
+        ParquetFolder(str(folder)).done(SAME)
     assert (folder / "a.parquet").exists()

@@ -10,16 +10,16 @@ from pathlib import Path
 from ray.data import Dataset
 
 from scoring.command import CPU_BATCH, GPU_BATCH, describe_errors, write
-from scoring.inputs import is_remote, is_shard
+from scoring.defaults import is_remote, is_shard
 from scoring.loading import build_predictor
 from scoring.local import Tally, progress
 from scoring.options import changed, is_folder
 from scoring.output import Output, format_of, left_of
-from scoring.parts import Parts
-from scoring.ray_engine import Job, build_dataset, cluster, machines, stream, write_parts
+from scoring.ray.engine import Job, build_dataset, cluster, machines, stream, write_parts
+from scoring.ray.parquet_output import ParquetFolder
+from scoring.ray.shards import Columns, require_columns
+from scoring.ray.worker_plan import WorkerPlan, plan_workers
 from scoring.records import Record, Recorder
-from scoring.shards import Columns, require_columns
-from scoring.shares import Share, share_of
 from utils.config import load_config
 
 SHOWN_ERRORS = 3
@@ -39,7 +39,7 @@ def score_command(args: argparse.Namespace, sources: Sequence[str]) -> int:
     recorder = Recorder(predictor, args.relative_to)
     checkpoint = predictor.checkpoint
     if form is None:
-        output = Parts(args.output)
+        output = ParquetFolder(args.output)
     else:
         output = Output(form, args.output, lambda kind: kind(recorder.columns, str(checkpoint)))
     output.check_overwrite(args.resume, args.overwrite)
@@ -47,10 +47,10 @@ def score_command(args: argparse.Namespace, sources: Sequence[str]) -> int:
     left = remaining(sources, recorder, done)
     tally = Tally()
     with cluster(args.ray_address):
-        share = share_of(machines(), args.device, args.workers)
-        job = job_of(args, checkpoint, recorder, columns, share, done)
-        dataset = build_dataset(left, job, share, checkpoint) if left else None
-        if isinstance(output, Parts):
+        plan = plan_workers(machines(), args.device, args.workers)
+        job = job_of(args, checkpoint, recorder, columns, plan, done)
+        dataset = build_dataset(left, job, plan, checkpoint) if left else None
+        if isinstance(output, ParquetFolder):
             errors = fill(output, dataset, tally, args.overwrite)
         else:
             rows = stream(dataset) if dataset is not None else iter(())
@@ -69,16 +69,21 @@ def remaining(sources: Sequence[str], recorder: Recorder, done: Counter[str]) ->
 
 
 def job_of(
-    args: argparse.Namespace, checkpoint: Path, recorder: Recorder, columns: Columns, share: Share, done: Counter[str]
+    args: argparse.Namespace,
+    checkpoint: Path,
+    recorder: Recorder,
+    columns: Columns,
+    plan: WorkerPlan,
+    done: Counter[str],
 ) -> Job:
     """What workers are told, so that nothing of it depends on the machine that they are on."""
     config = load_config(args.config) if args.config is not None else None
-    device = "cuda" if share.gpus else "cpu"
+    device = "cuda" if plan.gpus else "cpu"
     told = changed(args, checkpoint=str(checkpoint), config=config, device=device)
     if recorder.relative_to is not None and not is_remote(recorder.relative_to):
         recorder.relative_to = os.path.abspath(recorder.relative_to)
-    batch_size = args.batch_size or (GPU_BATCH if share.gpus else CPU_BATCH)
-    return Job(told, recorder, columns, batch_size, share.threads, os.getcwd(), frozenset(done))
+    batch_size = args.batch_size or (GPU_BATCH if plan.gpus else CPU_BATCH)
+    return Job(told, recorder, columns, batch_size, plan.threads, os.getcwd(), frozenset(done))
 
 
 def counted(rows: Iterator[list[Record]], tally: Tally, total: int | None) -> Iterator[list[Record]]:
@@ -90,7 +95,7 @@ def counted(rows: Iterator[list[Record]], tally: Tally, total: int | None) -> It
             bar.update(len(records))
 
 
-def fill(parts: Parts, dataset: Dataset | None, tally: Tally, overwrite: bool) -> list[str]:
+def fill(parts: ParquetFolder, dataset: Dataset | None, tally: Tally, overwrite: bool) -> list[str]:
     """Writes a folder; returns some of the errors that are in it.
 
     Args:
