@@ -283,3 +283,57 @@ def _of_database(run: str, number: int, result: dict[str, Any], title: str) -> d
     if not isinstance(of_one, dict):
         raise UserError(f"{run}: metrics.json of split {number} says nothing of {title}; train the split again")
     return of_one
+
+
+def choose_runs(places: Sequence[str], baseline: str | None) -> tuple[dict[Path, tuple[str, bool]], str | None]:
+    """Folders with the name of each run and whether it was named itself, and the name of the baseline.
+
+    A baseline that is not among the runs comes before them.
+    """
+    found = find_runs(places)
+    names = names_of(list(found))
+    if baseline is None:
+        return {path: (names[path], named) for path, named in found.items()}, None
+    chosen = next((path for path, name in names.items() if name == printable(baseline)), Path(baseline))
+    if not is_run(chosen):
+        raise MissingFileError(
+            f"--baseline: {baseline} is neither the folder of a run nor the name of one of these"
+            f"{did_you_mean(baseline, names.values())}: {', '.join(names.values())}"
+        )
+    among = next((path for path in found if path.resolve() == chosen.resolve()), None)
+    found = {**({} if among else {chosen: True}), **found, among or chosen: True}
+    names = names_of(list(found))
+    return {path: (names[path], named) for path, named in found.items()}, names[among or chosen]
+
+
+def read_runs(
+    places: dict[Path, tuple[str, bool]], baseline: str | None, selection: str
+) -> tuple[list[Row], list[str]]:
+    """The rows of all runs, by database, and notes; a run that was found and has nothing to show is left out.
+
+    Raises:
+        UserError: A run that was named has nothing to show, or none has.
+    """
+    rows, notes = [], []
+    for path, (name, named) in places.items():
+        try:
+            of_run, remarks = read_run(path, name, selection)
+        except UserError as error:
+            if named:
+                raise
+            notes.append(f"Left out: {error}.")
+            continue
+        rows += of_run
+        notes += remarks
+    if not rows:
+        raise UserError(f"there is nothing to summarise. {' '.join(notes)}")
+    if baseline is not None and len({row.run for row in rows}) == 1:
+        found = f"{baseline} is the only run; name another one to compare with it"
+        raise UserError(f"--baseline: {' '.join([found, *notes])}")
+    return by_database(rows), notes
+
+
+def by_database(rows: Sequence[Row]) -> list[Row]:
+    """Rows of one database together, in the order in which the databases first come; means at the end."""
+    order = [*dict.fromkeys(row.database for row in rows if row.database != MEAN), MEAN]
+    return sorted(rows, key=lambda row: order.index(row.database))

@@ -11,7 +11,7 @@ import pandas as pd
 from experiments.results.lines import SELECTION_NOTES
 from experiments.results.published import PUBLISHED, PUBLISHED_SPLITS
 from experiments.results.statistics import Comparison, compare, describe
-from experiments.results.summary.runs import MEAN, Row
+from experiments.results.summary.runs import Row
 from utils.metrics import BETTER, HIGHER, LOWER, title_of
 from utils.tables import DASH, LATEX_NEEDS, captioned_latex, escape_markdown, to_markdown
 
@@ -55,12 +55,6 @@ class Section:
     table: pd.DataFrame
     text_columns: int
     notes: list[str] = field(default_factory=list)
-
-
-def by_database(rows: Sequence[Row]) -> list[Row]:
-    """Rows of one database together, in the order in which the databases first come; means at the end."""
-    order = [*dict.fromkeys(row.database for row in rows if row.database != MEAN), MEAN]
-    return sorted(rows, key=lambda row: order.index(row.database))
 
 
 def numbers_of(

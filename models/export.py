@@ -1,5 +1,6 @@
 """The file formats that a trained network leaves the project in: how each is written, and how it is read back."""
 
+import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +14,12 @@ from models.export_wrapper import ExportedNetwork
 from models.weights import TrainedNetwork, load_network
 from utils.checkpoint import own_metadata, to_safetensors
 from utils.errors import UserError, one_line
+from utils.files import write_atomically
 
 INPUT, OUTPUTS = "pixels", ("dos", "mos", "sos")
 EXAMPLE_BATCH = 2  # torch.export takes sizes of 0 and 1 as constants
+CHECKED = 3  # random images that a file is tried on; not the number that its graph was captured with
+SEED = 0
 OPSET = 18  # the one that torch's ONNX functions are written in; another is a conversion of it
 
 Outputs = dict[str, Tensor]
@@ -128,3 +132,46 @@ def write_file(form: Format, network: TrainedNetwork, path: Path) -> None:
 
 def _metadata(network: TrainedNetwork) -> dict[str, str]:
     return own_metadata(network.config.model_dump(mode="json"))
+
+
+def export(network: TrainedNetwork, form: Format, path: Path) -> dict[str, float]:
+    """Writes a file, whole or not at all, once it was read back and gave what the network gives.
+
+    Returns:
+        The largest difference of each output, `mos` and `sos` as shares of the scale's width.
+
+    Raises:
+        UserError: The network cannot be exported, the file computes something else, or the place is not writable.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / f"network{form.suffix}"
+        write_file(form, network, draft)
+        differences = compare(network, form, draft)
+        if not all(difference <= form.tolerance for difference in differences.values()):
+            raise UserError(
+                f"{path} is not written: its outputs are not the network's ({in_words(differences)}, allowed: "
+                f"{form.tolerance:g}); torch {torch.__version__} exports this network wrongly, try another version"
+            )
+        write_atomically(path, lambda file: file.write(draft.read_bytes()))
+    return differences
+
+
+@torch.inference_mode()
+def compare(network: TrainedNetwork, form: Format, path: Path) -> dict[str, float]:
+    """The largest differences between a file and the network that it was made of, on random images, always the same.
+
+    Raises:
+        UserError: The network predicts something that is not finite.
+    """
+    crop = network.config.transform.crop
+    pixels = torch.rand(CHECKED, 3, crop, crop, generator=torch.Generator().manual_seed(SEED))
+    expected, found = as_exported(network)(pixels), form.read(path)(pixels)
+    if not all(tensor.isfinite().all() for tensor in expected.values()):
+        raise UserError(f"{network.path} predicts values that are not finite; its training went wrong")
+    scale = network.config.scale
+    width = {"dos": 1, "mos": scale.high - scale.low, "sos": scale.high - scale.low}
+    return {name: (found[name] - expected[name]).abs().max().item() / width[name] for name in OUTPUTS}
+
+
+def in_words(differences: dict[str, float]) -> str:
+    return ", ".join(f"{name} {difference:.1e}" for name, difference in differences.items())
