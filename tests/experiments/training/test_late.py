@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from experiments.training import step
+from experiments.training import step as step_module
 from experiments.training.step import Stepper
 from losses import JointLoss
 from tests.experiments.training.steps import CUDA, batch_of, on_gpu, stepper_of
@@ -21,7 +21,7 @@ def late(monkeypatch):
         begin(self, *arguments)
         self.late = True
 
-    monkeypatch.setattr(step.Stepper, "__init__", begin_late)
+    monkeypatch.setattr(step_module.Stepper, "__init__", begin_late)
 
 
 @pytest.mark.usefixtures("late")
@@ -52,7 +52,7 @@ def test_a_loss_that_is_not_finite_names_its_own_step(bad, save_steps, quick, tm
         step(self, batch)
 
     monkeypatch.setattr(JointLoss, "forward", poisoned)
-    monkeypatch.setattr(step.Stepper, "step", noted)
+    monkeypatch.setattr(step_module.Stepper, "step", noted)
     with pytest.raises(UserError, match=rf"not finite in epoch 1, step {bad}: total nan") as caught:
         train(quick, f"train.save_steps={save_steps}")
     assert f"images: {', '.join(names[bad - 1])}." in str(caught.value)
