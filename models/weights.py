@@ -1,4 +1,4 @@
-"""Weights from outside into a network: found, translated, and compared name by name before anything is loaded."""
+"""Weights into a network, compared name by name before anything is loaded; a trained network from its checkpoint."""
 
 from dataclasses import dataclass
 from pathlib import Path

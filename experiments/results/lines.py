@@ -1,4 +1,4 @@
-"""What a split leaves behind for people: the epoch line, the log, predictions and metrics."""
+"""Metrics as lines of text: epochs, selections, noise ceilings, summaries over splits."""
 
 import math
 from typing import Any

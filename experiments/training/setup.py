@@ -1,4 +1,4 @@
-"""What a split needs before its first step; nothing is written here."""
+"""What a split needs before its first step: network, loss and loaders; nothing is written here."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
