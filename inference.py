@@ -6,8 +6,9 @@ In Python: `from inference import load_predictor`. What is slow to import is imp
 from collections.abc import Sequence
 from importlib import import_module
 
+from scoring.defaults import RAY, SOME_FAILED
 from scoring.inputs import find_images
-from scoring.options import RAY, SOME_FAILED, inputs_of, parse_arguments
+from scoring.options import inputs_of, parse_arguments
 from utils.installation import require_packages, require_scale
 from utils.script import end_at_once, run_script
 
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         require_scale()
     paths = find_images(inputs_of(args))
     require_packages()
-    home = import_module("scoring.ray_command" if args.engine == RAY else "scoring.command")  # imports torch
+    home = import_module("scoring.ray.command" if args.engine == RAY else "scoring.command")  # imports torch
     return SOME_FAILED if home.score_command(args, paths) else 0
 
 

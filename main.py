@@ -21,37 +21,29 @@ import torch
 from tqdm import tqdm
 
 from datasets.database import load_databases
-from datasets.loaders import EvaluatedPart
-from experiments.arithmetic import arithmetic, require_arithmetic, scoring_precision
-from experiments.checkpoints import FOLDER, evaluate, find_checkpoints, find_targets
-from experiments.command_line import parse_arguments
+from experiments.command_line import parse_arguments, require_processes
+from experiments.evaluation.evaluate import FOLDER, evaluate, find_checkpoints, find_targets
+from experiments.evaluation.predict import details, joined_metrics, joined_predictions, predict, table
+from experiments.evaluation.provenance import seen_before, seen_tests
 from experiments.failures import Failures
-from experiments.form import read_metrics
-from experiments.parallel import environments_of, run_processes
-from experiments.prediction import details, predict, table
-from experiments.preparation import Parts, set_up, try_set_up
-from experiments.processes import require_processes
-from experiments.report import is_current, write_report
-from experiments.seen import seen_before, seen_tests
-from experiments.suite import Experiment, SplitRun, different, how_to_go_on, load_configs, require_different_names
-from experiments.training import Stepper, train_epoch
-from models.pretrained import load_pretrained
+from experiments.results.lines import epoch_line, results_lines, summary_of_splits
+from experiments.results.report import is_current, write_report
+from experiments.results.schema import read_metrics
+from experiments.suite import Experiment, different, how_to_go_on, load_configs, require_different_names
+from experiments.training.parallel import environments_of, run_processes
+from experiments.training.precision import require_support, scoring_precision, use_precision
+from experiments.training.selection import file_epoch, final_metrics
+from experiments.training.setup import EvaluatedPart, Parts, SplitRun, set_up, try_set_up
+from experiments.training.state import TrainingState
+from experiments.training.step import Stepper, train_epoch
+from models.weights import load_pretrained
 from utils.config import load_config
-from utils.distributed import any_of, barrier, by_main, in_turns, is_main, of_main, several
+from utils.distributed import any_of, barrier, broadcast_from_main, in_turns, is_distributed, is_main, main_process_only
 from utils.errors import UserError, one_line
 from utils.files import require_place
-from utils.optim import TrainingState
 from utils.processes import joined
-from utils.report import (
-    epoch_line,
-    joined_metrics,
-    joined_predictions,
-    results_lines,
-    summary_of_splits,
-)
 from utils.runtime import Interruption, pick_device
 from utils.script import run_script
-from utils.selection import file_epoch, final_metrics
 from utils.settings import Config
 
 INTERRUPTED = 130
@@ -72,8 +64,10 @@ def run(args: argparse.Namespace) -> int:
     experiments = [Experiment.of(config, args.split) for config in different(configs)]
     require_different_names(experiments)
     for experiment in experiments:
-        experiment.require_leave(args.resume or suite, args.overwrite)
-    failures = Failures(collecting=suite and not several())  # of several processes, all end with the one that fails
+        experiment.check_overwrite(args.resume or suite, args.overwrite)
+    failures = Failures(
+        collecting=suite and not is_distributed()
+    )  # of several processes, all end with the one that fails
     with Interruption() as interruption:
         for number, experiment in enumerate(experiments, start=1):
             failures.release()
@@ -106,7 +100,7 @@ def run_experiment(experiment: Experiment, args: argparse.Namespace, resume: boo
     """Runs the splits of an experiment that are not finished; False where it was interrupted."""
     config, folders = experiment.config, experiment.folders
     device = pick_device(config.train.device)
-    require_arithmetic(config.train, device)
+    require_support(config.train, device)
     with in_turns():  # the demo writes its own
         databases = load_databases(config)
     for database in databases:
@@ -122,9 +116,9 @@ def run_experiment(experiment: Experiment, args: argparse.Namespace, resume: boo
     for run in runs:
         was_finished = resume and run.folder.finished
         anew = args.overwrite and args.split is None and run.number == 1
-        with arithmetic(config.train.precision, device):
+        with use_precision(config.train.precision, device):
             run_split(run, device, resume, anew)
-        finished = of_main(run.folder.finished)
+        finished = broadcast_from_main(run.folder.finished)
         if finished and is_main():
             print_split(run, was_finished)
         interruption.requested = any_of(interruption.requested)
@@ -173,7 +167,7 @@ def run_side_by_side(runs: list[SplitRun], device: torch.device, resume: bool, o
     if interruption.requested:
         return False
     if overwrite:
-        with first.held():
+        with first.lock():
             first.delete_other_splits()
             first.delete()
     return run_processes(config, [run.number for run in runs], environments, resume, interruption)
@@ -189,7 +183,7 @@ def run_split(run: SplitRun, device: torch.device, resume: bool, anew: bool) -> 
         anew: Whether the other splits that are there are of a run that this one replaces.
     """
     config, folder = run.config, run.folder
-    finished, resuming = of_main((folder.finished and resume, folder.resumable and resume))
+    finished, resuming = broadcast_from_main((folder.finished and resume, folder.resumable and resume))
     if finished or resuming:
         folder.require_same_data(run.describe_origin())
     if finished:
@@ -204,7 +198,7 @@ def run_split(run: SplitRun, device: torch.device, resume: bool, anew: bool) -> 
             print(f"split {run.number}: {load_pretrained(model, config.model)}")
         before = seen_before(config.model)
     state = TrainingState(model.to(device), config, len(train_loader))
-    with folder.held() if is_main() else nullcontext():
+    with folder.lock() if is_main() else nullcontext():
         barrier()  # nobody reads or writes before it is held
         if resuming:
             folder.restore(state)
@@ -242,7 +236,7 @@ def finish_epoch(state: TrainingState, parts: Parts, run: SplitRun) -> dict[str,
     return predicted
 
 
-@by_main
+@main_process_only
 def write_results(state: TrainingState, parts: list[EvaluatedPart], predicted: list[np.ndarray], run: SplitRun) -> None:
     """Predictions of every test image after the last epoch, metrics and what stands beside them; the run's report."""
     tables, of_labels = {}, {}

@@ -11,10 +11,10 @@ from benchmarks.data_cache import write_photos
 from benchmarks.peer import networks
 from benchmarks.rows import Measured, in_turn
 from datasets.cache import PictureSource
-from datasets.iqa import IQADataset, make_loader
+from datasets.dataset import IQADataset, make_loader
 from datasets.ratings import Record
 from datasets.transforms import build_test_crop, build_test_transform, load_image
-from experiments.prediction import predict
+from experiments.evaluation.predict import predict
 from utils.settings import TrainSettings, TransformSettings
 
 RUNS = 3

@@ -8,10 +8,10 @@ from transformers import CvtConfig, CvtModel
 
 from models import build_model
 from models.cvt import CVT_SHAPES, QUICK_GELU_SLOPE
-from models.fast import fast_model
+from models.fused import fused_model
 from models.official import from_huggingface
-from models.pretrained import load_exactly
 from models.richiqa import RichIQA
+from models.weights import load_exactly
 from utils.settings import ModelSettings
 
 PEER = "transformers.CvtModel, QuickGELU, same head"
@@ -48,12 +48,12 @@ def port_of(name: str = "cvt_21", **options: Any) -> CvtModel:
 
 
 def networks(precision: str, device: torch.device, name: str = "cvt_21") -> tuple[RichIQA, nn.Module, Peer]:
-    """The network, what `fast_model` makes of it, and the peer, all in evaluation mode with the same weights."""
+    """The network, what `fused_model` makes of it, and the peer, all in evaluation mode with the same weights."""
     backbone = port_of(name).eval()
     network = build_model(ModelSettings(backbone=name)).eval()
     load_exactly(network.backbone, from_huggingface(backbone.state_dict()), "transformers")
     network.to(device)
-    return network, fast_model(network, precision), Peer(backbone.to(device), network).eval()
+    return network, fused_model(network, precision), Peer(backbone.to(device), network).eval()
 
 
 def trained_networks(device: torch.device, name: str = "cvt_21") -> tuple[RichIQA, Peer]:

@@ -10,9 +10,9 @@ from benchmarks.peer import PEER, QuickGelu, trained_networks
 from benchmarks.rows import Measured, in_turn
 from benchmarks.timing import milliseconds, seconds
 from datasets.scale import RatingScale
+from experiments.training.state import TrainingState
 from losses import JointLoss
 from models.cvt import quick_gelu
-from utils.optim import TrainingState
 from utils.settings import Config
 
 RUNS, PART_RUNS = 7, 15

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from datasets.cache import PictureSource
-from datasets.ceiling import noise_ceiling, votes_of
-from datasets.iqa import IQADataset
+from datasets.dataset import IQADataset
 from datasets.labels import LabelRecipe
+from datasets.noise_ceiling import noise_ceiling, votes_of
 from datasets.ratings import Rating, Record
 from datasets.readers import FORMATS, LABEL_OPTIONS, database_scale, load_labels
 from datasets.scale import RatingScale, mean_on, std_on

@@ -111,6 +111,20 @@ def fit_sos_a(mos: Array, sos: Array, scale: RatingScale) -> float:
     return float((spread * sos**2).sum() / (spread**2).sum())
 
 
+def sos_hypothesis(mos: Array, sos: Array, scale: RatingScale) -> tuple[float, float]:
+    """Parameter a fitted to MOS (N,) and SOS (N,), and the share R^2 of the variance of SOS^2 that it explains.
+
+    Both are NaN where every MOS lies at an end of the scale, R^2 also where all SOS are equal.
+    """
+    if not ((mos > scale.low) & (mos < scale.high)).any():
+        return float("nan"), float("nan")
+    a = fit_sos_a(mos, sos, scale)
+    residual = sos**2 - hypothesis_label(mos, a, scale) ** 2
+    total = ((sos**2 - (sos**2).mean()) ** 2).sum()
+    r2 = 1 - (residual**2).sum() / total if total > 0 else float("nan")
+    return a, float(r2)
+
+
 def make_records(
     ratings: Sequence[Rating],
     scale: RatingScale,

@@ -3,18 +3,16 @@
 import glob
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.database import Database, with_scales
-from datasets.splits import Split
+from datasets.database import with_scales
+from experiments.training.run_folder import RunFolder, require_split
+from experiments.training.tensorboard import require_tensorboard
 from utils.config import load_config
 from utils.errors import MissingFileError, UserError
 from utils.files import require_place
-from utils.run_folder import RunFolder
-from utils.runtime import Interruption
 from utils.settings import Config
-from utils.tensorboard import require_tensorboard
 
 
 @dataclass(frozen=True)
@@ -46,42 +44,13 @@ class Experiment:
         """Whether any of its splits is there."""
         return any(folder.started for folder in self.folders.values())
 
-    def require_leave(self, resume: bool, overwrite: bool) -> None:
+    def check_overwrite(self, resume: bool, overwrite: bool) -> None:
         """Refuses what is not meant or cannot be logged, before anything is written."""
         require_place(self.path)
         if self.config.logging.tensorboard:
             require_tensorboard()
         for folder in () if overwrite else self.folders.values():
-            folder.require_leave(self.config, resume)
-
-
-@dataclass(frozen=True)
-class SplitRun:
-    """One split of a run: what it is trained on and where it is written."""
-
-    config: Config
-    number: int
-    databases: tuple[Database, ...]
-    splits: tuple[Split, ...]
-    folder: RunFolder
-    interruption: Interruption
-
-    def describe_origin(self) -> dict:
-        """What split.json says: the names of each part, and how the labels were made; of several databases by title."""
-        origins = {
-            database.title: {
-                **split.as_dict(),
-                "labels": {**asdict(database.recipe), "hash": database.hash, "mos_hash": database.mos_hash},
-            }
-            for database, split in zip(self.databases, self.splits, strict=True)
-        }
-        return {"databases": origins} if self.config.several else origins[self.databases[0].title]
-
-
-def require_split(config: Config, number: int) -> None:
-    """Refuses a split that the protocol does not have."""
-    if number > config.protocol.splits:
-        raise UserError(f"--split: {number} is not one of the splits 1 to {config.protocol.splits}")
+            folder.check_overwrite(self.config, resume)
 
 
 def is_override(text: str) -> bool:

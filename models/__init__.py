@@ -17,7 +17,7 @@ def build_model(settings: ModelSettings = ModelSettings(), num_bins: int = 5) ->
     """Builds an untrained network; without arguments, the release's.
 
     Args:
-        settings: The `model` section of a config. `pretrained` is not looked at: see `models.pretrained`.
+        settings: The `model` section of a config. `pretrained` is not looked at: see `models.weights`.
         num_bins: Number of bins K of the rating scale.
 
     Returns:

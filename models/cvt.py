@@ -14,8 +14,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from models.recomputing import recomputed
-from utils.distributed import own_rows, world
+from models.checkpointing import recomputed
+from utils.distributed import local_shard, world
 from utils.numerics import at_least_float32
 
 QUICK_GELU_SLOPE = 1.702  # Hendrycks and Gimpel, arXiv 1606.08415: x * sigmoid(1.702 x) approximates GELU
@@ -82,7 +82,7 @@ class DropPath(nn.Module):
         if not self.training or self.rate == 0:
             return branch
         of_all = branch.new_empty(len(branch) * world(), *[1] * (branch.dim() - 1)).bernoulli_(1 - self.rate)
-        return branch * own_rows(of_all).div_(1 - self.rate)  # (B, 1, 1)
+        return branch * local_shard(of_all).div_(1 - self.rate)  # (B, 1, 1)
 
 
 class LayerNorm(nn.LayerNorm):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from models.recomputing import has_batch_norm
+from models.checkpointing import has_batch_norm
 from utils.errors import MissingFileError, UserError, one_line
 
 PREFIX = "timm:"

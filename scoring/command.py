@@ -17,7 +17,7 @@ from utils.installation import require_packages
 from utils.memory import peak_memory
 
 if TYPE_CHECKING:
-    from scoring.gallery_run import RunGallery
+    from scoring.gallery.collector import RunGallery
 
 CPU_BATCH, GPU_BATCH = 1, 32
 SHOWN = 3  # errors on the standard error
@@ -35,7 +35,7 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
     recorder = Recorder(predictor, args.relative_to)
     batch_size = args.batch_size or (CPU_BATCH if predictor.device.type == "cpu" else GPU_BATCH)
     output = Output(form, args.output, lambda kind: kind(recorder.columns, str(predictor.checkpoint)))
-    output.require_leave(args.resume, args.overwrite)
+    output.check_overwrite(args.resume, args.overwrite)
     require_other_place(args, paths)
     if args.resume:
         names = [recorder.name(path) for path in paths]
@@ -106,7 +106,7 @@ def build_gallery(args: argparse.Namespace) -> "RunGallery | None":
     if args.report is None:
         return None
     require_packages("jinja2")
-    from scoring.gallery_run import RunGallery  # noqa: PLC0415, imports jinja2
+    from scoring.gallery.collector import RunGallery  # noqa: PLC0415, imports jinja2
 
     return RunGallery(args)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from datasets.scale import RatingScale
-from scoring.scales import parse_scale
+from scoring.scale_text import parse_scale
 from utils.errors import shortened
 
 BAR_WIDTH = 30

@@ -10,16 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scoring.defaults import IMAGE_COLUMNS, SHARDS, SUFFIXES, is_remote
 from utils.errors import MissingFileError, UserError, did_you_mean, one_line, some_of
 
-# what is picked from folders, in any case of letters; a file that is named itself may end as it likes
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".bmp", ".dib"}
-    | {".gif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".tga"}
-)
-SHARDS = frozenset({".tar", ".parquet"})  # files with many images inside
 STDIN = "-"
-IMAGE_COLUMNS = ("image", "path")  # of a CSV, unless it is said; `path` is what our own output has
 TABLES = {".csv": ",", ".tsv": "\t"}
 SHOWN = 8  # names in one message
 
@@ -81,19 +75,9 @@ def find_images(inputs: Inputs) -> list[str]:
     return paths
 
 
-def is_remote(place: str) -> bool:
-    """Whether a place lies in an object store: `s3://bucket/photos`."""
-    return "://" in place
-
-
-def is_shard(path: str) -> bool:
-    """Whether a file is one with many images inside, by its suffix."""
-    return os.path.splitext(path)[1].lower() in SHARDS
-
-
 def _images_at(place: str, inputs: Inputs) -> Iterator[str]:
     if inputs.at_scale and is_remote(place):
-        from scoring.stores import list_remote  # noqa: PLC0415, imports pyarrow
+        from scoring.ray.remote_files import list_remote  # noqa: PLC0415, imports pyarrow
 
         yield from list_remote(place, inputs.recursive, lambda path: _is_picked(path, inputs))
         return

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from datasets.scale import RatingScale
-from models.loading import TrainedNetwork, load_network
 from models.precision import FP32
+from models.weights import TrainedNetwork, load_network
 from scoring.pictures import PictureSettings, accept_truncated
 from scoring.predictor import Predictor
 from scoring.preprocess import RELEASE
-from scoring.scales import parse_scale
+from scoring.scale_text import parse_scale
 from utils.config import load_config
 from utils.errors import MissingFileError, UserError
 from utils.runtime import pick_device

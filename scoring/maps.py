@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.contributions import contributions, mos_map
+from models.attribution import contributions, mos_map
 from scoring.local import Scored
 from scoring.overlay import draw_overlay
 from scoring.predictor import SMALLER_BATCH, Predictor

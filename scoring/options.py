@@ -1,23 +1,30 @@
-"""The command line of `inference.py`, and names and defaults shared with what it calls; imports nothing heavy."""
+"""The command line of `inference.py`; imports nothing heavy."""
 
 import argparse
 import os
 from collections.abc import Sequence
 
-from scoring.inputs import IMAGE_COLUMNS, SHARDS, SUFFIXES, Inputs, is_remote
+from scoring.defaults import (
+    BACKGROUND,
+    ENGINES,
+    FORMATS,
+    IMAGE_BYTES,
+    IMAGE_COLUMNS,
+    LOCAL,
+    MAX_PIXELS,
+    OUTPUT_SUFFIXES,
+    PAGE_SUFFIX,
+    PRECISIONS,
+    PREPROCESS,
+    RAY,
+    SHARDS,
+    SUFFIXES,
+    is_remote,
+)
+from scoring.inputs import Inputs
 
-PREPROCESS = ("release", "release-224", "five-crop", "full")
-PRECISIONS = ("fp32", "bf16", "fp16", "auto")
-FORMATS = ("text", "json", "jsonl", "csv", "parquet")
-OUTPUT_SUFFIXES = {".txt": "text", ".json": "json", ".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}
-PAGE_SUFFIX = ".html"
-MAX_PIXELS = 200_000_000  # the largest sensors of phones; 600 MB as RGB
-BACKGROUND = "white"
-ENGINES = LOCAL, RAY = ("local", "ray")
-IMAGE_BYTES = "bytes"
 LOCAL_ONLY = ("map", "report")  # options of what is made beside the rows, where the pictures are
 RAY_DEVICES = ("auto", "cpu", "cuda")
-SOME_FAILED = 3
 EPILOG = """\
 exit status: 0 all images were scored, 3 some were not (their rows say why), 2 the command was wrong, 130 interrupted,
 1 anything else, such as a full disk

@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from scoring.defaults import OUTPUT_SUFFIXES, SOME_FAILED
 from scoring.formats import FORMATS, Format, JsonLines
-from scoring.options import OUTPUT_SUFFIXES, SOME_FAILED
 from utils.errors import UserError, one_line
 from utils.files import not_written, reading, write_text
 
@@ -110,7 +110,7 @@ class Output:
         self.written = self.failed = self.others = 0
         self.stream: IO[bytes] | None = None
 
-    def require_leave(self, resume: bool, overwrite: bool) -> None:
+    def check_overwrite(self, resume: bool, overwrite: bool) -> None:
         """Refuses to lose what is there, before anything is scored.
 
         Raises:

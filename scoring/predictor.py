@@ -19,11 +19,10 @@ from torch import Tensor, nn
 from datasets.scale import RatingScale
 from datasets.transforms import central_box, normalise
 from models.compiling import CompiledScorer, require_compiler
-from models.fast import fast_model
-from models.loading import TrainedNetwork
+from models.fused import fused_model
 from models.precision import FP32, plan_for
-from scoring.conversion import to_picture
-from scoring.pictures import Encoded, PictureSettings, opened_picture
+from models.weights import TrainedNetwork
+from scoring.pictures import Encoded, PictureSettings, opened_picture, to_picture
 from scoring.preprocess import FULL, RELEASE, build_preprocess
 from utils.errors import UserError, one_line
 from utils.memory import enough_memory
@@ -60,7 +59,7 @@ class Prepared:
 class Predictor:
     """A trained network with its transform and its rating scale; made by `scoring.loading.load_predictor`.
 
-    `model` is the network, for maps and gradients; scores come from what `fast_model` makes of it.
+    `model` is the network, for maps and gradients; scores come from what `fused_model` makes of it.
     """
 
     def __init__(
@@ -79,8 +78,8 @@ class Predictor:
         self.scale = RatingScale(**network.config.scale.model_dump())
         self.transform = network.config.transform
         self.preprocess = build_preprocess(preprocess, network.config.transform)
-        fast = fast_model(self.model, precision)
-        self.fast = compiled_scorer(fast, device, preprocess) if compiled else fast
+        fused = fused_model(self.model, precision)
+        self.fused = compiled_scorer(fused, device, preprocess) if compiled else fused
         self.pictures = pictures
         self.device = device
         self.checkpoint = network.path
@@ -134,8 +133,8 @@ class Predictor:
         self, images: Iterable[Shown], batch_size: int, workers: int
     ) -> Iterator[list[Prepared | UserError]]:
         """Batches of what `prepare` makes of a stream of images, or the error that it raises."""
-        if isinstance(self.fast, CompiledScorer):
-            self.fast.expect(batch_size)
+        if isinstance(self.fused, CompiledScorer):
+            self.fused.expect(batch_size)
         waiting: deque[Future] = deque()
         stream = iter(images)
         with ThreadPoolExecutor(workers) as pool:
@@ -222,7 +221,7 @@ class Predictor:
     def _dos(self, views: Tensor) -> Array:
         """DOS (B, K), float64, of views (B, 3, H, W)."""
         with self._any_size(views), enough_memory(SMALLER_BATCH):
-            dos = self.fast(views).cpu().double().numpy()
+            dos = self.fused(views).cpu().double().numpy()
         if not np.isfinite(dos).all():
             reason = "its training went wrong" if self.precision == FP32 else f"try --precision {FP32}"
             raise UserError(f"{self.checkpoint} predicts values that are not finite; {reason}")

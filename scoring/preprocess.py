@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.transforms import Squash, build_test_transform, central_box, to_input
-from scoring.options import PREPROCESS as NAMES
+from scoring.defaults import PREPROCESS as NAMES
 from utils.errors import UserError, did_you_mean
 from utils.settings import TransformSettings
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from datasets.scale import RatingScale
 from models.precision import FP32
-from scoring.inputs import is_remote
+from scoring.defaults import is_remote
 from scoring.predictor import Prediction, Predictor, Prepared
-from scoring.scales import scale_text
+from scoring.scale_text import scale_text
 
 CENTRAL = 0.9  # of the opinions lie within `low_90` and `high_90`
 DECIMALS = 8  # finer than float32 resolves

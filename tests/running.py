@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from datasets.database import load_databases
-from experiments.preparation import set_up
-from experiments.suite import SplitRun
-from experiments.training import Stepper, train_epoch
+from experiments.training.run_folder import RunFolder
+from experiments.training.setup import SplitRun, set_up
+from experiments.training.state import TrainingState
+from experiments.training.step import Stepper, train_epoch
 from main import main
-from utils.optim import TrainingState
-from utils.run_folder import RunFolder
 from utils.runtime import Interruption
 from utils.settings import Config
 

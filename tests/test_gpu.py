@@ -49,9 +49,9 @@ def test_gradients_and_statistics_go_through_nccl():
     """In a group of one process, which exchanges with itself."""
     script = """
 import torch.distributed as dist
-from experiments.training import Stepper
-from models.synchronised import synchronise
-from tests.experiments.steps import CUDA, batch_of, stepper_of
+from experiments.training.step import Stepper
+from models.sync_batchnorm import synchronise
+from tests.experiments.training.steps import CUDA, batch_of, stepper_of
 from utils.settings import TrainSettings
 
 def mean_loss(joined):

@@ -10,8 +10,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from datasets.ceiling import noise_ceiling, votes_of
 from datasets.labels import LabelRecipe
+from datasets.noise_ceiling import noise_ceiling, votes_of
 from datasets.readers import read_ratings
 from datasets.scale import RatingScale
 from inference import load_predictor
@@ -30,7 +30,7 @@ P = [f"p{k}" for k in range(1, 6)]
 SMALL = [
     *("transform.resize=40", "transform.crop=32", "train.epochs=1", "train.batch_size=8", "train.workers=0"),
     *("model.pretrained=none", "protocol.splits=1", "train.device=cpu"),
-    "train.compile=false",  # minutes for CvT-21; tests/experiments/test_precision.py compiles a smaller network
+    "train.compile=false",  # minutes for CvT-21; experiments/training/test_precision.py compiles a smaller one
 ]
 
 
@@ -288,7 +288,7 @@ def test_command_line_mistakes_end_with_status_2(arguments, tmp_path, monkeypatc
 )
 def test_every_config_makes_a_step_and_an_evaluation(path, tmp_path, monkeypatch):
     if path.stem not in WRITTEN:
-        monkeypatch.setattr("utils.run_folder.save_checkpoint", lambda *_: None)
+        monkeypatch.setattr("experiments.training.run_folder.save_checkpoint", lambda *_: None)
     config = load_config(path)
     where = [f"run.root={tmp_path / 'runs'}"]
     for number, member in enumerate(config.members):

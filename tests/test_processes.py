@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.preparation import set_up
-from experiments.training import Stepper
+from experiments.training.setup import set_up
+from experiments.training.state import TrainingState
+from experiments.training.step import Stepper
 from tests.processes import COMPILING_SECONDS, results, run_processes
 from tests.running import ROOT, folder_of, train, train_losses
 from utils.checkpoint import read_checkpoint
 from utils.config import load_config
-from utils.optim import TrainingState
 
 # every draw and every state; BatchNorm in backbone and memory, whose weight lets it count
 STATEFUL = [

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 import main as training
+from experiments.training.run_folder import RunFolder
 from tests.conftest import KONIQ_SCORES
 from tests.running import ROOT, folder_of, train
 from utils.checkpoint import read_checkpoint
 from utils.errors import UserError
-from utils.run_folder import RunFolder
 
 # every source of randomness and of state: stochastic depth, an average of the weights, a schedule, clipping
 STATEFUL = [
@@ -184,7 +184,7 @@ def test_interruption_in_the_last_evaluation_does_not_start_the_next_split(quick
 
 def test_two_processes_do_not_write_the_same_split(run, quick):
     before = (run / "last.pt").read_bytes()
-    with RunFolder(run).held(), pytest.raises(UserError, match="is being written by another process"):
+    with RunFolder(run).lock(), pytest.raises(UserError, match="is being written by another process"):
         train(quick, "--overwrite")
     assert (run / "last.pt").read_bytes() == before
     assert train(quick, "--overwrite") == 0
@@ -248,7 +248,7 @@ def test_overwriting_that_is_interrupted_leaves_no_old_split(quick, tmp_path, mo
         train(quick, "protocol.splits=3", "--overwrite", "train.batch_size=18")
     assert [folder_of(tmp_path, number).exists() for number in (1, 2, 3)] == [True] * 3
     new = [*quick, "protocol.splits=3", "train.epochs=1", "optim.lr=1e-3"]
-    with RunFolder(folder_of(tmp_path, 3)).held(), pytest.raises(UserError, match="by another process"):
+    with RunFolder(folder_of(tmp_path, 3)).lock(), pytest.raises(UserError, match="by another process"):
         train(new, "--overwrite")
     assert [folder_of(tmp_path, number).exists() for number in (1, 2, 3)] == [True] * 3
     (tmp_path / "runs" / "quick" / "split_of_mine").mkdir()

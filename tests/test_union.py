@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from datasets.database import load_databases, with_scales
-from datasets.iqa import JoinedDataset
+from datasets.dataset import JoinedDataset
+from experiments.evaluation.predict import joined_metrics
+from experiments.results.lines import SUMMARY, summary_of_splits
+from experiments.training.selection import selections
 from inference import load_predictor
 from main import main
 from tests.databases import write_database
@@ -20,8 +23,6 @@ from utils.config import load_config
 from utils.errors import UserError
 from utils.files import to_json
 from utils.metrics import score_metrics
-from utils.report import SUMMARY, joined_metrics, summary_of_splits
-from utils.selection import selections
 
 NAMES = ("koniq10k", "csiq", "bid")
 

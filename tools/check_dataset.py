@@ -19,9 +19,9 @@ require_installation("matplotlib")
 from tqdm import tqdm
 
 from datasets.database import require_same_bins, with_scales
+from datasets.inspection.examination import advice_on_batches, examine, report, splits_of
+from datasets.inspection.figure import draw
 from datasets.readers import CONFIGS, READERS
-from tools.examination import Examination, examine
-from tools.examination_picture import draw
 from utils.config import load_config
 from utils.errors import UserError, did_you_mean
 from utils.files import to_json, write_text
@@ -103,37 +103,6 @@ def picture_path(wanted: str | None, config: Config, title: str) -> Path:
     """The file that is wanted, with the title of the database in its name where there are several."""
     path = Path(wanted or Path(config.run.root) / "check.png")
     return path.with_name(f"{path.stem}_{title}{path.suffix}") if config.several or not wanted else path
-
-
-def advice_on_batches(config: Config, examinations: Sequence[Examination]) -> str:
-    """A line where the config's batches do not fit the training part, which says nothing against the database."""
-    sizes = [
-        sum(len(split.train) for split in splits) for splits in zip(*(e.splits for e in examinations), strict=True)
-    ]
-    if config.train.batch_size <= min(sizes):
-        return ""
-    return f"mind train.batch_size: {config.train.batch_size} is more than the {min(sizes)} training images\n"
-
-
-def splits_of(config: Config, examinations: Sequence[Examination]) -> list[dict]:
-    """All splits in the form that `dataset.split_file` takes; of several databases by title."""
-    of_databases = [{e.title: split.as_dict() for e, split in zip(examinations, splits, strict=True)} for splits in
-                    zip(*(examination.splits for examination in examinations), strict=True)]  # fmt: skip
-    return [{"databases": split} if config.several else next(iter(split.values())) for split in of_databases]
-
-
-def report(examination: Examination, shown: int | None) -> str:
-    """All that is to be said, as text of two columns and a list of problems."""
-    rows = examination.describe()
-    width = max(len(name) for name, _ in rows)
-    lines = [f"{examination.title}: {examination.root}", *(f"  {name:{width}}  {value}" for name, value in rows)]
-    for kind, problems in examination.problems.items():
-        lines.append(f"  {len(problems)} x {kind}" + ("" if examination.stops(kind) else " (not in the way)"))
-        lines += [f"    {problem}" for problem in problems[:shown]]
-        if shown is not None and len(problems) > shown:
-            lines.append(f"    and {len(problems) - shown} more; --all lists them")
-    lines.append("can be trained on" if examination.trainable else "cannot be trained on as it is")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

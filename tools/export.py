@@ -7,7 +7,6 @@
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,18 +17,13 @@ from utils.installation import require_installation
 
 require_installation()
 
-import torch
-
 from datasets.scale import RatingScale
-from models.loading import TrainedNetwork
+from models.export import CHECKED, FORMATS, INPUT, Format, export, in_words
+from models.weights import TrainedNetwork
 from scoring.loading import load_stated
-from tools.export_formats import FORMATS, INPUT, OUTPUTS, Format, as_exported, write_file
 from utils.errors import UserError
-from utils.files import reading, write_atomically
+from utils.files import reading
 from utils.script import run_script
-
-CHECKED = 3  # random images that a file is tried on; not the number that its graph was captured with
-SEED = 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,49 +89,6 @@ def require_place(path: Path, checkpoint: Path, overwrite: bool) -> None:
         above = next(folder for folder in path.absolute().parents if folder.exists())
         if not (above.is_dir() and os.access(above, os.W_OK)):
             raise UserError(f"--output: {path} cannot be written: {above} is no folder that you may write to")
-
-
-def export(network: TrainedNetwork, form: Format, path: Path) -> dict[str, float]:
-    """Writes a file, whole or not at all, once it was read back and gave what the network gives.
-
-    Returns:
-        The largest difference of each output, `mos` and `sos` as shares of the scale's width.
-
-    Raises:
-        UserError: The network cannot be exported, the file computes something else, or the place is not writable.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        draft = Path(folder) / f"network{form.suffix}"
-        write_file(form, network, draft)
-        differences = compare(network, form, draft)
-        if not all(difference <= form.tolerance for difference in differences.values()):
-            raise UserError(
-                f"{path} is not written: its outputs are not the network's ({in_words(differences)}, allowed: "
-                f"{form.tolerance:g}); torch {torch.__version__} exports this network wrongly, try another version"
-            )
-        write_atomically(path, lambda file: file.write(draft.read_bytes()))
-    return differences
-
-
-@torch.inference_mode()
-def compare(network: TrainedNetwork, form: Format, path: Path) -> dict[str, float]:
-    """The largest differences between a file and the network that it was made of, on random images, always the same.
-
-    Raises:
-        UserError: The network predicts something that is not finite.
-    """
-    crop = network.config.transform.crop
-    pixels = torch.rand(CHECKED, 3, crop, crop, generator=torch.Generator().manual_seed(SEED))
-    expected, found = as_exported(network)(pixels), form.read(path)(pixels)
-    if not all(tensor.isfinite().all() for tensor in expected.values()):
-        raise UserError(f"{network.path} predicts values that are not finite; its training went wrong")
-    scale = network.config.scale
-    width = {"dos": 1, "mos": scale.high - scale.low, "sos": scale.high - scale.low}
-    return {name: (found[name] - expected[name]).abs().max().item() / width[name] for name in OUTPUTS}
-
-
-def in_words(differences: dict[str, float]) -> str:
-    return ", ".join(f"{name} {difference:.1e}" for name, difference in differences.items())
 
 
 def describe(network: TrainedNetwork, form: Format, path: Path, differences: dict[str, float]) -> str:

@@ -14,7 +14,7 @@ from utils.installation import require_installation
 
 require_installation("matplotlib", "jinja2")
 
-from experiments.report import write_report
+from experiments.results.report import write_report
 from utils.script import run_script
 
 

@@ -1,14 +1,15 @@
 """YAML files to a frozen Config: `extends`, dotted overrides, and messages that name the key."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
-from utils.errors import MissingFileError, UserError, one_line
-from utils.settings import Config
-from utils.validation import validated
+from utils.errors import MissingFileError, UserError, did_you_mean, one_line, shortened
+from utils.settings import DATASET_TAGS, Config
 
 EXTENDS = "extends"
 
@@ -154,3 +155,87 @@ def _is_list_of_mappings(value: Any) -> bool:
 
 def _plain(key: str) -> str:
     return ".".join(part for part in key.split(".") if not part.isdigit())
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+SUBJECT = "Input should be "  # how pydantic begins what is allowed
+NOT_A_MAPPING = ("model_type", "model_attributes_type", "dict_type")
+
+
+def validated(model: type[Model], values: dict, source: str) -> Model:
+    """The settings that a plain dict states; `source` is named in the error.
+
+    Raises:
+        UserError: Unknown keys, with the nearest known one, and values that are not allowed.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{source}: {_explain(error, model)}") from error
+
+
+def _explain(error: ValidationError, root: type[BaseModel]) -> str:
+    """One clause for each key that is wrong; the alternatives of a union are one clause."""
+    clauses: dict[str, list[str]] = {}
+    values = {}
+    for detail in error.errors():
+        path = [str(part) for part in detail["loc"] if part not in DATASET_TAGS]
+        if detail["type"] == "extra_forbidden":
+            known = list(_model_at(path[:-1], root).model_fields)
+            hint = did_you_mean(path[-1], known)
+            clauses[f"unknown key {'.'.join(path)!r}{hint}"] = [f"known here: {', '.join(known)}"]
+            continue
+        key = ".".join(_path_of_key(path, root))
+        clauses.setdefault(key, []).append(_message(detail))
+        if detail["type"] != "value_error":
+            values[key] = f", got {shortened(repr(detail['input']))}"
+    return "; ".join(
+        f"{key}{': ' if key else ''}{_alternatives(messages)}{values.get(key, '')}" for key, messages in clauses.items()
+    )
+
+
+def _message(detail: Any) -> str:
+    if detail["type"] in NOT_A_MAPPING:
+        return f"{SUBJECT}a mapping of keys to values"
+    return detail["msg"].removeprefix("Value error, ")
+
+
+def _alternatives(messages: list[str]) -> str:
+    """`Input should be a valid number or 'fit'`."""
+    first, *others = dict.fromkeys(messages)
+    return " or ".join([first, *(message.removeprefix(SUBJECT) for message in others)])
+
+
+def _path_of_key(path: list[str], root: type[BaseModel]) -> list[str]:
+    """The part of an error's path that is keys; behind it pydantic names alternatives and positions."""
+    model: Any = root
+    for index, part in enumerate(path):
+        if part.isdigit():  # a member of a list of models
+            continue
+        model = _model_in(model.model_fields[part].annotation, several=path[index + 1 : index + 2])
+        if model is None:
+            return path[: index + 1]
+    return path
+
+
+def _model_at(path: list[str], root: type[BaseModel]) -> type[BaseModel]:
+    model: Any = root
+    for index, part in enumerate(path):
+        if not part.isdigit():
+            model = _model_in(model.model_fields[part].annotation, several=path[index + 1 : index + 2])
+    return model
+
+
+def _model_in(annotation: Any, several: list[str]) -> type[BaseModel] | None:
+    """The model that an annotation asks for: the last of its alternatives where the path goes on with a number."""
+    models = list(_models_in(annotation))
+    in_list = bool(several) and several[0].isdigit()
+    return (models[-1] if in_list else models[0]) if models else None
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

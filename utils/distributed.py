@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 
 BY_TORCHRUN = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}  # of the environment
 
-_WRITING: ContextVar[bool] = ContextVar("writing", default=False)  # within a function of `by_main`
+_WRITING: ContextVar[bool] = ContextVar("writing", default=False)  # within a function of `main_process_only`
 
 
 def launched() -> bool:
@@ -27,24 +27,24 @@ def launched() -> bool:
     return os.environ.keys() >= BY_TORCHRUN and os.environ["WORLD_SIZE"] != "1"
 
 
-def several() -> bool:
+def is_distributed() -> bool:
     """Whether several processes have joined."""
     return dist.is_available() and dist.is_initialized()
 
 
 def world() -> int:
     """Number of processes."""
-    return dist.get_world_size() if several() else 1
+    return dist.get_world_size() if is_distributed() else 1
 
 
 def rank() -> int:
     """Number of this process, from 0."""
-    return dist.get_rank() if several() else 0
+    return dist.get_rank() if is_distributed() else 0
 
 
 def local_rank() -> int:
     """Number of this process among those of its machine."""
-    return int(os.environ["LOCAL_RANK"]) if several() else 0
+    return int(os.environ["LOCAL_RANK"]) if is_distributed() else 0
 
 
 def is_main() -> bool:
@@ -54,7 +54,7 @@ def is_main() -> bool:
 
 def sum_over_processes(values: Tensor) -> Tensor:
     """The sum of a tensor over processes, in each of them; without gradient."""
-    if several():
+    if is_distributed():
         values = values.detach().clone()
         dist.all_reduce(values)
     return values
@@ -62,7 +62,7 @@ def sum_over_processes(values: Tensor) -> Tensor:
 
 def any_of(flag: bool) -> bool:
     """Whether the flag is set in any process."""
-    return bool(sum_over_processes(torch.tensor(int(flag))).item()) if several() else flag
+    return bool(sum_over_processes(torch.tensor(int(flag))).item()) if is_distributed() else flag
 
 
 def barrier() -> None:
@@ -72,23 +72,23 @@ def barrier() -> None:
 
 def gathered(items: Sequence[Item]) -> list[Item]:
     """The items of all processes, one process after the other, in each of them; any number from each."""
-    if not several():
+    if not is_distributed():
         return list(items)
     of_processes: list[Any] = [None] * world()
     dist.all_gather_object(of_processes, list(items))
     return [item for of_one in of_processes for item in of_one]
 
 
-def of_main(value: Item) -> Item:
+def broadcast_from_main(value: Item) -> Item:
     """What process 0 has, in all: what is read from a disk that others see later, say."""
-    if not several():
+    if not is_distributed():
         return value
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
 
 
-def by_main(write: Callable[..., None]) -> Callable[..., None]:
+def main_process_only(write: Callable[..., None]) -> Callable[..., None]:
     """A function that writes, as one that only process 0 runs, while the others wait.
 
     One of them may call another: nobody waits for that in particular.
@@ -121,9 +121,9 @@ def in_turns() -> Iterator[None]:
         barrier()
 
 
-def own_rows(of_all: Tensor) -> Tensor:
+def local_shard(of_all: Tensor) -> Tensor:
     """This process's share of the rows of a batch, of which each process has as many, in order."""
-    if not several():
+    if not is_distributed():
         return of_all
     rows = len(of_all) // world()
     return of_all[rank() * rows : (rank() + 1) * rows]

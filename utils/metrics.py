@@ -24,6 +24,8 @@ BETTER = {
     **dict.fromkeys(("rmse", "rmse_raw", "jsd", "emd", "kl", "wasserstein", "dos_rmse"), LOWER),
 }
 
+IN_UNITS = ("rmse", "rmse_raw", "wasserstein")  # of the scale: no mean over databases with different ones
+
 Array = np.ndarray
 
 
@@ -239,3 +241,13 @@ def split_metrics(pred: dict[str, Array], target: dict[str, Array], centers: Arr
 def _relative_entropy(p: Array, q: Array) -> Array:
     ratio = np.divide(p, q, out=np.ones_like(p), where=p > 0)
     return (p * np.log(ratio)).sum(1)
+
+
+def title_of(metric: str) -> str:
+    """`SOS SRCC` for `sos_srcc`."""
+    return metric.replace("_", " ").upper()
+
+
+def as_numbers(values: list[float | None]) -> Array:
+    """Metrics read from JSON, where null stands for one that is not defined: float64 with NaN."""
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

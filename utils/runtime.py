@@ -10,7 +10,7 @@ from importlib import metadata
 import numpy as np
 import torch
 
-from utils.distributed import local_rank, several, world
+from utils.distributed import is_distributed, local_rank, world
 from utils.errors import UserError
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pandas", "pillow")
@@ -34,7 +34,7 @@ def pick_device(name: str | torch.device) -> torch.device:
 
 def _of_this_process(name: str) -> str:
     """The device by name, and of several processes the GPU that is this one's, now torch's current one."""
-    if not several() or name == "cpu":
+    if not is_distributed() or name == "cpu":
         return name
     if name not in ("auto", "cuda"):
         raise UserError(f"train.device: {name} is one for all {world()} processes; allowed: auto, cuda, cpu")
@@ -109,7 +109,7 @@ class Interruption:
     @contextmanager
     def at_once(self) -> Iterator[None]:
         """Where there is nothing to lose, the first one ends what is done within; of several processes, it does not."""
-        self._losing_nothing = not several()
+        self._losing_nothing = not is_distributed()
         try:
             yield
         except KeyboardInterrupt:
@@ -120,7 +120,7 @@ class Interruption:
     def __enter__(self):
         self._previous = {number: signal.signal(number, self._request) for number in self.SIGNALS}
         if hasattr(signal, "pthread_sigmask"):  # not on Windows
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)  # may wait since before, see experiments.parallel
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)  # may wait, see experiments.training.parallel
         return self
 
     def __exit__(self, *error):
@@ -131,5 +131,5 @@ class Interruption:
         self.requested = True
         if self._losing_nothing:
             raise KeyboardInterrupt
-        if not several():
+        if not is_distributed():
             signal.signal(number, self._previous[number])

@@ -86,3 +86,8 @@ def _in_latex(cell: object, plain: bool) -> str:
 def to_csv(table: pd.DataFrame) -> str:
     """The same as CSV, numbers in full."""
     return table.to_csv(index=False)
+
+
+def two_decimals(value: float) -> str:
+    """`0.00`, never `-0.00`."""
+    return f"{round(value, 2) + 0:.2f}"

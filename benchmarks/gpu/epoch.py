@@ -15,7 +15,7 @@ from unittest.mock import patch
 from benchmarks.gpu.data import write_database
 from benchmarks.gpu.rows import Rows
 from benchmarks.gpu.sizes import Sizes
-from datasets.iqa import batches
+from datasets.dataset import batches
 from main import main
 
 FAST = Path(__file__).resolve().parents[2] / "configs" / "koniq10k_fast.yaml"
@@ -101,8 +101,8 @@ def timed_passes() -> Iterator[dict[str, list[dict[str, float]]]]:
         return timed_batches
 
     with (
-        patch("experiments.training.batches", timed("training")),
-        patch("experiments.prediction.batches", timed("evaluation")),
+        patch("experiments.training.step.batches", timed("training")),
+        patch("experiments.evaluation.predict.batches", timed("evaluation")),
     ):
         yield passes
 

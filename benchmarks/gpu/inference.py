@@ -11,9 +11,9 @@ from benchmarks.gpu.rows import Rows, measure_product, speed, time_calls
 from benchmarks.gpu.sizes import Sizes
 from benchmarks.peer import PEER, networks
 from benchmarks.timing import seconds
-from experiments.arithmetic import arithmetic
+from experiments.training.precision import use_precision
 from models.compiling import CompiledScorer
-from models.fast import fast_model
+from models.fused import fused_model
 
 Network = Callable[[Tensor], Tensor]
 
@@ -24,7 +24,7 @@ def measure(rows: Rows, sizes: Sizes) -> None:
     device = sizes.device
     ceiling = measure_ceiling(rows, sizes)
     network, fast, peer = networks("fp32", device, sizes.backbone)
-    lowered = fast_model(network, "bf16")
+    lowered = fused_model(network, "bf16")
     ways: dict[str, tuple[Network, str, bool]] = {
         "peer_fp32": (peer, "fp32", False),
         "peer_bf16": (peer, "fp32", True),
@@ -87,6 +87,6 @@ def random_images(count: int, sizes: Sizes) -> Tensor:
 def lowering(precision: str, autocast: bool, device: torch.device) -> Iterator[None]:
     """Compute float32 products as `train.precision` says, and under autocast to bfloat16 where asked for."""
     with ExitStack() as stack:
-        stack.enter_context(arithmetic(precision, device))
+        stack.enter_context(use_precision(precision, device))
         stack.enter_context(torch.autocast(device.type, torch.bfloat16, enabled=autocast))
         yield

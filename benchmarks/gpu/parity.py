@@ -15,12 +15,12 @@ from benchmarks.gpu.rows import Rows, measure_product
 from benchmarks.gpu.sizes import Sizes
 from datasets.scale import RatingScale
 from datasets.transforms import to_images
-from experiments.arithmetic import arithmetic
+from experiments.training.precision import use_precision
+from experiments.training.state import TrainingState
 from losses import JointLoss
 from models import RichIQA, build_model
 from models.cvt import DropPath
-from models.fast import fast_model
-from utils.optim import TrainingState
+from models.fused import fused_model
 from utils.runtime import environment
 from utils.settings import Config, ModelSettings
 
@@ -43,12 +43,12 @@ def measure(rows: Rows, sizes: Sizes) -> None:
     with torch.inference_mode():
         expected = exact(images.double())  # (B, K)
     network.to(sizes.device)
-    with arithmetic("fp32", sizes.device), torch.inference_mode():
+    with use_precision("fp32", sizes.device), torch.inference_mode():
         rows.add("dos_fp32", **distance(network(images.to(sizes.device)), expected))
         for precision in ("fp32", "bf16", "fp16") if sizes.device.type == "cuda" else ("fp32", "bf16"):
-            dos = fast_model(network, precision)(images.to(sizes.device))
+            dos = fused_model(network, precision)(images.to(sizes.device))
             rows.add(f"dos_optimised_{precision}", **distance(dos, expected))
-    with arithmetic("fp32", sizes.device):
+    with use_precision("fp32", sizes.device):
         compare_steps(rows, network, exact, batch)
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         rates = measure_product(sizes.ceiling, dtype, sizes.device, sizes.runs, sizes.seconds)

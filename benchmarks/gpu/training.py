@@ -17,11 +17,11 @@ from benchmarks.gpu.sizes import Sizes
 from benchmarks.peer import PEER, trained_networks
 from benchmarks.timing import seconds
 from datasets.scale import RatingScale
-from experiments.arithmetic import arithmetic
-from experiments.training import Stepper
+from experiments.training.precision import use_precision
+from experiments.training.state import TrainingState
+from experiments.training.step import Stepper
 from losses import JointLoss
 from models import build_model
-from utils.optim import TrainingState
 from utils.settings import Config, ModelSettings, OptimSettings, ScheduleSettings, TrainSettings
 
 STEP_TO_FORWARD = 3  # a step has three times the products of a forward pass
@@ -134,7 +134,7 @@ def trained(
     if losses is not None:
         count = stepper.state.count
         stepper.state.count = lambda values: (losses.append(values["total"]), count(values))
-    with arithmetic(way.precision, sizes.device):
+    with use_precision(way.precision, sizes.device):
         yield stepper.step
         stepper.read()
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from datasets.label_checks import MISSING, find_problems, require_usable
 from datasets.labels import LabelRecipe, make_records
-from datasets.problems import MISSING, find_problems, require_usable
 from datasets.ratings import Rating, Record
 from datasets.readers import csv, demo
 from datasets.readers.bid import BID
@@ -19,11 +19,10 @@ from datasets.readers.livemd import LIVEMD
 from datasets.readers.spaq import SPAQ
 from datasets.readers.vclfer import VCLFER
 from datasets.scale import RatingScale
-from utils.config import load_config
+from utils.config import load_config, validated
 from utils.errors import UserError, did_you_mean
 from utils.files import reading
 from utils.settings import Config, DatasetSettings
-from utils.validation import validated
 
 FORMATS = {
     "koniq10k": KONIQ10K,

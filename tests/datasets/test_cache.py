@@ -15,9 +15,7 @@ from filelock import FileLock
 from PIL import Image
 
 from datasets import cache as cache_module
-from datasets import pictures as pictures_module
-from datasets.cache import PictureSource
-from datasets.pictures import CachedPictures, FilePictures
+from datasets.cache import CachedPictures, FilePictures, PictureSource
 from utils.errors import MachineError, UserError
 
 SIZE = 40
@@ -72,8 +70,8 @@ def require_right(pictures: CachedPictures, root: Path) -> None:
 
 def count_loads(monkeypatch) -> list[Path]:
     """A list of the files that are decoded from now on."""
-    loaded, load = [], pictures_module.load_image
-    monkeypatch.setattr(pictures_module, "load_image", lambda path, draft: (loaded.append(path), load(path, draft))[1])
+    loaded, load = [], cache_module.load_image
+    monkeypatch.setattr(cache_module, "load_image", lambda path, draft: (loaded.append(path), load(path, draft))[1])
     return loaded
 
 
@@ -167,8 +165,8 @@ class Crash(BaseException):
 @pytest.mark.parametrize("step", ["open", "load_image", "fsync", "write_text"])
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_killed_at_any_step(root, monkeypatch, step, after):
-    place = {"open": cache_module, "load_image": pictures_module, "fsync": cache_module.os, "write_text": cache_module}
-    calls, real = [], {"open": open, "load_image": pictures_module.load_image}.get(step) or getattr(place[step], step)
+    place = {"open": cache_module, "load_image": cache_module, "fsync": cache_module.os, "write_text": cache_module}
+    calls, real = [], {"open": open, "load_image": cache_module.load_image}.get(step) or getattr(place[step], step)
 
     def dying(*arguments):
         calls.append(arguments)

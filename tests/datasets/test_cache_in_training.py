@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from datasets import cache as cache_module
+from datasets.cache import CachedPictures, FilePictures
 from datasets.database import load_databases
-from datasets.iqa import batches
-from datasets.loaders import build_loaders
-from datasets.pictures import CachedPictures, FilePictures
+from datasets.dataset import batches
 from datasets.transforms import Squash
+from experiments.training.setup import build_loaders
 from main import main
 from tests.databases import write_database
 from tests.datasets.test_cache import count_loads

@@ -9,19 +9,19 @@ import sys
 import pytest
 import torch
 
-from experiments import report
+from experiments.results import report
 from experiments.suite import is_override
+from experiments.training.run_folder import RunFolder
 from main import main, parse_arguments
 from tests.running import ROOT
 from utils.errors import MissingFileError, UserError
-from utils.run_folder import RunFolder
 
 NAMES = ("one", "two", "three")
 # main.py that is killed when it has saved a second split's last epoch, and before it writes what became of it
 KILLED = """
 import os, signal, sys
 from main import main
-from utils.run_folder import RunFolder
+from experiments.training.run_folder import RunFolder
 
 def save_and_die(self, config, state):
     save(self, config, state)

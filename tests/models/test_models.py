@@ -9,7 +9,7 @@ from transformers import CvtConfig, CvtModel
 from models import build_model
 from models.cvt import DropPath, TrainedQuickGelu, quick_gelu
 from models.official import from_huggingface
-from models.pretrained import load_exactly
+from models.weights import load_exactly
 from utils.errors import UserError
 from utils.settings import ModelSettings
 

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 
 from datasets.scale import RatingScale
-from experiments.arithmetic import arithmetic
+from experiments.training.precision import use_precision
+from experiments.training.state import TrainingState
 from losses import JointLoss
 from models import build_model
 from models.cvt import DropPath
 from models.official import to_official
 from tests.models.filling import fill, images, targets
-from utils.optim import TrainingState
 from utils.settings import Config
 
 DOS = [
@@ -58,7 +58,7 @@ GRADIENT_NORMS = {  # of the first step
 def device(request):
     """Both devices, without TF32 for products and convolutions."""
     device = torch.device(request.param)
-    with arithmetic("fp32", device):
+    with use_precision("fp32", device):
         yield device
 
 

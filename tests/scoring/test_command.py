@@ -12,7 +12,7 @@ from PIL import Image
 
 from inference import load_predictor, main
 from models import precision
-from scoring import options, preprocess
+from scoring import defaults, preprocess
 from scoring.formats import FORMATS
 from scoring.loading import hash_of
 from scoring.output import StrictError
@@ -67,7 +67,7 @@ def test_a_record_by_hand(suffix, checkpoint, photo, tmp_path):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_rows_in_order_with_errors_in_place(suffix, checkpoint, photos, tmp_path, capsys):
     status, rows = scored(tmp_path / f"out.{suffix}", photos, "--checkpoint", checkpoint)
-    assert status == options.SOME_FAILED
+    assert status == defaults.SOME_FAILED
     assert [row["path"] for row in rows] == sorted(str(path) for path in photos.iterdir())
     failed = {row["path"][-7:]: row["error"] for row in rows if row["error"]}
     assert failed.keys() == {"p2b.png", "p5b.png"}
@@ -85,12 +85,12 @@ def test_rows_in_order_with_errors_in_place(suffix, checkpoint, photos, tmp_path
 
 def test_results_alone_on_the_standard_output(checkpoint, photos, capsys):
     arguments = [str(photos / "p0.png"), str(photos / "missing.png"), "--checkpoint", str(checkpoint)]
-    assert main([*arguments, "--format", "jsonl"]) == options.SOME_FAILED
+    assert main([*arguments, "--format", "jsonl"]) == defaults.SOME_FAILED
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["error"] for row in rows] == [None, f"image {photos / 'missing.png'} does not exist"]
-    assert main([*arguments, "--format", "text"]) == options.SOME_FAILED
+    assert main([*arguments, "--format", "text"]) == defaults.SOME_FAILED
     assert f"{photos / 'missing.png'}\n  not scored: image " in capsys.readouterr().out
-    assert main([*arguments, "--format", "json"]) == options.SOME_FAILED
+    assert main([*arguments, "--format", "json"]) == defaults.SOME_FAILED
     read = json.loads(capsys.readouterr().out)
     assert read["checkpoint"] == str(checkpoint)
     assert read["images"] == rows
@@ -111,7 +111,7 @@ def test_strict_stops_at_the_first(checkpoint, photos, tmp_path):
     output = tmp_path / "out.jsonl"
     with pytest.raises(StrictError, match=r"--strict: .*p2b\.png is empty") as caught:
         scored(output, photos, "--checkpoint", checkpoint, "--strict")
-    assert caught.value.status == options.SOME_FAILED
+    assert caught.value.status == defaults.SOME_FAILED
     assert [row["path"][-6:] for row in rows_of(output)] == ["p0.png", "p1.png", "p2.png"]
     for suffix in ("json", "parquet"):  # whole files of what was scored before
         with pytest.raises(StrictError):
@@ -129,7 +129,7 @@ def test_one_hundred_hostile_files(checkpoint, tmp_path):
     names = {os.fsencode(name).decode("utf-8", "backslashreplace"): name in good for name in good | bad}
     for suffix in ("csv", "jsonl", "parquet"):
         status, rows = scored(tmp_path / f"out.{suffix}", tmp_path / "hostile", *arguments)
-        assert status == options.SOME_FAILED
+        assert status == defaults.SOME_FAILED
         assert len(rows) == 100
         for row in rows:
             assert (row["mos"] is not None) == names.pop(row["path"]), row
@@ -143,7 +143,7 @@ def test_one_hundred_hostile_files(checkpoint, tmp_path):
     assert by_name["exif_6.jpg"]["height"] == 64
     command = [sys.executable, ROOT / "inference.py", tmp_path / "hostile", "--checkpoint", checkpoint]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == options.SOME_FAILED
+    assert done.returncode == defaults.SOME_FAILED
     assert r"line\nbreak.png" in done.stdout
     assert done.stdout.count("not scored: ") == len(bad)
     peak = int(re.search(r"peak memory (\d+) MB", done.stderr)[1])
@@ -199,7 +199,7 @@ def test_pipes_that_close_and_terminals_without_bars(checkpoint, photo):
     assert process.stdout.readline().startswith("checkpoint")
     process.stdout.close()
     assert "Traceback" not in process.stderr.read()
-    assert process.wait() in (0, options.SOME_FAILED)
+    assert process.wait() in (0, defaults.SOME_FAILED)
 
 
 @pytest.mark.parametrize(
@@ -277,6 +277,6 @@ def test_scoring_imports_no_more_than_it_needs(checkpoint, photo):
 
 
 def test_names_on_the_command_line_are_those_that_there_are():
-    assert tuple(preprocess.PREPROCESS) == options.PREPROCESS
-    assert precision.PRECISIONS == options.PRECISIONS
-    assert {*FORMATS, "parquet"} == set(options.FORMATS) == set(options.OUTPUT_SUFFIXES.values())
+    assert tuple(preprocess.PREPROCESS) == defaults.PREPROCESS
+    assert precision.PRECISIONS == defaults.PRECISIONS
+    assert {*FORMATS, "parquet"} == set(defaults.FORMATS) == set(defaults.OUTPUT_SUFFIXES.values())

@@ -16,7 +16,7 @@ from inference import load_predictor
 from models import build_model
 from models.official import to_official
 from scoring.loading import newest_best
-from scoring.scales import parse_scale, scale_text
+from scoring.scale_text import parse_scale, scale_text
 from tests.running import ROOT
 from tests.scoring.scored import ACR, SETTINGS
 from utils.checkpoint import save_checkpoint
@@ -126,7 +126,7 @@ def test_a_damaged_picture_of_pil_is_an_error_in_its_place(predictor, photo, tmp
 
 
 def test_a_backbone_that_cannot_take_a_size_says_so(predictor, pictures, monkeypatch):
-    monkeypatch.setattr(predictor.fast, "forward", Mock(side_effect=AssertionError("size must be 32")))
+    monkeypatch.setattr(predictor.fused, "forward", Mock(side_effect=AssertionError("size must be 32")))
     full = replace(predictor.preprocess, views=lambda _image: [torch.zeros(3, 64, 32)])
     with pytest.raises(AssertionError):
         predictor(pictures[0])
@@ -198,7 +198,7 @@ def test_precision_lowers_the_scores_alone(checkpoint, pictures, monkeypatch):
 
 def test_a_lowered_network_that_overflows_names_the_precision(checkpoint, photo, monkeypatch):
     predictor = load_predictor(checkpoint, device="cpu", precision="bf16")
-    monkeypatch.setattr(predictor, "fast", lambda views: torch.full((len(views), 5), float("nan")))
+    monkeypatch.setattr(predictor, "fused", lambda views: torch.full((len(views), 5), float("nan")))
     with pytest.raises(UserError, match="not finite; try --precision fp32"):
         predictor(photo)
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from inference import main
-from scoring import options
+from scoring import defaults
 from scoring.formats import FORMATS
 from scoring.predictor import Predictor
 from tests.running import ROOT
@@ -36,7 +36,7 @@ def test_stopped_anywhere_resume_ends_in_the_same_file(suffix, batch, checkpoint
         written.write_bytes(content[:cut])
         calls.clear()
         status, _ = scored(output, *arguments, "--resume")
-        assert status == options.SOME_FAILED
+        assert status == defaults.SOME_FAILED
         assert output.read_bytes() == whole.read_bytes() if suffix != "parquet" else rows_of(output) == rows_of(whole)
         assert not (tmp_path / f"out.{suffix}.part.jsonl").exists()
         if cut > len(content) // 2:
@@ -84,7 +84,7 @@ def test_killed_in_the_middle_resume_ends_in_the_same_file(checkpoint, photos, t
     process.wait()
     assert 3 < (tmp_path / "out.csv").read_bytes().count(b"\n") < 12
     status, _ = scored(tmp_path / "out.csv", *arguments, "--resume")
-    assert status == options.SOME_FAILED
+    assert status == defaults.SOME_FAILED
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
@@ -93,7 +93,7 @@ def test_resume_with_images_that_came_since(checkpoint, photos, tmp_path, capsys
     scored(output, photos, "--checkpoint", checkpoint)
     Image.new("RGB", (40, 40)).save(photos / "a_new_one.png")
     status, rows = scored(output, photos, "--checkpoint", checkpoint, "--resume")
-    assert status == options.SOME_FAILED
+    assert status == defaults.SOME_FAILED
     assert rows[-1]["path"].endswith("a_new_one.png")
     assert sorted(row["path"] for row in rows) == sorted(str(path) for path in photos.iterdir())
     capsys.readouterr()
@@ -140,5 +140,5 @@ def test_what_resume_refuses(checkpoint, photos, tmp_path):
         scored(output, *arguments, "--resume", "--background", "black")
     with pytest.raises(UserError, match="--resume goes on with an --output of"):
         main([*map(str, arguments), "--resume"])
-    assert scored(output, *arguments, "--overwrite")[0] == options.SOME_FAILED
+    assert scored(output, *arguments, "--overwrite")[0] == defaults.SOME_FAILED
     assert output.read_bytes() == before

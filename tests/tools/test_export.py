@@ -15,13 +15,12 @@ from PIL import Image
 
 from datasets.transforms import build_test_transform
 from models import build_model
-from models.loading import load_network
+from models.export import FORMATS, OUTPUTS, as_exported, compare, export
 from models.official import to_official
-from models.pretrained import translate_weights
+from models.weights import load_network, translate_weights
 from tests.running import ROOT
 from tools import export as tool
-from tools.export import compare, export, main
-from tools.export_formats import FORMATS, OUTPUTS, as_exported
+from tools.export import main
 from utils.checkpoint import read_tensors, save_checkpoint
 from utils.config import config_from_dict
 from utils.errors import UserError

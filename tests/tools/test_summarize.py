@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_rel
 
+from experiments.results.statistics import compare, signed_rank_test
 from tests.running import train
 from tests.tools.made_runs import OURS, RMSE, THEIRS, csv_of, shown, tables, write_run
 from tests.tools.recomputed import recomputed
 from tools.summarize import main
-from tools.summary_statistics import compare, signed_rank_test
 from utils.errors import UserError
 
 UNION = [{"name": "koniq10k", "root": "a"}, {"name": "bid", "title": "Blur", "root": "b"}]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from experiments.training.run_folder import RunFolder
+from experiments.training.tensorboard import write_events
 from utils.errors import UserError
 from utils.files import delete_folder, read_object, require_place, to_json, write_atomically, write_text
-from utils.run_folder import RunFolder
-from utils.tensorboard import write_events
 
 
 def test_two_writers_do_not_mix(tmp_path):

@@ -8,17 +8,33 @@ import pytest
 import torch
 
 from tests.processes import results, run_processes
-from utils.distributed import any_of, barrier, by_main, gathered, in_turns, is_main, of_main, rank, sum_over_processes
+from utils.distributed import (
+    any_of,
+    barrier,
+    broadcast_from_main,
+    gathered,
+    in_turns,
+    is_main,
+    main_process_only,
+    rank,
+    sum_over_processes,
+)
 from utils.errors import MachineError, UserError
 from utils.processes import joined
 
 
 def test_in_one_process_nothing_happens(tmp_path):
-    assert (is_main(), any_of(True), any_of(False), gathered([1, 2]), of_main(3)) == (True, True, False, [1, 2], 3)
+    assert (is_main(), any_of(True), any_of(False), gathered([1, 2]), broadcast_from_main(3)) == (
+        True,
+        True,
+        False,
+        [1, 2],
+        3,
+    )
     values = torch.ones(2)
     assert sum_over_processes(values) is values
     with joined(), in_turns():
-        by_main((tmp_path / "file").write_text)("text")
+        main_process_only((tmp_path / "file").write_text)("text")
     assert (tmp_path / "file").read_text() == "text"
 
 
@@ -27,7 +43,7 @@ def test_what_is_agreed_on_is_the_same_in_all(tmp_path):
         barrier()
         gathered_items = gathered([f"{rank()}{letter}" for letter in "abc"[: rank()]])
         total = sum_over_processes(torch.tensor([1.0, rank()]))
-        return [gathered_items, of_main(rank()), any_of(rank() == 2), any_of(False), total.tolist()]
+        return [gathered_items, broadcast_from_main(rank()), any_of(rank() == 2), any_of(False), total.tolist()]
 
     assert results(together, tmp_path, 3) == [[["1a", "2a", "2b"], 0, True, False, [3.0, 3.0]]] * 3
 
@@ -40,7 +56,7 @@ def test_the_first_comes_first_and_writes_alone(tmp_path):
             before = written.exists()
             time.sleep(0.2)
             written.touch()
-        by_main((tmp_path / f"by_{rank()}").touch)()
+        main_process_only((tmp_path / f"by_{rank()}").touch)()
         return [before, (tmp_path / "by_0").exists(), (tmp_path / "by_1").exists()]
 
     assert results(turns, tmp_path) == [[False, True, False], [True, True, False]]

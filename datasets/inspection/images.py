@@ -1,0 +1,86 @@
+"""The image files of a database: what kind, what size, which cannot be read, which are there twice."""
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from datasets.transforms import errors_of, require_known_range, to_rgb
+from utils.errors import UserError
+
+THREADS = 16  # enough to wait for a network drive in parallel
+ORIENTATION = 0x0112  # of EXIF; 1 is upright
+
+Array = np.ndarray
+Progress = Callable[[Iterable], Iterable]
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """What one image file is; `error` says why it cannot be read, and `digest` is of its bytes where all were read."""
+
+    image: str
+    kind: str = ""
+    width: int = 0
+    height: int = 0
+    rotated: bool = False
+    digest: str = ""
+    error: str = ""
+
+
+def inspect_images(root: Path, images: Sequence[str], decode: bool, progress: Progress = iter) -> list[ImageFile]:
+    """Opens every image: its header alone, or with `decode` all of it.
+
+    Args:
+        root: Folder of the images.
+        images: Paths below it.
+        decode: Whether to decode the pixels and to take a digest of the bytes, which finds equal files.
+        progress: Wraps the iteration, such as a progress bar.
+    """
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(progress(pool.map(lambda image: inspect_image(root, image, decode), images)))
+
+
+def inspect_image(root: Path, image: str, decode: bool) -> ImageFile:
+    """One of `inspect_images`."""
+    path = root / image
+    try:
+        with errors_of(path):
+            content = path.read_bytes() if decode else b""
+            with Image.open(io.BytesIO(content) if decode else path) as picture:
+                kind, (width, height) = picture.format or "", picture.size
+                rotated = "exif" in picture.info and picture.getexif().get(ORIENTATION, 1) != 1  # else PNG reads it all
+                require_known_range(picture)
+                if decode:
+                    to_rgb(picture)
+        digest = hashlib.sha256(content).hexdigest() if decode else ""
+    except UserError as error:
+        return ImageFile(image, error=str(error))
+    return ImageFile(image, kind, width, height, rotated, digest)
+
+
+def equal_files(files: Sequence[ImageFile]) -> list[list[str]]:
+    """Images that are the same bytes under several names; needs digests."""
+    groups: dict[str, list[str]] = {}
+    for file in files:
+        if file.digest:
+            groups.setdefault(file.digest, []).append(file.image)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def describe_files(files: Sequence[ImageFile]) -> str:
+    """`JPEG 627, BMP 535; 342x500 to 500x832 pixels; 3 rotated by EXIF, read as stored`."""
+    there = [file for file in files if not file.error]
+    if not there:
+        return "none readable"
+    kinds = ", ".join(f"{kind} {count}" for kind, count in Counter(file.kind for file in there).most_common())
+    smallest, largest = (pick(there, key=lambda file: file.width * file.height) for pick in (min, max))
+    size = f"{smallest.width}x{smallest.height} to {largest.width}x{largest.height} pixels"
+    rotated = sum(file.rotated for file in there)
+    return f"{kinds}; {size}" + (f"; {rotated} rotated by EXIF, read as stored" if rotated else "")

@@ -1,0 +1,152 @@
+"""The noise ceiling: how well even a perfect predictor could agree with labels that came from few voters.
+
+N images, A distinct opinions per image at most, K bins.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from datasets.labels import LabelRecipe, distributions_of, hypothesis_label
+from datasets.ratings import Rating
+from datasets.scale import RatingScale
+from utils.metrics import emd, plcc, srcc, title_of
+
+REPEATS = 50  # of correlations: their means are then known to 0.002 on 500 images
+LABELS_MADE = (
+    60_000  # DOS labels made at most, of few images REPEATS times; they can be slow, and their EMD varies little
+)
+SEED = 0
+
+CEILING = ("mos_srcc", "mos_plcc", "sos_srcc", "sos_plcc", "emd")
+
+Array = np.ndarray
+Labels = tuple[Array, Array, Array | None]  # MOS (N,), SOS (N,), DOS (N, K)
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Opinions of N images: `counts` (N, A) people gave `scores` (N, A)."""
+
+    counts: Array
+    scores: Array
+
+    @property
+    def voters(self) -> Array:
+        """How many people rated each image, (N,)."""
+        return self.counts.sum(1)
+
+
+def votes_of(ratings: Sequence[Rating], scale: RatingScale) -> Votes | None:
+    """The opinions behind the labels; None where an image has none on file, or only one, or in other bins."""
+    if not ratings or any(rating.voters is None or rating.voters < 2 for rating in ratings):
+        return None
+    if all(rating.grades is None for rating in ratings):
+        if any(len(rating.counts) != scale.num_bins for rating in ratings):
+            return None
+        counts = np.array([rating.counts for rating in ratings], dtype=np.int64)
+        return Votes(counts, np.broadcast_to(scale.bin_centers, counts.shape))
+    largest = max(len(rating.grades) for rating in ratings)
+    padded = [(*rating.grades, *[0.0] * (largest - len(rating.grades))) for rating in ratings]
+    given = [[1] * len(rating.grades) + [0] * (largest - len(rating.grades)) for rating in ratings]
+    return Votes(np.array(given), np.array(padded))
+
+
+def noise_ceiling(votes: Votes, scale: RatingScale, recipe: LabelRecipe, repeats: int = REPEATS) -> dict[str, float]:
+    """Agreement with the labels that chance leaves to a perfect predictor, in two estimates.
+
+    `bootstrap` takes the votes on file for the truth, draws as many again, and compares the labels of the two. It is
+    optimistic, since the votes on file vary more between images than the truth does. `split_half` compares labels of
+    two random halves of the voters; Spearman-Brown's formula takes their correlation r to that of two whole panels,
+    2 r / (1 + r), whose root is that of a whole panel with the truth. Its EMD is half that of the halves, since it
+    falls with the root of the number of voters, and two panels differ by the root of two more than one from the truth.
+
+    For rank correlations and the SOS the formula is an approximation. PLCC is the raw one, without the logistic.
+
+    Args:
+        votes: Opinions of N images; every image at least two.
+        scale: Rating scale.
+        recipe: How labels are made of votes.
+        repeats: Random draws to average over, seeded.
+
+    Returns:
+        `mos_srcc`, `mos_plcc`, `sos_srcc`, `sos_plcc`, `emd` of `bootstrap`, and the same names with `split_half_`.
+
+    Source: Spearman, Brown, British Journal of Psychology 1910 (the formula).
+    """
+    rng = np.random.default_rng(SEED)
+    truth = _labels(votes.counts, votes, scale, recipe)
+    shares = votes.counts / votes.voters[:, None]
+    with_dos = max(LABELS_MADE // (3 * len(shares)), 1)  # repeats that make DOS labels: of a draw and of two halves
+    drawn, halves = [], []
+    for repeat in range(repeats):
+        half = _half(votes.counts, rng)
+        resampled = (rng.multinomial(votes.voters, shares), half, votes.counts - half)
+        draw, *two = (_labels(counts, votes, scale, recipe, repeat < with_dos) for counts in resampled)
+        drawn.append(_agreement(truth, draw))
+        halves.append(_agreement(*two))
+    bootstrap, between_halves = ({name: _mean(name, runs) for name in drawn[0]} for runs in (drawn, halves))
+    whole = {name: _whole_panel(name, value) for name, value in between_halves.items()}
+    return bootstrap | {f"split_half_{name}": value for name, value in whole.items()}
+
+
+def _labels(counts: Array, votes: Votes, scale: RatingScale, recipe: LabelRecipe, with_dos: bool = True) -> Labels:
+    """Labels of resampled counts (N, A), as the recipe makes them of the votes on file."""
+    voters = counts.sum(1)
+    mos = (counts * votes.scores).sum(1) / voters
+    squares = (counts * (votes.scores - mos[:, None]) ** 2).sum(1)
+    sos = np.sqrt(squares / np.maximum(voters - 1, 1))
+    if recipe.sos == "hypothesis":
+        sos = hypothesis_label(mos, recipe.sos_a, scale)
+    if not with_dos:
+        return mos, sos, None
+    return mos, sos, distributions_of(recipe.dos, mos, sos, _in_bins(counts, votes.scores, scale), scale)[0]
+
+
+def _in_bins(counts: Array, scores: Array, scale: RatingScale) -> Array:
+    """Counts (N, A) of scores (N, A) to counts (N, K)."""
+    bins = scale.bin_of(scores)  # (N, A)
+    return np.stack([(counts * (bins == k)).sum(1) for k in range(scale.num_bins)], axis=1)
+
+
+def _half(counts: Array, rng: np.random.Generator) -> Array:
+    """Counts (N, A) of a random half of the voters of each image, rounded down, drawn without replacement."""
+    half = np.zeros_like(counts)
+    wanted, left = counts.sum(1) // 2, counts.sum(1)
+    for column in range(counts.shape[1]):
+        left = left - counts[:, column]
+        half[:, column] = rng.hypergeometric(counts[:, column], left, wanted)
+        wanted = wanted - half[:, column]
+    return half
+
+
+def _agreement(one: Labels, other: Labels) -> dict[str, float]:
+    correlations: dict[str, Callable[[Array, Array], float]] = {"srcc": srcc, "plcc": plcc}
+    values = {
+        f"{quantity}_{name}": correlation(one[index], other[index])
+        for index, quantity in enumerate(("mos", "sos"))
+        for name, correlation in correlations.items()
+    }
+    return values if one[2] is None or other[2] is None else values | {"emd": float(emd(one[2], other[2]).mean())}
+
+
+def _mean(name: str, runs: list[dict[str, float]]) -> float:
+    return float(np.mean([run[name] for run in runs if name in run]))
+
+
+def _whole_panel(name: str, between_halves: float) -> float:
+    """Of a whole panel with the truth, from that between two halves; NaN stays NaN, no correlation is 0."""
+    if name == "emd":
+        return between_halves / 2
+    if between_halves <= 0:
+        return 0.0
+    return float(np.sqrt(2 * between_halves / (1 + between_halves)))
+
+
+def ceiling_line(ceiling: dict[str, float]) -> str:
+    """The noise ceiling by bootstrap, in brackets by split half; what is not defined shows as nan."""
+    plain = {name: math.nan if value is None else value for name, value in ceiling.items()}
+    both = ((title_of(name), *(plain.get(key, math.nan) for key in (name, f"split_half_{name}"))) for name in CEILING)
+    return "  ".join(f"{name} {bootstrap:.3f} ({split_half:.3f})" for name, bootstrap, split_half in both)

@@ -1,0 +1,110 @@
+"""Predictions of a part of a database, as metrics, as a table, and with how sure the metrics are."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from datasets.database import Database
+from datasets.dataset import batches
+from datasets.transforms import to_images
+from models.fused import fused_model
+from models.precision import FP32
+from models.richiqa import RichIQA
+from utils.bootstrap import confidence_intervals
+from utils.distributed import gathered
+from utils.errors import UserError
+from utils.metrics import IN_UNITS, pit_histogram
+
+Array = np.ndarray
+
+
+@torch.inference_mode()
+def predict(model: RichIQA, loader: DataLoader, precision: str = FP32) -> Array:
+    """Predicted DOS (N, K), float64, of every image of a loader, in its order, in a precision of `fused_model`.
+
+    Of several processes each predicts its share, and all return the whole.
+
+    Raises:
+        UserError: The network predicts something that is not finite.
+    """
+    device = next(model.parameters()).device
+    fused = fused_model(model.eval(), precision)
+    loader.sampler.set_position(epoch=0)
+    predicted = [
+        fused(to_images(batch["image"].to(device, non_blocking=True)))  # (B, K)
+        for batch in tqdm(batches(loader), "evaluation", len(loader), leave=False, disable=None)
+    ]
+    # copied once, so that no batch waits for the one before; a process may have had no image
+    own = [torch.cat(predicted).cpu().double().numpy()] if predicted else []
+    predicted = np.concatenate(gathered(own))
+    if not np.isfinite(predicted).all():
+        raise UserError(
+            "the network predicts values that are not finite; start again with a smaller optim.lr or with "
+            "optim.clip_norm=1"
+        )
+    return predicted
+
+
+def table(database: Database, names: Sequence[str], dos: Array) -> pd.DataFrame:
+    """One row per image, from predicted distributions (N, K)."""
+    images = [database.records[name].image for name in names]
+    return predictions_table(images, database.quantities(dos), database.targets(names))
+
+
+def details(database: Database, names: Sequence[str], dos: Array) -> dict[str, Any]:
+    """What is said beside the metrics of predicted distributions (N, K), for metrics.json.
+
+    Returns:
+        `noise_ceiling`: two estimates of what a perfect predictor would reach, None where no votes are on file;
+        `intervals`: 95 % intervals of every metric; `interval_units`: the `unit` that these were drawn by, the
+        reference or image set where splits are made by it, and the `count` of them; `pit_histogram`: share of images
+        in each tenth of PIT, None where the bins of the network are not those of the labels.
+    """
+    units = database.units(names)
+    pred, target, centers = database.quantities(dos), database.targets(names), database.scale.bin_centers
+    return {
+        "noise_ceiling": database.ceiling(names),
+        "intervals": confidence_intervals(pred, target, centers, units),
+        "interval_units": {"unit": database.unit, "count": len(set(units))},
+        "pit_histogram": pit_histogram(pred["dos"], target["mos"], centers) if "dos" in pred else None,
+    }
+
+
+def predictions_table(names: list[str], pred: dict[str, Array], target: dict[str, Array]) -> pd.DataFrame:
+    """One row per image: image, target_mos, pred_mos, target_sos, pred_sos, target_p1..pK, pred_p1..pK.
+
+    Without pred_p1..pK where the network's bins are not those of the labels.
+    """
+    table = {"image": names}
+    for quantity in ("mos", "sos"):
+        table |= {"target_" + quantity: target[quantity], "pred_" + quantity: pred[quantity]}
+    for side, values in (("target", target), ("pred", pred)):
+        shares = values["dos"].T if "dos" in values else ()
+        table |= {f"{side}_p{k}": column for k, column in enumerate(shares, start=1)}
+    return pd.DataFrame(table)
+
+
+def joined_metrics(metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """Metrics of a part of several databases, by title, in one dict: the means over databases, and `databases`.
+
+    What is in units of a scale has no mean. The metrics of one database are passed through as they are.
+    """
+    if len(metrics) == 1:
+        return next(iter(metrics.values()))
+    names = [name for name in next(iter(metrics.values())) if name not in IN_UNITS]
+    means = {name: float(np.mean([of_one[name] for of_one in metrics.values()])) for name in names}
+    return {**means, "databases": metrics}
+
+
+def joined_predictions(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Predictions of several databases, by title, in one table with `database` in front; of one, as they are."""
+    if len(tables) == 1:
+        return next(iter(tables.values()))
+    parts = [table.assign(database=title) for title, table in tables.items()]
+    table = pd.concat(parts, ignore_index=True)
+    return table[["database", *table.columns.drop("database")]]

@@ -1,0 +1,1 @@
+"""What finished splits left on disk, read, checked, summarised and shown."""

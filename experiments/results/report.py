@@ -1,0 +1,154 @@
+"""The report of a run: one HTML file that needs nothing beside it, from the finished splits on disk."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timezone
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from datasets.labels import LabelRecipe
+from experiments.results.captions import Drawing, part_drawings, training_curves
+from experiments.results.results import FinishedSplit, ScoredPart, finished_splits, split_folders
+from experiments.results.tables import (
+    Table,
+    all_metrics_table,
+    mean_tiles,
+    number,
+    origins_table,
+    selections_table,
+    tiles,
+    units_of,
+)
+from experiments.results.thumbnails import Gallery, gallery
+from experiments.training.run_folder import METRICS, SPLIT_FOLDER
+from utils.config import dump_config
+from utils.errors import UserError, printable
+from utils.files import write_text
+from utils.html import page_environment
+
+FILE, TEMPLATE = "report.html", "report.html.j2"
+WAIT = 60  # seconds, for another process that writes the same report
+
+
+@dataclass(frozen=True)
+class PartSection:
+    """What is shown of the test part of one database in one split."""
+
+    part: ScoredPart
+    drawings: list[Drawing]
+    gallery: Gallery
+    metrics: Table
+
+
+def write_report(run: Path) -> Path:
+    """Writes `report.html` into the folder of a run, anew, from those of its splits that are finished.
+
+    Several processes may finish splits of one run at once: the last one sees all of them.
+
+    Raises:
+        MissingFileError: No such folder.
+        UserError: No split is finished, they have different settings, a file is damaged, or the place is not writable.
+    """
+    split_folders(run)  # what is no run gets no lock either
+    try:
+        with FileLock(run / f".{FILE}.lock", timeout=WAIT):
+            splits = finished_splits(run)
+            write_text(run / FILE, render(printable(run.resolve().name), splits))
+    except Timeout as error:
+        raise UserError(f"{run / FILE} is being written by another process; wait for it and try again") from error
+    except UserError:  # a missing file is one, and an OSError
+        raise
+    except OSError as error:
+        raise UserError(f"{run / FILE} cannot be written: {error.strerror or error}") from error
+    return run / FILE
+
+
+def is_current(run: Path) -> bool:
+    """Whether the report of a run is there and none of its splits was finished after it."""
+    if not (run / FILE).is_file():
+        return False
+    finished = [
+        path.stat().st_mtime_ns for path in run.glob(f"*/{METRICS}") if SPLIT_FOLDER.fullmatch(path.parent.name)
+    ]
+    return (run / FILE).stat().st_mtime_ns >= max(finished, default=0)
+
+
+def render(name: str, splits: Sequence[FinishedSplit]) -> str:
+    """The page."""
+    environment = page_environment(Path(__file__).parent)
+    environment.filters["number"] = number
+    config = splits[0].config
+    tables = [selections_table(splits, number_of) for number_of in range(len(config.members))]
+    groups = [
+        (part.title if config.several else "", tiles([split.tests[number_of] for split in splits]))
+        for number_of, part in enumerate(splits[0].tests)
+    ]
+    if config.several:
+        tables = [selections_table(splits, None), *tables]
+        groups = [("Mean over the databases", mean_tiles(splits)), *groups]
+    page = environment.get_template(TEMPLATE).render(
+        name=name,
+        config=config,
+        header=_header(splits),
+        groups=groups,
+        tables=tables,
+        units=units_of(splits[0].tests),
+        best=_best(splits),
+        curves=training_curves(splits),
+        splits=[(split, _part_sections(split)) for split in splits],
+        origins=origins_table(splits),
+        recipes=_recipes(splits),
+        versions=_versions(splits),
+        config_text=dump_config(config),
+    )
+    return page.strip() + "\n"
+
+
+def _header(splits: Sequence[FinishedSplit]) -> list[tuple[str, str]]:
+    config = splits[0].config
+    databases = ", ".join(f"{part.title} (scale {part.scale.describe()})" for part in splits[0].tests)
+    wanted = max(split.config.protocol.splits for split in splits)
+    date = datetime.fromtimestamp(max(split.finished_at for split in splits), timezone.utc)
+    which = "" if len(splits) == wanted else f" ({', '.join(str(split.number) for split in splits)})"
+    return [
+        ("Databases" if config.several else "Database", databases),
+        ("Backbone", f"{config.model.backbone}, weights at the start: {config.model.pretrained}"),
+        ("Splits finished", f"{len(splits)} of {wanted}{which}"),
+        ("Last one finished on", f"{date:%Y-%m-%d} (UTC)"),
+    ]
+
+
+def _best(splits: Sequence[FinishedSplit]) -> str:
+    """Which epoch's weights inference takes."""
+    epochs = [split.metrics.get("selected_epoch") for split in splits]
+    if None in epochs:
+        return ""
+    chosen = f"epoch {epochs[0]}" if len(set(epochs)) == 1 else f"epochs {', '.join(map(str, epochs))}, split by split"
+    return f"best.pt holds the weights of {chosen}: protocol.selection is {splits[0].config.protocol.selection}."
+
+
+def _part_sections(split: FinishedSplit) -> list[PartSection]:
+    return [
+        PartSection(part, part_drawings(part, f"s{split.number}-d{place}"), gallery(part), all_metrics_table(part))
+        for place, part in enumerate(split.tests, start=1)
+    ]
+
+
+def _recipes(splits: Sequence[FinishedSplit]) -> list[tuple[str, str]]:
+    """How the labels of each database were made, as the terminal says it; once where every split says the same."""
+    known = {field.name for field in fields(LabelRecipe)}
+    found = {}
+    for split in splits:
+        for part in split.tests:
+            if "labels" in part.origin:
+                recipe = LabelRecipe(**{key: value for key, value in part.origin["labels"].items() if key in known})
+                found[part.title, recipe.describe()] = None
+    return list(found)
+
+
+def _versions(splits: Sequence[FinishedSplit]) -> list[str]:
+    """Python and packages of each split; once where they are the same."""
+    environments = [split.metrics.get("environment") or {} for split in splits]
+    lines = (", ".join(f"{name} {value}" for name, value in one.items() if name != "machine") for one in environments)
+    return [line for line in dict.fromkeys(lines) if line]

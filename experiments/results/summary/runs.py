@@ -1,0 +1,339 @@
+"""Finds the folders of runs and reads the test metrics of their finished splits."""
+
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.results.schema import is_number
+from experiments.training.run_folder import CONFIG, METRICS, SPLIT, SPLIT_FOLDER, RunFolder, require_one_config
+from utils.config import load_config
+from utils.errors import MissingFileError, UserError, did_you_mean, printable, some_of
+from utils.files import read_json, reading
+from utils.metrics import as_numbers
+from utils.settings import Config, MemberSettings
+
+MEAN = "mean"  # over the databases of a run
+SHOWN = 8  # names in one message
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which images a split is of, and which labels.
+
+    Args:
+        split: Hash of which image is in which part.
+        labels: Hash of MOS, SOS and DOS.
+        mos: Hash of the MOS labels and their scale; None in a split.json written before there was one.
+        stated: Scale and label file by the config, which stand in for that hash.
+        hypothesis: Whether the SOS labels are made of the MOS labels, by the SOS hypothesis.
+        train: Number of training images.
+        test: Number of test images.
+    """
+
+    split: str
+    labels: str
+    mos: str | None
+    stated: str
+    hypothesis: bool
+    train: int
+    test: int
+
+    @classmethod
+    def of(cls, stated: dict[str, Any], member: MemberSettings) -> "Origin":
+        """Of one database, from its part of split.json and of the config."""
+        labels = stated["labels"]
+        scale = None if member.scale is None else member.scale.model_dump(exclude={"bin_centers"})
+        return cls(
+            stated["hash"],
+            labels["hash"],
+            labels.get("mos_hash"),
+            f"{scale}, {member.labels}",
+            labels.get("sos") == "hypothesis",
+            len(stated["train"]),
+            len(stated["test"]),
+        )
+
+    @classmethod
+    def joined(cls, of: "dict[str, Origin]") -> "Origin":
+        """Of several databases, by title, together."""
+        titles, origins = zip(*sorted(of.items()), strict=True)
+
+        def together(field: str) -> str:
+            texts = (getattr(origin, field) for origin in origins)
+            return " ".join(f"{title} {text}" for title, text in zip(titles, texts, strict=True))
+
+        return cls(
+            together("split"),
+            together("labels"),
+            None if any(origin.mos is None for origin in origins) else together("mos"),
+            together("stated"),
+            any(origin.hypothesis for origin in origins),
+            sum(origin.train for origin in origins),
+            sum(origin.test for origin in origins),
+        )
+
+    def same_mos(self, other: "Origin") -> bool:
+        """Whether both are tested against the same MOS on the same scale; where a hash is missing, as far as stated."""
+        if self.labels == other.labels:
+            return True
+        return self.stated == other.stated if None in (self.mos, other.mos) else self.mos == other.mos
+
+
+@dataclass(frozen=True)
+class Row:
+    """Test metrics of a run on one database.
+
+    Args:
+        run: Its name.
+        database: Title, or MEAN for the mean over several.
+        name: Of the database in the config, empty for the mean.
+        results: Metrics of each finished split, by its number.
+        origins: Where these come from; for the mean, of all databases together.
+    """
+
+    run: str
+    database: str
+    name: str
+    results: dict[int, dict[str, Any]]
+    origins: dict[int, Origin]
+
+    def values(self, metric: str, numbers: Sequence[int] | None = None) -> np.ndarray:
+        """A metric of these splits, or of all, (S,) float64; NaN where it is not defined or not there."""
+        numbers = list(self.results) if numbers is None else numbers
+        return as_numbers([self.results[number].get(metric) for number in numbers])
+
+
+def find_runs(places: Sequence[str]) -> dict[Path, bool]:
+    """Folders of runs in the order given, each once, and whether it was named itself rather than found.
+
+    Args:
+        places: Folders of runs, folders that hold such, and patterns.
+
+    Raises:
+        MissingFileError: A place without runs.
+    """
+    found: dict[Path, tuple[Path, bool]] = {}
+    for place in places:
+        with reading(place):
+            runs, named = _runs_at(place)
+            for run in runs:
+                before = found.get(run.resolve(), (run, False))
+                found[run.resolve()] = before[0], before[1] or named
+    return dict(found.values())
+
+
+def _runs_at(place: str) -> tuple[list[Path], bool]:
+    if not place:
+        raise UserError("RUN: an empty name; name the folder of a run or of runs, such as checkpoint/demo")
+    path = Path(place)
+    if is_run(path):
+        return [path], True
+    fitting = [path] if path.exists() else sorted(map(Path, glob.glob(place)))
+    runs = [run for fit in fitting for run in ([fit] if is_run(fit) else _runs_in(fit))]
+    if runs:
+        return runs, False
+    if SPLIT_FOLDER.fullmatch(path.name) and is_run(path.parent):
+        raise UserError(f"{place} is one split; name the folder of its run, {path.parent}")
+    if path.exists():
+        raise MissingFileError(
+            f"{place} is no run and holds none: a run is a folder with split_NN/{CONFIG}, as main.py writes it. A "
+            f"pattern in quotation marks passes over what is no run, such as '{path.parent}/*'"
+        )
+    beside = [run.name for run in _runs_in(path.parent)]
+    raise MissingFileError(
+        f"there is no run {place}{did_you_mean(path.name, beside)}; runs in {path.parent}: "
+        f"{some_of(beside, SHOWN) or 'none'}"
+    )
+
+
+def is_run(path: Path) -> bool:
+    """Whether main.py has begun a split in this folder."""
+    return bool(_splits_of(path))
+
+
+def _runs_in(path: Path) -> list[Path]:
+    return [folder for folder in sorted(path.iterdir()) if is_run(folder)] if path.is_dir() else []
+
+
+def _splits_of(path: Path) -> dict[int, RunFolder]:
+    """By number, the splits that were begun."""
+    begun = path.glob(f"split_*/{CONFIG}")
+    matches = ((SPLIT_FOLDER.fullmatch(file.parent.name), file.parent) for file in begun)
+    return dict(sorted((int(match[1]), RunFolder(folder)) for match, folder in matches if match))
+
+
+def names_of(paths: Sequence[Path]) -> dict[Path, str]:
+    """What each run is called, as it can be shown: its folder's name, or the whole path where two have the same."""
+    names = [path.resolve().name for path in paths]
+    return {
+        path: printable(str(path) if names.count(name) > 1 else name) for path, name in zip(paths, names, strict=True)
+    }
+
+
+def read_run(path: Path, name: str, selection: str) -> tuple[list[Row], list[str]]:
+    """The rows of a run, one for each database and, of several, their mean; and what is to be said of it.
+
+    Raises:
+        UserError: No split is finished, the splits have different settings, or a file is not as main.py writes it.
+    """
+    folders = _splits_of(path)
+    _require_configs(path)
+    configs = {number: load_config(folder.path / CONFIG) for number, folder in folders.items()}
+    wanted = max(*(config.protocol.splits for config in configs.values()), *configs)
+    finished = {number: folder for number, folder in folders.items() if folder.finished}
+    if not finished:
+        raise UserError(
+            f"{path}: none of its {wanted} splits is finished; main.py --resume with its config goes on with it"
+        )
+    notes = []
+    if len(finished) < wanted:
+        missing = [str(number) for number in range(1, wanted + 1) if number not in finished]
+        notes = [f"{name}: {len(finished)} of {wanted} splits are finished; not yet: {', '.join(missing)}."]
+    config = require_one_config(path, {number: configs[number] for number in finished})
+    results = {number: _results(folder, selection) for number, folder in finished.items()}
+    origins = {number: _origins(folder, config) for number, folder in finished.items()}
+    return _rows(name, config, results, origins), notes
+
+
+def _require_configs(path: Path) -> None:
+    """Refuses a run of which a finished split would be left out unseen."""
+    finished = (file.parent for file in sorted(path.glob(f"split_*/{METRICS}")))
+    bare = [
+        folder.name for folder in finished if SPLIT_FOLDER.fullmatch(folder.name) and not (folder / CONFIG).exists()
+    ]
+    if bare:
+        raise UserError(
+            f"{path}: {some_of(bare, SHOWN)} finished, but without {CONFIG}; put it back or delete the split"
+        )
+
+
+def _results(folder: RunFolder, selection: str) -> dict[str, Any]:
+    """The test metrics of a finished split as a way of selection reports them."""
+    selections = folder.metrics().get("selections")
+    if not isinstance(selections, dict) or "last" not in selections:
+        raise UserError(f"{folder.path}: metrics.json has no selections, as main.py writes them; train the split again")
+    if selection not in selections:
+        raise UserError(
+            f"{folder.path}: no selection {selection!r}; it has {', '.join(selections)}. For `validation` a run needs "
+            "a validation part, such as protocol.validation_fraction=0.1"
+        )
+    found = selections[selection]
+    if not isinstance(found, dict):
+        raise UserError(f"{folder.path}: selection {selection!r} in metrics.json is no mapping; train the split again")
+    _require_numbers(folder, selection, found)
+    return found
+
+
+def _require_numbers(folder: RunFolder, place: str, metrics: dict[str, Any]) -> None:
+    """Refuses a metric that is no number."""
+    wrong = [name for name, value in metrics.items() if name not in ("epochs", "databases") and not is_number(value)]
+    if wrong:
+        raise UserError(f"{folder.path}: {wrong[0]} of {place!r} in metrics.json is no number; train the split again")
+    databases = metrics.get("databases")
+    for title, of_one in databases.items() if isinstance(databases, dict) else ():
+        if isinstance(of_one, dict):
+            _require_numbers(folder, f"{place}, {title}", of_one)
+
+
+def _origins(folder: RunFolder, config: Config) -> dict[str, Origin]:
+    """By title of the database."""
+    stated = read_json(folder.path / SPLIT)
+    titles = _titles(config)
+    members = dict(zip(titles, config.members, strict=True))
+    try:
+        by_title = stated["databases"] if config.several else {next(iter(titles)): stated}
+        return {title: Origin.of(by_title[title], member) for title, member in members.items()}
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder.path / SPLIT}: not as main.py writes it, {error} is missing") from error
+
+
+def _titles(config: Config) -> dict[str, str]:
+    """Name of each database in the config, by its title."""
+    return {member.title or member.name: member.name for member in config.members}
+
+
+def _rows(
+    run: str, config: Config, results: dict[int, dict[str, Any]], origins: dict[int, dict[str, Origin]]
+) -> list[Row]:
+    titles = _titles(config)
+    if not config.several:
+        (title,) = titles
+        return [Row(run, title, titles[title], results, {number: of[title] for number, of in origins.items()})]
+    rows = [
+        Row(
+            run,
+            title,
+            name,
+            {number: _of_database(run, number, of, title) for number, of in results.items()},
+            {number: of[title] for number, of in origins.items()},
+        )
+        for title, name in titles.items()
+    ]
+    return [*rows, Row(run, MEAN, "", results, {number: Origin.joined(of) for number, of in origins.items()})]
+
+
+def _of_database(run: str, number: int, result: dict[str, Any], title: str) -> dict[str, Any]:
+    """The metrics of one database of several."""
+    of_databases = result.get("databases")
+    of_one = of_databases.get(title) if isinstance(of_databases, dict) else None
+    if not isinstance(of_one, dict):
+        raise UserError(f"{run}: metrics.json of split {number} says nothing of {title}; train the split again")
+    return of_one
+
+
+def choose_runs(places: Sequence[str], baseline: str | None) -> tuple[dict[Path, tuple[str, bool]], str | None]:
+    """Folders with the name of each run and whether it was named itself, and the name of the baseline.
+
+    A baseline that is not among the runs comes before them.
+    """
+    found = find_runs(places)
+    names = names_of(list(found))
+    if baseline is None:
+        return {path: (names[path], named) for path, named in found.items()}, None
+    chosen = next((path for path, name in names.items() if name == printable(baseline)), Path(baseline))
+    if not is_run(chosen):
+        raise MissingFileError(
+            f"--baseline: {baseline} is neither the folder of a run nor the name of one of these"
+            f"{did_you_mean(baseline, names.values())}: {', '.join(names.values())}"
+        )
+    among = next((path for path in found if path.resolve() == chosen.resolve()), None)
+    found = {**({} if among else {chosen: True}), **found, among or chosen: True}
+    names = names_of(list(found))
+    return {path: (names[path], named) for path, named in found.items()}, names[among or chosen]
+
+
+def read_runs(
+    places: dict[Path, tuple[str, bool]], baseline: str | None, selection: str
+) -> tuple[list[Row], list[str]]:
+    """The rows of all runs, by database, and notes; a run that was found and has nothing to show is left out.
+
+    Raises:
+        UserError: A run that was named has nothing to show, or none has.
+    """
+    rows, notes = [], []
+    for path, (name, named) in places.items():
+        try:
+            of_run, remarks = read_run(path, name, selection)
+        except UserError as error:
+            if named:
+                raise
+            notes.append(f"Left out: {error}.")
+            continue
+        rows += of_run
+        notes += remarks
+    if not rows:
+        raise UserError(f"there is nothing to summarise. {' '.join(notes)}")
+    if baseline is not None and len({row.run for row in rows}) == 1:
+        found = f"{baseline} is the only run; name another one to compare with it"
+        raise UserError(f"--baseline: {' '.join([found, *notes])}")
+    return by_database(rows), notes
+
+
+def by_database(rows: Sequence[Row]) -> list[Row]:
+    """Rows of one database together, in the order in which the databases first come; means at the end."""
+    order = [*dict.fromkeys(row.database for row in rows if row.database != MEAN), MEAN]
+    return sorted(rows, key=lambda row: order.index(row.database))

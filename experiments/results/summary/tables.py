@@ -1,0 +1,231 @@
+"""What a summary of runs shows: its numbers as one long table, and the tables for people that are made of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from experiments.results.lines import SELECTION_NOTES
+from experiments.results.published import PUBLISHED, PUBLISHED_SPLITS
+from experiments.results.statistics import Comparison, compare, describe
+from experiments.results.summary.runs import Row
+from utils.metrics import BETTER, HIGHER, LOWER, title_of
+from utils.tables import DASH, LATEX_NEEDS, captioned_latex, escape_markdown, to_markdown
+
+OURS = "RichIQA"  # whose published number stands beside each of ours
+OF_MOS = ("srcc", "plcc", "krcc", "rmse", "plcc_raw", "rmse_raw")  # no recipe of SOS and DOS labels changes them
+ARROWS = {HIGHER: " ↑", LOWER: " ↓"}
+DECIMALS = 4
+NUMBERS = ("mean", "std", "median", "t_p", "corrected_p", "wilcoxon_p", "difference", "published")
+COUNTS = ("paired_splits", "wilcoxon_n")
+COLUMNS = ("run", "database", "selection", "metric", "splits", *NUMBERS, *COUNTS)
+FEWEST_FOR_WILCOXON = 6  # 2 / 2^6 is the first below .05
+BOLD_NOTE = "Bold: the best mean on a database, where all runs on it have the same splits and labels."
+PUBLISHED_NOTE = (
+    "Published: mean of 10 splits of others, not ours. The code released with RichIQA takes the best epoch on the test "
+    "part, as selection release does."
+)
+
+
+class Pair(NamedTuple):
+    """A row of the baseline, the splits that are the same in a run, with the same MOS labels.
+
+    `same_labels` says whether SOS and DOS labels are the same, too; `test_share` is the mean of test images for each
+    training image.
+    """
+
+    baseline: Row
+    splits: list[int]
+    same_labels: bool
+    test_share: float
+
+    def covers(self, metric: str) -> bool:
+        """Whether both runs are measured against the same labels."""
+        return self.same_labels or metric in OF_MOS
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table for people; the first `text_columns` are text, the others numbers."""
+
+    caption: str
+    table: pd.DataFrame
+    text_columns: int
+    notes: list[str] = field(default_factory=list)
+
+
+def numbers_of(
+    rows: Sequence[Row], metrics: Sequence[str], selection: str, pairs: dict[tuple[str, str], Pair]
+) -> pd.DataFrame:
+    """A row for each run, database and metric, NaN where there is no number.
+
+    Args:
+        rows: In the order wanted.
+        metrics: Names.
+        selection: Which one the rows are of.
+        pairs: By run and database.
+    """
+    lines = []
+    for row in rows:
+        pair = pairs.get((row.run, row.database))
+        for metric in metrics:
+            compared = Comparison()
+            if pair and pair.covers(metric):
+                both = (one.values(metric, pair.splits) for one in (row, pair.baseline))
+                compared = compare(*both, pair.test_share)
+            published = PUBLISHED.get(row.name, {}).get(OURS, {}).get(metric)
+            head = {"run": row.run, "database": row.database, "selection": selection, "metric": metric}
+            counts = {"splits": len(row.results), "paired_splits": len(pair.splits) if pair else None}
+            statistics = {**describe(row.values(metric))._asdict(), **compared._asdict()}
+            lines.append({**head, **counts, **statistics, "published": published})
+    table = pd.DataFrame(lines, columns=list(COLUMNS))
+    return table.astype({**dict.fromkeys(NUMBERS, "float64"), **dict.fromkeys(COUNTS, "Int64")})
+
+
+def sections_of(numbers: pd.DataFrame, rows: Sequence[Row], baseline: str | None) -> list[Section]:
+    """Means, medians where there are several splits, and with a baseline the differences, where there are any."""
+    sections = [means_section(numbers, rows)]
+    if (numbers["splits"] > 1).any():
+        medians = wide(numbers, [number(median) for median in numbers["median"]])
+        sections.append(Section("The same, median over splits.", medians, text_columns=2))
+    if baseline is not None and numbers["difference"].notna().any():
+        sections.append(differences_section(numbers, baseline))
+    return sections
+
+
+def means_section(numbers: pd.DataFrame, rows: Sequence[Row]) -> Section:
+    """Mean ± standard deviation, the best in bold where that is fair, and published means below."""
+    best = best_lines(numbers, rows)
+    texts = [
+        f"**{spread(line.mean, line.std)}**" if line.Index in best else spread(line.mean, line.std)
+        for line in numbers.itertuples()
+    ]
+    table, published = wide(numbers, texts), published_lines(numbers, rows)
+    selection = numbers["selection"].iloc[0]
+    which = f"Selection {selection}: {SELECTION_NOTES[selection]}."
+    several = len({row.database for row in rows}) < len(rows)
+    notes = [*([BOLD_NOTE] if several else []), *([PUBLISHED_NOTE] if published else [])]
+    caption = f"Test metrics, mean ± standard deviation over splits. {which}"
+    return Section(caption, pd.DataFrame([*table.to_dict("records"), *published], columns=table.columns), 2, notes)
+
+
+def wide(numbers: pd.DataFrame, texts: Sequence[str]) -> pd.DataFrame:
+    """A row for each run and database, a column for each metric, from a text for each row of the numbers."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for line, text in zip(numbers.itertuples(), texts, strict=True):
+        head = {"run": line.run, "database": line.database, "splits": str(line.splits)}
+        rows.setdefault((line.run, line.database), head)[column(line.metric)] = text
+    return pd.DataFrame(list(rows.values()))
+
+
+def best_lines(numbers: pd.DataFrame, rows: Sequence[Row]) -> set[int]:
+    """Index of each best mean, as precise as it is shown, where several runs are over the same splits and labels."""
+    best = set()
+    for (database, metric), group in numbers.groupby(["database", "metric"], sort=False):
+        means = group["mean"].round(DECIMALS).dropna()
+        compared = [row for row in rows if row.database == database]
+        same = all(comparable(one, other, metric) for one, other in combinations(compared, 2))
+        if metric in BETTER and len(means) > 1 and same:
+            extreme = means.max() if BETTER[metric] == HIGHER else means.min()
+            best |= set(means.index[means == extreme])
+    return best
+
+
+def comparable(one: Row, other: Row, metric: str) -> bool:
+    """Whether a metric of two rows is over the same splits and against the same labels."""
+    if one.origins.keys() != other.origins.keys():
+        return False
+    pairs = [(origin, other.origins[number]) for number, origin in one.origins.items()]
+    same_labels = all(a.same_mos(b) if metric in OF_MOS else a.labels == b.labels for a, b in pairs)
+    return same_labels and all(a.split == b.split for a, b in pairs)
+
+
+def published_lines(numbers: pd.DataFrame, rows: Sequence[Row]) -> list[dict[str, str]]:
+    """Rows of published means, for each database that is known, where one of the metrics shown is among them."""
+    metrics = list(dict.fromkeys(numbers["metric"]))
+    titles = dict.fromkeys((row.database, row.name) for row in rows)
+    lines = []
+    for title, name in titles:
+        for method, values in PUBLISHED.get(name, {}).items():
+            shown = {column(metric): number(values.get(metric, np.nan)) for metric in metrics}
+            if any(metric in values for metric in metrics):
+                head = {"run": f"{method}, published", "database": title, "splits": str(PUBLISHED_SPLITS)}
+                lines.append({**head, **shown})
+    return lines
+
+
+def differences_section(numbers: pd.DataFrame, baseline: str) -> Section:
+    """A row for each metric, run and database that were compared."""
+    compared = numbers[numbers["paired_splits"].notna() & numbers["difference"].notna()]
+    metrics = list(dict.fromkeys(numbers["metric"]))
+    lines = [
+        {
+            "metric": column(line.metric),
+            "run": line.run,
+            "database": line.database,
+            "paired splits": str(line.paired_splits),
+            "difference": number(line.difference, sign="+"),
+            "p, t test": p_value(line.t_p),
+            "p, corrected t": p_value(line.corrected_p),
+            "p, Wilcoxon": p_value(line.wilcoxon_p),
+        }
+        for line in sorted(compared.itertuples(), key=lambda line: metrics.index(line.metric))
+    ]
+    caption = f"Difference from {baseline}: run minus baseline, mean over the splits that are the same in both."
+    columns = ["metric", "run", "database", "paired splits", "difference", "p, t test", "p, corrected t", "p, Wilcoxon"]
+    return Section(caption, pd.DataFrame(lines, columns=columns), 3, notes_on_tests(compared))
+
+
+def notes_on_tests(compared: pd.DataFrame) -> list[str]:
+    """What the p values of these rows of the numbers are, and what they are worth."""
+    counts = sorted(set(compared["wilcoxon_n"].dropna()) - {0})
+    smallest = "; ".join(f"{p_value(min(1, 2 / 2**count))} for n = {count}" for count in counts)
+    return [
+        "p: two-sided, over the paired splits, none of a single one. t test: paired, none where all differences are "
+        "the same. Corrected t: the same, but with the variance times 1/splits + test images/training images (Nadeau & "
+        "Bengio 2003), since splits of the same images share training images. Wilcoxon: signed-rank test, exact, over "
+        "the n splits whose difference is not 0; zeros are dropped.",
+        f"Wilcoxon's smallest p is 2/2^n{f' ({smallest})' if smallest else ''}, so that fewer than "
+        f"{FEWEST_FOR_WILCOXON} splits cannot reach .05.",
+        "For random splits the corrected p is the one to go by: the others take splits for independent and are too "
+        f"small. None is corrected for the number of comparisons ({len(compared)}).",
+    ]
+
+
+def column(metric: str) -> str:
+    """Title of a metric with an arrow to its better end."""
+    return title_of(metric) + ARROWS.get(BETTER.get(metric), "")
+
+
+def number(value: float, sign: str = "-") -> str:
+    """With `+` as the sign, positive numbers have one, too."""
+    return DASH if np.isnan(value) else f"{round(value, DECIMALS) + 0:{sign}.{DECIMALS}f}"  # + 0: no -0.0000
+
+
+def spread(mean: float, std: float) -> str:
+    return number(mean) if np.isnan(std) else f"{number(mean)} ± {number(std)}"
+
+
+def p_value(p: float) -> str:
+    return DASH if np.isnan(p) else f"{p:.3g}"
+
+
+def markdown_page(sections: Sequence[Section], notes: Sequence[str]) -> str:
+    """Sections and notes as Markdown."""
+    parts = []
+    for section in sections:
+        table = to_markdown(section.table, section.text_columns, aligned=True)
+        parts += [escape_markdown(section.caption), table, *section.notes]
+    return "\n\n".join([*parts, *(["\n".join(f"- {escape_markdown(note)}" for note in notes)] if notes else [])]) + "\n"
+
+
+def latex_page(sections: Sequence[Section], notes: Sequence[str]) -> str:
+    """Sections as LaTeX tables with what belongs to them in the caption, notes as comments."""
+    parts = [LATEX_NEEDS]
+    for section in sections:
+        caption = " ".join([section.caption, *section.notes])
+        parts.append(captioned_latex(section.table, caption, section.text_columns))
+    return "\n".join([*parts, *(f"% {note}" for note in notes)]).rstrip("\n") + "\n"

@@ -1,0 +1,1 @@
+"""One split of a run: what it needs, its steps, its state, its folder."""

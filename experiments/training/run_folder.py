@@ -1,0 +1,228 @@
+"""The folder of one split of a run: what is in it, whether it may be touched, how it is written."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from experiments.training.state import TrainingState
+from experiments.training.tensorboard import write_events
+from utils.checkpoint import read_checkpoint, save_checkpoint
+from utils.config import changed_keys, dump_config, load_config
+from utils.distributed import main_process_only
+from utils.errors import UserError, some_of
+from utils.files import DOOMED, delete_folder, make_folder, read_object, to_json, write_json_lines, write_text
+from utils.settings import Config
+
+LAST, BEST, CONFIG, SPLIT = "last.pt", "best.pt", "config.yaml", "split.json"
+LOG, METRICS, PREDICTIONS = "log.jsonl", "metrics.json", "predictions.csv"
+SHOWN = 8  # keys in one message
+SPLIT_FOLDER = re.compile(r"split_(\d+)")
+# keys that may differ when a run is resumed: they change where and how fast it runs, not what comes out
+FREE_KEYS = (
+    *("run.root", "dataset.root", "dataset.split_file", "dataset.cache", "dataset.cache_folder"),
+    *("protocol.splits", "protocol.parallel_splits"),
+    *("train.device", "train.workers", "train.save_steps", "train.checkpointing", "logging.tensorboard"),
+)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`<root>/<name>/split_NN`. Of several processes, process 0 writes it, while the others wait."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, config: Config, number: int) -> "RunFolder":
+        """The folder of split `number`, from 1."""
+        return cls(Path(config.run.root) / config.run.name / f"split_{number:02d}")
+
+    @property
+    def started(self) -> bool:
+        """Whether there is something to lose."""
+        return any((self.path / name).exists() for name in (LAST, BEST, METRICS))
+
+    @property
+    def resumable(self) -> bool:
+        return (self.path / LAST).exists()
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / METRICS).exists()
+
+    @property
+    def best(self) -> Path:
+        return self.path / BEST
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps other processes out of the folder, until this one leaves or dies.
+
+        Raises:
+            UserError: Another process is in it.
+        """
+        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=0)
+        try:
+            make_folder(self.path.parent)
+            lock.acquire()
+        except Timeout as error:
+            raise UserError(
+                f"{self.path} is being written by another process; wait for it, or use another run.name"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def check_overwrite(self, config: Config, resume: bool) -> None:
+        """Refuses to touch an existing run that was not meant, or to go on with one under other settings."""
+        if not self.started:
+            return
+        if not resume:
+            raise UserError(
+                f"{self.path} holds a run already; --resume goes on with it, --overwrite starts it anew, "
+                "run.name=NAME starts another"
+            )
+        changed = changed_keys(load_config(self.path / CONFIG), config, ignored=FREE_KEYS)
+        if changed:
+            raise UserError(f"--resume: {self.path} was started with other settings: {'; '.join(changed)}")
+
+    def require_same_data(self, split: dict[str, Any]) -> None:
+        """Refuses to go on with other images or labels than the run was started with."""
+        try:
+            same = _data_of(self.origin()) == _data_of(json.loads(to_json(split)))
+        except AttributeError:  # a list or a number where main.py writes an object
+            same = False
+        if not same:
+            raise UserError(
+                f"--resume: the images or labels are not those that {self.path / SPLIT} was written for; put the "
+                "database back as it was, or start another run with run.name=NAME"
+            )
+
+    @main_process_only
+    def begin(self, config: Config, split: dict[str, Any]) -> None:
+        """Empties the folder and writes what is known before the first step."""
+        self.delete()
+        write_text(self.path / SPLIT, to_json(split, indent=1))
+        write_text(self.path / CONFIG, dump_config(config))
+
+    def delete(self) -> None:
+        delete_folder(self.path)
+
+    @main_process_only
+    def delete_other_splits(self) -> None:
+        """Deletes the folders of the same run beside this one, and what is left of them where that was cut short.
+
+        Raises:
+            UserError: Another process is in one of them; then all are left.
+        """
+        names = {path.name.removeprefix(".").removesuffix(DOOMED) for path in self.path.parent.iterdir()}
+        beside = sorted(name for name in names if SPLIT_FOLDER.fullmatch(name) and name != self.path.name)
+        others = [RunFolder(self.path.with_name(name)) for name in beside]
+        with ExitStack() as stack:
+            for other in others:
+                stack.enter_context(other.lock())
+            for other in others:
+                other.delete()
+
+    def restore(self, state: TrainingState) -> None:
+        """The state as last saved, and a log that agrees with it.
+
+        Raises:
+            UserError: There is no saved state, or it is damaged.
+        """
+        saved = read_checkpoint(self.path / LAST)
+        if "optimizer" not in saved:
+            raise UserError(f"{self.path / LAST} holds weights alone and cannot be resumed; --overwrite starts anew")
+        state.restore(saved)
+        main_process_only(self._write_log)(state)
+
+    @main_process_only
+    def save(self, config: Config, state: TrainingState) -> None:
+        """What `restore` reads: anywhere within an epoch.
+
+        Raises:
+            UserError: A weight is not finite; the state saved before is kept.
+        """
+        if not all(parameter.isfinite().all() for parameter in state.model.parameters()):
+            raise UserError(
+                f"the weights are no longer finite after epoch {state.epoch}, step {state.step}; start again with a "
+                "smaller optim.lr or with optim.clip_norm=1"
+            )
+        save_checkpoint(self.path / LAST, {**self._inference_part(config), **state.capture()})
+
+    @main_process_only
+    def save_epoch(self, config: Config, state: TrainingState) -> None:
+        """The same after an epoch, with best.pt where the last record is the best, and the log.
+
+        last.pt comes last: whatever is interrupted before it is done again.
+        """
+        if state.best is state.history[-1]:
+            weights = {"model": state.scored_model.state_dict(), "epoch": state.epoch, "metrics": state.best}
+            save_checkpoint(self.best, {**self._inference_part(config), **weights})
+        self._write_log(state)
+        if config.logging.tensorboard:
+            write_events(self.path, state.history)
+        self.save(config, state)
+
+    def finish(self, predictions: pd.DataFrame, metrics: dict[str, Any]) -> None:
+        """predictions.csv, then metrics.json, whose presence says that the split is finished."""
+        write_text(self.path / PREDICTIONS, predictions.to_csv(index=False))
+        write_text(self.path / METRICS, to_json(metrics, indent=2) + "\n")
+
+    def metrics(self) -> dict[str, Any]:
+        """What `finish` wrote."""
+        return read_object(self.path / METRICS)
+
+    def origin(self) -> dict[str, Any]:
+        """What `begin` wrote of images and labels."""
+        return read_object(self.path / SPLIT)
+
+    def _inference_part(self, config: Config) -> dict[str, Any]:
+        """What inference needs beside the weights, and which images the weights have seen."""
+        plain = config.model_dump(mode="json")
+        return {"config": plain, "scale": plain["scale"], "split": self.origin()}
+
+    def _write_log(self, state: TrainingState) -> None:
+        write_json_lines(self.path / LOG, state.history)
+
+
+def require_one_config(path: Path, configs: dict[int, Config]) -> Config:
+    """The settings that all splits of a run share, by number; FREE_KEYS may differ.
+
+    Raises:
+        UserError: Other settings in one of them.
+    """
+    first, *others = configs
+    for number in others:
+        changed = changed_keys(configs[first], configs[number], ignored=FREE_KEYS)
+        if changed:
+            raise UserError(
+                f"{path}: split {number} was trained with other settings than split {first}, so that they have no "
+                f"mean: {some_of(changed, SHOWN)}; train one of them again with main.py --split N --overwrite"
+            )
+    return configs[first]
+
+
+def _data_of(origin: dict[str, Any]) -> dict[str, Any]:
+    """What split.json says of images and labels; neither what the weights have seen, nor what follows from the hash."""
+    by_title = origin.get("databases", {"": origin})
+    return {
+        title: {
+            **{key: of_one.get(key) for key in ("hash", "train", "validation", "test")},
+            "labels": {key: value for key, value in of_one.get("labels", {}).items() if key != "mos_hash"},
+        }
+        for title, of_one in by_title.items()
+    }
+
+
+def require_split(config: Config, number: int) -> None:
+    """Refuses a split that the protocol does not have."""
+    if number > config.protocol.splits:
+        raise UserError(f"--split: {number} is not one of the splits 1 to {config.protocol.splits}")

@@ -1,0 +1,200 @@
+"""A trained network made over for scoring alone: the same DOS in less time.
+
+B batch, C width of the stage, H W size of its map, N tokens, K bins.
+
+Of CvT, BatchNorm goes into the convolution before it, and the slope of QuickGELU into the factor that a matrix product
+takes at no cost, since x sigmoid(1.702 x) = silu(1.702 x) / 1.702. All other weights are shared with the network, so
+that in float32 both together need little more memory than one. What was tried and left out: docs/PERFORMANCE.md.
+"""
+
+from copy import copy
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.cvt import QUICK_GELU_SLOPE, Attention, Block, ConvProjection, CvT, Mlp, Stage
+from models.precision import Plan, plan_for
+from models.richiqa import RichIQA
+
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
+
+
+class FusedNetwork(nn.Module):
+    """A network with another backbone in place of its own; pooling and head stay."""
+
+    def __init__(self, model: RichIQA, backbone: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+        self.pool, self.logits = model.pool, model.logits  # bound methods: the network itself is no part of this one
+
+    def forward(self, images: Tensor) -> Tensor:
+        """DOS (B, K) of normalised images (B, 3, H, W)."""
+        return self.logits(self.pool(self.backbone(images))).softmax(dim=1)  # (B, K)
+
+
+def fused_model(model: RichIQA, precision: str = "fp32") -> nn.Module:
+    """The same function as a network in evaluation mode, for inference alone.
+
+    Args:
+        model: Stays as it is and shares weights with the result; do not train or move it while that is in use.
+        precision: `fp32`, `bf16`, `fp16` or `auto`, see models/precision.py; pooling and head are in float32 in any.
+
+    Returns:
+        A module that maps normalised images (B, 3, H, W) to a DOS (B, K), on the network's device. Another backbone
+        than CvT stays as it is, under autocast where less than float32 is asked for.
+
+    Raises:
+        UserError: An unknown precision, or one that the network's device does not have.
+        ValueError: A network in training mode.
+    """
+    if model.training:
+        raise ValueError("fused_model: the network is in training mode; call eval() first")
+    device = next(model.parameters()).device
+    plan = plan_for(precision, device)
+    if isinstance(model.backbone, CvT):
+        with torch.no_grad():
+            return FusedNetwork(model, FusedCvT(model.backbone, plan)).eval()
+    if plan.linear == torch.float32:
+        return model
+    return FusedNetwork(model, Autocast(model.backbone, plan.linear)).eval()
+
+
+class Autocast(nn.Module):
+    """Any backbone, its products in less than float32 as torch's autocast chooses them; maps are float32 again."""
+
+    def __init__(self, backbone: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        self.backbone = backbone
+        self.dtype = dtype
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        with torch.autocast(images.device.type, self.dtype):
+            return [grid.float() for grid in self.backbone(images)]  # (B, C_i, H_i, W_i)
+
+
+class FusedCvT(nn.Module):
+    """The stages of a CvT; tokens between the layers are float32 whatever the plan says of these."""
+
+    def __init__(self, backbone: CvT, plan: Plan):
+        super().__init__()
+        self.stages = nn.ModuleList(FusedStage(stage, plan) for stage in backbone.stages)
+
+    forward = CvT.forward  # from stage to stage
+
+
+class FusedStage(nn.Module):
+    """Token embedding and blocks, from map to map."""
+
+    def __init__(self, stage: Stage, plan: Plan):
+        super().__init__()
+        self.conv = lowered(stage.embedding.conv, plan.convolutions)
+        self.dtype = plan.convolutions
+        self.norm = stage.embedding.norm
+        self.cls_token = stage.cls_token if stage.cls_tokens else None
+        self.blocks = nn.ModuleList(FusedBlock(block, plan) for block in stage.blocks)
+
+    def forward(self, grid: Tensor) -> Tensor:
+        grid = self.conv(grid.to(self.dtype))  # (B, C, H, W)
+        height = grid.shape[2]
+        tokens = self.norm(grid.permute(0, 2, 3, 1).flatten(1, 2).float())  # (B, N, C)
+        if self.cls_token is not None:
+            tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)  # (B, 1 + H*W, C)
+        for block in self.blocks:
+            tokens = block(tokens, height)
+        return to_grid(tokens, height, int(self.cls_token is not None))  # (B, C, H, W)
+
+
+class FusedBlock(nn.Module):
+    """Both residual branches of a block."""
+
+    def __init__(self, block: Block, plan: Plan):
+        super().__init__()
+        self.norm1, self.norm2 = block.norm1, block.norm2
+        self.attention = FusedAttention(block.attention, plan)
+        self.mlp = FusedMlp(block.mlp, plan)
+
+    def forward(self, tokens: Tensor, height: int) -> Tensor:
+        tokens = tokens + self.attention(self.norm1(tokens), height)  # (B, N, C)
+        return tokens.add_(self.mlp(self.norm2(tokens)))  # (B, N, C)
+
+
+class FusedAttention(nn.Module):
+    """Attention whose convolutions hold their BatchNorm."""
+
+    def __init__(self, attention: Attention, plan: Plan):
+        super().__init__()
+        self.plan = plan
+        self.heads, self.cls_tokens, self.scale = attention.heads, attention.cls_tokens, attention.scale
+        for name in ("q", "k", "v"):
+            self.add_module(f"conv_{name}", folded(getattr(attention, f"conv_{name}"), plan.convolutions))
+            self.add_module(f"linear_{name}", lowered(getattr(attention, f"linear_{name}"), plan.linear))
+        self.linear_out = lowered(attention.linear_out, plan.linear)
+
+    def forward(self, tokens: Tensor, height: int) -> Tensor:
+        tokens = tokens.to(self.plan.convolutions)
+        cls = tokens[:, : self.cls_tokens]  # (B, 0 or 1, C)
+        grid = to_grid(tokens, height, self.cls_tokens)  # (B, C, H, W), channels-last
+        if self.cls_tokens:  # else each of the three convolutions would copy the map without the cls token
+            grid = grid.contiguous(memory_format=torch.channels_last)
+        q = self._projected(self.conv_q, self.linear_q, cls, grid)  # (B, h, N, C/h)
+        k = self._projected(self.conv_k, self.linear_k, cls, grid)  # (B, h, ~N/4, C/h)
+        v = self._projected(self.conv_v, self.linear_v, cls, grid)  # (B, h, ~N/4, C/h)
+        mixed = F.scaled_dot_product_attention(q, k, v, scale=self.scale)  # (B, h, N, C/h)
+        return self.linear_out(mixed.transpose(1, 2).flatten(2).to(self.plan.linear))  # (B, N, C)
+
+    def _projected(self, conv: nn.Conv2d, linear: nn.Linear, cls: Tensor, grid: Tensor) -> Tensor:
+        tokens = conv(grid).permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, C): a view, the map is channels-last
+        if self.cls_tokens:
+            tokens = torch.cat([cls, tokens], dim=1)
+        tokens = linear(tokens.to(self.plan.linear)).to(self.plan.attention)
+        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, h, N, C/h)
+
+
+class FusedMlp(nn.Module):
+    """Two linear layers with the slope of QuickGELU in their products, which leaves SiLU between them."""
+
+    def __init__(self, mlp: Mlp, plan: Plan):
+        super().__init__()
+        self.dtype = plan.linear
+        self.fc1, self.fc2 = lowered(mlp.fc1, plan.linear), lowered(mlp.fc2, plan.linear)
+        self.register_buffer("steep_bias", (QUICK_GELU_SLOPE * mlp.fc1.bias).to(plan.linear))  # (4C,)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        rows = tokens.to(self.dtype).flatten(0, 1)  # (B*N, C)
+        hidden = torch.addmm(self.steep_bias, rows, self.fc1.weight.t(), alpha=QUICK_GELU_SLOPE)  # (B*N, 4C)
+        hidden = F.silu(hidden, inplace=True)  # QUICK_GELU_SLOPE times what the network has there
+        rows = torch.addmm(self.fc2.bias, hidden, self.fc2.weight.t(), alpha=1 / QUICK_GELU_SLOPE)  # (B*N, C)
+        return rows.view_as(tokens)  # (B, N, C)
+
+
+def to_grid(tokens: Tensor, height: int, cls_tokens: int) -> Tensor:
+    """Tokens (B, N, C) without the cls tokens in front as a map (B, C, H, W), channels-last: a view."""
+    return tokens[:, cls_tokens:].unflatten(1, (height, -1)).permute(0, 3, 1, 2)  # (B, C, H, W)
+
+
+def folded(projection: ConvProjection, dtype: torch.dtype) -> nn.Conv2d:
+    """A convolution with its BatchNorm in weights and bias, folded in float64."""
+    conv, norm = projection.conv, projection.norm
+    slope = norm.weight.cpu().double() / (norm.running_var.cpu().double() + norm.eps).sqrt()  # (C,); MPS has no float64
+    bias = norm.bias.cpu().double() - norm.running_mean.cpu().double() * slope  # (C,)
+    weight = conv.weight.cpu().double() * slope[:, None, None, None]  # (C, 1, 3, 3)
+    return with_values(conv, weight.to(conv.weight.device, dtype), bias.to(conv.weight.device, dtype))
+
+
+def lowered(layer: Layer, dtype: torch.dtype) -> Layer:
+    """The layer itself where it has that precision, else a copy that does."""
+    if layer.weight.dtype == dtype:
+        return layer
+    return with_values(layer, layer.weight.to(dtype), layer.bias.to(dtype))
+
+
+def with_values(layer: Layer, weight: Tensor, bias: Tensor) -> Layer:
+    """A layer of the same shape with other weights, which it takes as they are."""
+    result = copy(layer)  # shallow: the layer keeps its own parameters, in a dict of its own
+    result._parameters = {
+        "weight": nn.Parameter(weight, requires_grad=False),
+        "bias": nn.Parameter(bias, requires_grad=False),
+    }
+    return result

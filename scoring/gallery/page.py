@@ -1,0 +1,213 @@
+"""A page of scored images, to be looked through: pictures, scores and distributions, in one file that needs no other.
+
+N images, K bins.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from tqdm import tqdm
+
+from datasets.scale import RatingScale
+from scoring.formats import on_one_line
+from scoring.gallery.charts import Bars, Histogram, bar_ticks, bars, histogram, histogram_ticks
+from scoring.gallery.ranking import DISPUTED_WIDTH, EXTREMES, SHOWN, best_first, disputed, sampled
+from scoring.pictures import PictureSettings, opened_picture
+from scoring.records import Record
+from scoring.scale_text import parse_scale
+from utils.errors import UserError
+from utils.files import write_atomically
+from utils.html import jpeg_source, page_environment
+
+TEMPLATE = "gallery.html.j2"
+LONG_SIDE = 240  # pixels of a thumbnail
+QUALITY = 75  # of its JPEG
+AT_ONCE = 64  # thumbnails that are held while the page is written
+REASONS = 1_000  # of images that were not scored, listed at most
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredImage:
+    """What the page tells of one image; scores in units of the scale, `place` is where its file is."""
+
+    name: str
+    place: str
+    mos: float
+    mos_01: float
+    sos: float
+    low_90: float
+    high_90: float
+    dos: tuple[float, ...]
+    notes: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailedImage:
+    """An image without scores, and why."""
+
+    name: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture as the value of `src`, or why there is none."""
+
+    source: str = ""
+    width: int = 0
+    height: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One image on the page."""
+
+    image: ScoredImage
+    thumbnail: Thumbnail
+    disputed: bool
+    bars: Bars
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All scored images, shown or not."""
+
+    count: int
+    mean: float
+    lowest: float
+    highest: float
+    mean_sos: float
+    disputed: int
+    histogram: Histogram
+
+
+def image_of(record: Record, place: str) -> ScoredImage | FailedImage:
+    """What the page needs of a record as it was made, or as it was read back from a file, where numbers may be text.
+
+    Raises:
+        ValueError, KeyError, TypeError: Values are missing, or are no finite numbers.
+    """
+    name = on_one_line(record["path"])
+    if record["error"] is not None:
+        return FailedImage(name, on_one_line(record["error"]))
+    scale = parse_scale(record["scale"])
+    numbers = {key: float(record[key]) for key in ("mos", "mos_01", "sos", "low_90", "high_90")}
+    dos = tuple(float(record[f"p{k}"]) for k in range(1, scale.num_bins + 1))
+    if not (np.isfinite([*numbers.values(), *dos]).all() and sum(dos) > 0):
+        raise ValueError(f"{name} has scores that are none")
+    return ScoredImage(name, place, **numbers, dos=dos, notes=on_one_line(record["notes"] or ""))
+
+
+def write_gallery(
+    path: Path,
+    images: Sequence[ScoredImage | FailedImage],
+    same: Record,
+    pictures: PictureSettings = PictureSettings(),
+    workers: int = 1,
+) -> None:
+    """Writes the page, whole or not at all; opens each image that is shown, and holds a few thumbnails at a time.
+
+    Args:
+        path: Of the page.
+        images: In any order.
+        same: What all records share: scale, preprocess, checkpoint.
+        pictures: How images are read.
+        workers: Threads that read and decode.
+
+    Raises:
+        UserError: The place is not writable.
+    """
+    scale = parse_scale(same["scale"])
+    scored = [image for image in images if isinstance(image, ScoredImage)]
+    failed = [image for image in images if isinstance(image, FailedImage)]
+    mos_01, sos = (np.array([getattr(image, name) for image in scored]) for name in ("mos_01", "sos"))  # (N,) each
+    marked = disputed(sos, scale.high - scale.low)
+    chosen = sampled(best_first(mos_01), sos, SHOWN, EXTREMES)
+    template = page_environment(Path(__file__).parent).get_template(TEMPLATE)
+    pieces = template.generate(
+        title=on_one_line(path.stem),
+        folder=common_folder([image.name for image in images]),
+        scale=scale,
+        same=same,
+        date=f"{datetime.now(timezone.utc):%Y-%m-%d} (UTC)",
+        summary=_summary(scored, marked, scale) if scored else None,
+        shown=len(chosen),
+        cards=_cards(scored, chosen, marked, scale, pictures, workers),
+        failed=failed[:REASONS],
+        failed_count=len(failed),
+        limits={"extremes": EXTREMES, "disputed": DISPUTED_WIDTH},
+        digits=digits_of(scale),
+        ticks={"bars": bar_ticks(scale), "histogram": histogram_ticks(scale)},
+    )
+
+    def fill(file: BinaryIO) -> None:
+        for piece in pieces:
+            file.write(piece.encode())
+
+    write_atomically(path, fill)
+
+
+def thumbnail(place: str, pictures: PictureSettings = PictureSettings()) -> Thumbnail:
+    """A small JPEG of an image file, upright and in RGB as it was scored, or the reason why it cannot be opened."""
+    try:
+        with opened_picture(place, pictures, coarse=LONG_SIDE) as picture:
+            small = picture.image
+            small.thumbnail((LONG_SIDE, LONG_SIDE), reducing_gap=2)
+    except UserError as error:
+        return Thumbnail(error=on_one_line(str(error).encode("utf-8", "backslashreplace").decode()))
+    return Thumbnail(jpeg_source(small, QUALITY), *small.size)
+
+
+def common_folder(names: Sequence[str]) -> str:
+    """What all names begin with, up to a separator: the folder that they are in, or nothing."""
+    start = os.path.commonprefix(list(names))  # noqa: RUF071, it is cut at a separator
+    return start[: start.rfind(os.sep) + 1]
+
+
+def digits_of(scale: RatingScale) -> int:
+    """Decimals with which scores are told: 2 on 1..5, 1 on 0..100, 3 on 0..1."""
+    return max(0, 3 - int(np.ceil(np.log10(scale.high - scale.low))))
+
+
+def _summary(scored: Sequence[ScoredImage], marked: Array, scale: RatingScale) -> Summary:
+    mos, sos = (np.array([getattr(image, name) for image in scored]) for name in ("mos", "sos"))
+    ends = (float(mos.mean()), float(mos.min()), float(mos.max()))
+    return Summary(len(scored), *ends, float(sos.mean()), int(marked.sum()), histogram(mos, scale))
+
+
+def _cards(
+    scored: Sequence[ScoredImage],
+    chosen: Array,
+    marked: Array,
+    scale: RatingScale,
+    pictures: PictureSettings,
+    workers: int,
+) -> Iterator[Card]:
+    """As they are needed: the next thumbnails are made meanwhile."""
+    highest = max((max(scored[index].dos) for index in chosen), default=1.0)
+    progress = tqdm(total=len(chosen), unit="image", desc="report", leave=False, disable=None, file=sys.stderr)
+    with progress, ThreadPoolExecutor(max(workers, 1)) as pool:
+        for some in _batches(chosen.tolist()):
+            small = pool.map(lambda index: thumbnail(scored[index].place, pictures), some)
+            for index, picture in zip(some, small, strict=True):
+                image = scored[index]
+                drawn = bars(image.dos, image.mos, (image.low_90, image.high_90), scale, highest)
+                yield Card(image, picture, bool(marked[index]), drawn)
+            progress.update(len(some))
+
+
+def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
+    stream = iter(items)
+    while some := list(islice(stream, AT_ONCE)):
+        yield some

@@ -1,0 +1,178 @@
+"""The network made over for inference against the network itself."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from experiments.training.precision import use_precision
+from models import build_model
+from models.fused import fused_model
+from models.precision import Plan, plan_for
+from utils.errors import UserError
+from utils.settings import ModelSettings
+
+BF16 = torch.bfloat16
+ACR = torch.arange(1.0, 6.0)
+WIDTH = 4  # of the scale 1 to 5
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def network(**settings):
+    """A network whose biases, norms and statistics are not those of the start, and whose DOS is far from flat."""
+    torch.manual_seed(0)
+    model = build_model(ModelSettings(**settings)).eval()
+    for module in model.modules():
+        if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)):
+            nn.init.normal_(module.weight, mean=1, std=0.2)
+            nn.init.normal_(module.bias, std=0.2)
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.2)
+            module.running_var.uniform_(0.3, 1.5)
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=module.in_features**-0.5)
+            if module.bias is not None:
+                nn.init.normal_(module.bias, std=0.2)
+    nn.init.normal_(model.algorithmic[1].weight, std=0.5)
+    return model
+
+
+def photographs(batch: int, height: int, width: int) -> torch.Tensor:
+    """Normalised images (B, 3, H, W), smooth with some noise, each of another contrast."""
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.randn(batch, 3, 6, 6, generator=generator)
+    smooth = F.interpolate(coarse, (height, width), mode="bicubic")
+    noise = 0.1 * torch.randn(batch, 3, height, width, generator=generator)
+    return torch.linspace(0.5, 1.5, batch)[:, None, None, None] * (smooth + noise)
+
+
+@pytest.fixture
+def no_bf16(monkeypatch):
+    """A CPU without instructions for bfloat16."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "batch", "size"),
+    [
+        ({"backbone": "cvt_nano"}, 2, (64, 64)),
+        ({"backbone": "cvt_nano"}, 1, (96, 160)),
+        ({"backbone": "cvt_nano", "memory": "short", "memory_weight": 0.5}, 3, (70, 90)),
+        ({"backbone": "cvt_nano", "memory": "long", "memory_weight": 0.5}, 1, (33, 64)),
+        ({"backbone": "cvt_nano", "memory": "none"}, 1, (384, 384)),
+        ({"backbone": "cvt_nano", "stages": (1,)}, 2, (64, 64)),
+        ({"backbone": "cvt_nano", "stages": (1, 2)}, 2, (64, 64)),
+        ({"backbone": "cvt_nano", "stages": (3,)}, 2, (64, 64)),
+        ({"backbone": "cvt_21"}, 2, (64, 64)),
+        ({"backbone": "cvt_21"}, 1, (384, 384)),
+    ],
+    ids=str,
+)
+@torch.inference_mode()
+def test_float32_is_the_network(settings, batch, size):
+    model = network(**settings)
+    images = photographs(batch, *size)
+    expected = model(images)
+    assert expected.std(dim=1).min() > 0.05
+    torch.testing.assert_close(fused_model(model)(images), expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_convolutions_hold_their_norms_and_nothing_else_is_doubled():
+    model = network(backbone="cvt_nano")
+    fast = fused_model(model)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.backbone.modules())
+    own = {parameter.data_ptr() for parameter in model.parameters()}
+    added = [parameter for parameter in fast.parameters() if parameter.data_ptr() not in own]
+    depthwise = [x for name, x in model.named_parameters() if ".conv_" in name and name.endswith("conv.weight")]
+    assert len(added) == 2 * len(depthwise)  # weight and bias each
+    assert max(parameter.numel() for parameter in added) == max(x.numel() for x in depthwise)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_network_itself_is_untouched(precision):
+    model = network(backbone="cvt_nano")
+    images = photographs(1, 64, 64)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    modes = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    expected = model(images)
+    with torch.inference_mode():
+        fused_model(model, precision)(images)
+    assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == modes
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, state[name]), name
+    assert torch.equal(model(images), expected)
+    model(images)[0, 0].backward()
+    assert model.backbone.stages[0].embedding.conv.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("backbone", ["cvt_nano", "cvt_21"])
+@pytest.mark.parametrize("plan", ["bf16", "avx512", "amx"])
+@torch.inference_mode()
+def test_bfloat16_moves_mos_by_less_than_half_a_percent_of_the_scale(backbone, plan, no_bf16, monkeypatch):  # noqa: ARG001
+    if plan != "bf16":
+        instructions = {"avx512": "_is_avx512_bf16_supported", "amx": "_is_amx_tile_supported"}
+        monkeypatch.setattr(torch.cpu, instructions[plan], lambda: True)
+    model = network(backbone=backbone)
+    images = photographs(*((4, 96, 96) if backbone == "cvt_nano" else (2, 64, 64)))
+    expected = model(images)
+    dos = fused_model(model, "bf16" if plan == "bf16" else "auto")(images)
+    assert dos.dtype == torch.float32
+    moved = ((dos - expected) @ ACR).abs().max().item()
+    assert 0 < moved < 0.005 * WIDTH
+
+
+@torch.inference_mode()
+def test_other_backbones_stay_as_they_are():
+    model = network(backbone="timm:resnet18")
+    assert fused_model(model, "fp32") is model
+    images = photographs(2, 64, 64)
+    maps = fused_model(model, "bf16").backbone(images)
+    assert {grid.dtype for grid in maps} == {torch.float32}
+    moved = ((fused_model(model, "bf16")(images) - model(images)) @ ACR).abs().max().item()
+    assert 0 < moved < 0.02 * WIDTH  # of a network without the float32 between the layers that CvT keeps
+
+
+def test_auto_follows_the_instructions_of_the_machine(no_bf16, monkeypatch):  # noqa: ARG001
+    assert plan_for("auto", CPU) == plan_for("fp32", CPU) == Plan()
+    assert plan_for("auto", torch.device("mps")) == Plan()
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert plan_for("auto", CPU) == Plan(linear=BF16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert plan_for("auto", CPU) == Plan(linear=BF16, attention=BF16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (8, 0))
+    assert plan_for("auto", CUDA) == plan_for("bf16", CPU) == Plan(BF16, BF16, BF16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (7, 5))
+    assert plan_for("auto", CUDA) == Plan()
+    assert plan_for("fp16", CUDA) == Plan(torch.float16, torch.float16, torch.float16)
+
+
+def test_plans_in_words():
+    words = [Plan(), Plan(BF16, BF16, BF16), Plan(linear=BF16), Plan(linear=BF16, attention=BF16)]
+    assert [plan.describe() for plan in words] == ["fp32", "bf16", "bf16(linear)", "bf16(linear+attention)"]
+    assert plan_for("fp16", CUDA).describe() == "fp16"
+
+
+def test_what_is_refused():
+    model = network(backbone="cvt_nano")
+    with pytest.raises(UserError, match=r"unknown 'bf61' \(did you mean 'bf16'\?\); allowed: fp32, bf16, fp16, auto"):
+        fused_model(model, "bf61")
+    with pytest.raises(UserError, match="fp16 needs a CUDA GPU, and this device is cpu; use bf16, fp32 or auto"):
+        fused_model(model, "fp16")
+    with pytest.raises(ValueError, match="training mode"):
+        fused_model(model.train())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 0.02), ("fp16", 0.02)])
+@torch.inference_mode()
+def test_every_precision_on_a_gpu_is_near_the_network_on_the_cpu(precision, tolerance):
+    model = network(backbone="cvt_21")
+    images = photographs(2, 96, 128)
+    expected = model(images)
+    with use_precision("fp32", CUDA):
+        dos = fused_model(model.to(CUDA), precision)(images.to(CUDA)).cpu()
+    torch.testing.assert_close(dos, expected, atol=tolerance, rtol=0)
+    moved = ((dos - expected) @ ACR).abs().max() / WIDTH
+    assert moved < 0.005

@@ -1,0 +1,157 @@
+"""Where weights come from, and that nothing is loaded that does not fit exactly."""
+
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from transformers import CvtConfig, CvtModel
+
+from models import build_model, weights
+from models.official import to_official
+from models.weights import load_pretrained
+from utils.checkpoint import save_checkpoint
+from utils.errors import MissingFileError, UserError
+from utils.settings import ModelSettings
+
+CVT_13 = ModelSettings(backbone="cvt_13", pretrained="imagenet22k")
+
+
+@pytest.fixture(scope="module")
+def trained():
+    torch.manual_seed(1)
+    return build_model(ModelSettings(backbone="cvt_13"))
+
+
+@pytest.fixture
+def cvt_file(trained, tmp_path: Path) -> Path:
+    """A file as CvT's authors publish it."""
+    official = to_official(trained.backbone.state_dict(prefix="backbone."))
+    content = {name.removeprefix("net."): tensor for name, tensor in official.items()}
+    content |= {"norm.weight": torch.ones(384), "norm.bias": torch.zeros(384)}
+    torch.save(content, tmp_path / "CvT-13-384x384-IN-22k.pth")
+    return tmp_path / "CvT-13-384x384-IN-22k.pth"
+
+
+def backbones_equal(one, other) -> bool:
+    states = one.backbone.state_dict(), other.backbone.state_dict()
+    return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_file_in_checkpoint_folder_comes_first(trained, cvt_file, monkeypatch):
+    monkeypatch.setattr(weights, "WEIGHTS_FOLDER", cvt_file.parent)
+    model = build_model(CVT_13)
+    assert not backbones_equal(model, trained)
+    assert str(cvt_file) in load_pretrained(model, CVT_13)
+    assert backbones_equal(model, trained)
+
+
+@pytest.mark.parametrize("filename", ["model.safetensors", "pytorch_model.bin"])
+def test_hub_cache_is_used_without_network(filename, tmp_path, monkeypatch):
+    oracle = CvtModel(CvtConfig(depth=[1, 2, 10]))
+    repository = tmp_path / "models--microsoft--cvt-13-384-22k"
+    snapshot = repository / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    state = {f"cvt.{name}": tensor.contiguous() for name, tensor in oracle.state_dict().items()}
+    state["classifier.bias"] = torch.zeros(3)
+    if filename.endswith("safetensors"):
+        save_file(state, snapshot / filename)
+    else:
+        torch.save(state, snapshot / filename)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(weights, "WEIGHTS_FOLDER", tmp_path / "nothing")
+    model = build_model(CVT_13)
+    load_pretrained(model, CVT_13)
+    ours = model.backbone.stages[2].blocks[9].attention.linear_q.weight
+    theirs = oracle.encoder.stages[2].layers[9].attention.attention.projection_query.weight
+    assert torch.equal(ours, theirs)
+
+
+def test_no_weights_is_an_error_that_names_both_ways(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(weights, "WEIGHTS_FOLDER", tmp_path)
+    with pytest.raises(UserError, match=r"put CvT-13-384x384-IN-22k\.pth .*hf download microsoft/cvt-13-384-22k"):
+        load_pretrained(build_model(CVT_13), CVT_13)
+
+
+def test_nano_has_no_imagenet_weights():
+    settings = ModelSettings(backbone="cvt_nano", pretrained="imagenet22k")
+    with pytest.raises(UserError, match="exists for cvt_21, cvt_13, not for cvt_nano"):
+        load_pretrained(build_model(settings), settings)
+
+
+def test_stages_that_nothing_reads_are_left_out_and_named(trained, cvt_file):
+    settings = ModelSettings(backbone="cvt_13", pretrained=str(cvt_file), stages=(1, 2))
+    model = build_model(settings)
+    assert "left out: stages 3" in load_pretrained(model, settings)
+    assert torch.equal(model.backbone.stages[1].embedding.conv.weight, trained.backbone.stages[1].embedding.conv.weight)
+
+
+def test_other_depth_is_refused(cvt_file):
+    settings = ModelSettings(pretrained=str(cvt_file))
+    with pytest.raises(UserError, match=r"does not fit this network: of \d+ names, \d+ missing"):
+        load_pretrained(build_model(settings), settings)
+
+
+def test_own_checkpoint_starts_the_whole_network(trained, tmp_path):
+    save_checkpoint(tmp_path / "best.pt", {"model": trained.state_dict()})
+    settings = ModelSettings(backbone="cvt_13", pretrained=str(tmp_path / "best.pt"))
+    model = build_model(settings)
+    assert "whole network" in load_pretrained(model, settings)
+    assert all(torch.equal(tensor, trained.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
+def test_release_checkpoint_starts_the_whole_network(tmp_path):
+    torch.manual_seed(2)
+    release = build_model()
+    torch.save(
+        {f"module.{n}": t for n, t in to_official(release.state_dict(), complete=True).items()}, tmp_path / "r.pth"
+    )
+    settings = ModelSettings(pretrained=str(tmp_path / "r.pth"))
+    model = build_model(settings)
+    load_pretrained(model, settings)
+    assert torch.equal(model.memory.long.gate_w.weight, release.memory.long.gate_w.weight)
+
+
+def test_timm_file_fills_the_backbone_exactly(tmp_path):
+    torch.manual_seed(3)
+    weights = timm.create_model("resnet18").state_dict()
+    torch.save(weights, tmp_path / "resnet18.pth")
+    settings = ModelSettings(backbone="timm:resnet18", pretrained=str(tmp_path / "resnet18.pth"))
+    model = build_model(settings)
+    load_pretrained(model, settings)
+    assert torch.equal(model.backbone.model.layer4[1].conv2.weight, weights["layer4.1.conv2.weight"])
+    del weights["layer4.1.conv2.weight"]
+    torch.save(weights, tmp_path / "resnet18.pth")
+    with pytest.raises(UserError, match=r"layer4\.1\.conv2\.weight"):
+        load_pretrained(build_model(settings), settings)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"no weights", "is not a checkpoint"),
+        ({"something.weight": torch.zeros(1)}, "no known kind"),
+        ({"epoch": 3}, "holds no state dict"),
+        ([1, 2], "holds a list"),
+    ],
+)
+def test_other_files_are_refused(content, message, tmp_path):
+    path = tmp_path / "weights.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    settings = ModelSettings(pretrained=str(path))
+    with pytest.raises(UserError, match=message):
+        load_pretrained(build_model(settings), settings)
+
+
+def test_missing_file_is_named(tmp_path):
+    settings = ModelSettings(backbone="cvt_nano", pretrained=str(tmp_path / "none.pth"))
+    with pytest.raises(MissingFileError, match=r"none\.pth does not exist"):
+        load_pretrained(build_model(settings), settings)

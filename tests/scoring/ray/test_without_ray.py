@@ -1,0 +1,256 @@
+"""What the Ray engine is made of, without Ray: options, shares, object stores, shards, folders of parts."""
+
+import io
+import os
+import sys
+import tarfile
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from inference import main
+from scoring.inputs import Inputs, find_images
+from scoring.options import parse_arguments
+from scoring.pictures import Encoded, open_picture
+from scoring.ray import remote_files
+from scoring.ray.parquet_output import ParquetFolder
+from scoring.ray.shards import Columns, images_in, require_columns
+from scoring.ray.worker_plan import WorkerPlan, plan_workers, tasks_of
+from utils import installation
+from utils.errors import MissingFileError, UserError
+
+SAME = {"scale": "1,5:1,2,3,4,5", "preprocess": "full@40", "checkpoint": "ab"}
+
+
+def png(number: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8 + number, 8), "teal").save(file, "PNG")
+    return file.getvalue()
+
+
+def write_tar(path, members, mode="w"):
+    with tarfile.open(path, mode) as shard:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            shard.addfile(entry, io.BytesIO(content))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--engine", "ray"], "name the --output, a file or a FOLDER/ of Parquet"),
+        (["--engine", "ray", "--map", "maps"], "--map goes with --engine local only"),
+        (["--engine", "ray", "--report", "page.html"], "--report goes with --engine local only"),
+        (["--engine", "ray", "--device", "cuda:1"], "'cuda:1', with --engine ray: auto, cpu, cuda"),
+        (["--engine", "ray", "--output", "rows/", "--format", "csv"], "a folder is written as parquet, got csv"),
+        (
+            ["--engine", "ray", "--output", "s3://bucket/rows", "--strict"],
+            "--strict: all workers write into the folder",
+        ),
+        (["--engine", "spark"], "--engine"),
+        (["--ray-address", "auto"], "--ray-address goes with --engine ray only"),
+        (["--image-bytes", "jpg"], "--image-bytes goes with --engine ray only"),
+        (["--output", "rows.parquet/"], "which --engine ray writes; name a file"),
+        (["--output", "s3://bucket/rows.csv"], "which --engine ray writes; name a file"),
+    ],
+)
+def test_options_that_do_not_go_together(arguments, expected, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse_arguments(["photo.png", *arguments])
+    assert caught.value.code == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_packages_that_are_missing_are_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(installation, "find_spec", lambda name: None if name in ("ray", "fsspec") else True)
+    with pytest.raises(SystemExit) as caught:
+        main(["photo.png", "--engine", "ray", "--output", "rows.csv"])
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(
+        f"error: --engine ray: not installed for {sys.executable}: ray, fsspec; run `pip install -r"
+    )
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("machines", "device", "workers", "plan"),
+    [
+        ([(8, 0)], "auto", None, WorkerPlan(8, 0, 1, 1)),
+        ([(8, 0)], "auto", 3, WorkerPlan(3, 0, 2, 2)),
+        ([(2, 0), (4, 0)], "auto", 1, WorkerPlan(1, 0, 4, 4)),  # a worker is on one machine
+        ([(8, 2)], "auto", None, WorkerPlan(2, 1, 1, 4)),
+        ([(8, 2)], "cpu", None, WorkerPlan(8, 0, 1, 1)),
+        ([(64, 0), (16, 4), (8, 8)], "cuda", 5, WorkerPlan(5, 1, 1, 1)),
+    ],
+)
+def test_cores_and_gpus_are_shared(machines, device, workers, plan):
+    assert plan_workers(machines, device, workers) == plan
+    assert plan.workers * plan.cpus <= sum(cores for cores, _ in machines)
+
+
+def test_more_than_there_is_room_for():
+    with pytest.raises(UserError, match="3 workers, but Ray knows of 2 cores"):
+        plan_workers([(2, 0)], "auto", 3)
+    with pytest.raises(UserError, match="3 workers, but Ray knows of 2 GPUs"):
+        plan_workers([(8, 2)], "auto", 3)
+    with pytest.raises(UserError, match="cuda, but Ray knows of no GPU"):
+        plan_workers([(8, 0)], "cuda", None)
+
+
+def test_every_source_is_in_one_task():
+    sources = [f"{number}.png" for number in range(100)]
+    sources.insert(3, "a.tar")
+    for batch_size, workers in ((1, 1), (32, 2), (1, 200)):
+        tasks = tasks_of(sources, batch_size, workers)
+        assert Counter(source for task in tasks for source in task) == Counter(sources)
+        assert ["a.tar"] in tasks
+        assert max(map(len, tasks)) <= 8 * batch_size
+    assert len(tasks_of(sources, 32, 2)) == 9  # four for each worker and the shard
+
+
+def test_bytes_and_files_are_read_alike(tmp_path):
+    cases = {"good.png": png(3), "empty.png": b"", "text.jpg": b"Dear colleagues", "half.png": png(30)[:60]}
+    for name, content in cases.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        found = []
+        for source in (str(path), Encoded(str(path), lambda content=content: content)):
+            try:
+                found.append(np.asarray(open_picture(source).image).tolist())
+            except UserError as error:
+                found.append((type(error), str(error)))
+        assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_tar_shards(mode, tmp_path):
+    shard = str(tmp_path / "0.tar")
+    write_tar(shard, {"a.png": png(0), "a.json": b"{}", "b/._c.png": b"", "b/c.JPG": png(1)}, mode)
+    images = list(images_in(shard, Columns()))
+    assert [image.name for image in images] == [f"{shard}/a.png", f"{shard}/b/c.JPG"]
+    assert [open_picture(image).image.width for image in images] == [8, 9]
+
+
+def test_what_of_a_shard_cannot_be_read_is_one_error_after_what_can(tmp_path):
+    shard = tmp_path / "0.tar"
+    write_tar(shard, {f"{number}.png": png(number).ljust(5000, b"\0") for number in range(4)})
+    shard.write_bytes(shard.read_bytes()[:13_000])
+    *whole, cut = images_in(str(shard), Columns())
+    assert [image.name[-5:] for image in whole] == ["0.png", "1.png"]
+    with pytest.raises(UserError, match=r"0\.tar cannot be read to its end: "):
+        cut.read()
+    for name, message in (("missing.tar", "does not exist"), ("missing.parquet", "does not exist")):
+        (image,) = images_in(str(tmp_path / name), Columns())
+        with pytest.raises(UserError, match=message):
+            image.read()
+    (tmp_path / "letter.parquet").write_text("Dear colleagues")
+    (image,) = images_in(str(tmp_path / "letter.parquet"), Columns())
+    with pytest.raises(UserError, match=r"letter\.parquet cannot be read to its end: "):
+        image.read()
+
+
+def test_tables_of_image_files(tmp_path):
+    names = [f"{number}.png" for number in range(40)]
+    table = str(tmp_path / "rows.parquet")
+    content = [png(number) for number in range(39)] + [None]
+    pq.write_table(pa.table({"path": names, "bytes": content, "mos": range(40)}), table, row_group_size=7)
+    images = list(images_in(table, Columns()))
+    assert [image.name for image in images] == names
+    assert open_picture(images[20]).image.width == 28
+    with pytest.raises(UserError, match=r"39\.png is empty"):
+        open_picture(images[39])
+    assert [image.name for image in images_in(table, Columns("mos", "bytes"))] == [str(number) for number in range(40)]
+    require_columns([str(tmp_path / "missing.parquet"), table], Columns())
+    with pytest.raises(UserError, match=r"no column 'byte' .did you mean 'bytes'.*--image-bytes: path, bytes, mos"):
+        require_columns([table], Columns(content="byte"))
+    with pytest.raises(UserError, match=r"not one column 'name'; .*--image-column: path, bytes, mos"):
+        require_columns([table], Columns(image="name"))
+    image = next(images_in(table, Columns("path", "mos")))
+    with pytest.raises(UserError, match=r"0\.png: its column holds no bytes but int"):
+        image.read()
+
+
+def test_object_stores(tmp_path):
+    for name in ("b.png", "a.png", "notes.txt", "sub/c.png", "sub/0.tar", ".hidden.png"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(0))
+    root = f"file://{tmp_path}/photos"
+
+    def found(*places, **options):
+        return [path.removeprefix(root) for path in find_images(Inputs(places, at_scale=True, **options))]
+
+    assert found(root) == found(f"{root}/") == ["/a.png", "/b.png"]
+    assert found(root, recursive=True) == ["/a.png", "/b.png", "/sub/0.tar", "/sub/c.png"]
+    assert found(f"{root}/b*.png", f"{root}/missing.png") == ["/b.png", "/missing.png"]
+    with pytest.raises(MissingFileError, match="no object fits the pattern"):
+        found(f"{root}/*.bmp")
+    with pytest.raises(UserError, match="only the last part is a pattern"):
+        found(f"{root}/*/c.png")
+    with pytest.raises(UserError, match="no such object store"):
+        found("ftp3://bucket/photos")
+    assert open_picture(remote_files.remote_image(f"{root}/a.png")).image.size == (8, 8)
+    with pytest.raises(MissingFileError, match=r"image file:.*missing\.png does not exist"):
+        open_picture(remote_files.remote_image(f"{root}/missing.png"))
+    with pytest.raises(UserError, match="sub cannot be read"):
+        open_picture(remote_files.remote_image(f"{root}/sub"))
+
+
+def test_what_is_written_to_is_not_read(tmp_path):
+    for name in ("a.png", "rows.parquet", "old.parquet", "sub/b.tar", "out/part.parquet"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    left_out = [str(tmp_path / "rows.parquet"), f"{tmp_path}/out/"]
+    paths = find_images(Inputs([str(tmp_path)], recursive=True, left_out=left_out, at_scale=True))
+    assert [os.path.relpath(path, tmp_path) for path in paths] == ["a.png", "old.parquet", "sub/b.tar"]
+    assert find_images(Inputs([str(tmp_path)], recursive=True)) == [str(tmp_path / "a.png")]
+
+
+def write_part(folder, name, paths, **same):
+    folder.mkdir(exist_ok=True)
+    errors = ["bad" if "bad" in path else None for path in paths]
+    columns = {key: [value] * len(paths) for key, value in {**SAME, **same}.items()}
+    pq.write_table(pa.table({"path": paths, "error": pa.array(errors, pa.string()), **columns}), folder / name)
+
+
+def test_a_folder_of_parts_is_gone_on_with(tmp_path, capsys):
+    folder = tmp_path / "rows"
+    parts = ParquetFolder(f"{folder}/")
+    parts.check_overwrite(resume=False, overwrite=False)
+    assert parts.done(SAME) == Counter()
+    write_part(folder, "0.parquet", ["a", "bad"])
+    write_part(folder, "1.parquet", ["b", "a", "bad 2"])
+    (folder / "2.parquet").write_bytes((folder / "1.parquet").read_bytes()[:-20])
+    (folder / "3.parquet").touch()
+    (folder / "notes.txt").touch()
+    assert parts.done(SAME) == Counter(["a", "bad", "b", "a", "bad 2"])
+    assert capsys.readouterr().err.count("was cut off: removed") == 2
+    assert parts.count() == (5, 2)
+    assert parts.errors(1) == ["bad"]
+    with pytest.raises(UserError, match=r"holds \.parquet files already; --resume goes on"):
+        parts.check_overwrite(resume=False, overwrite=False)
+    with pytest.raises(UserError, match="other settings: preprocess full@40 then, release@40x32 now"):
+        parts.done({**SAME, "preprocess": "release@40x32"})
+    parts.clear()
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+def test_what_lies_in_a_folder_and_is_not_ours_stays(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="is a file; name a folder"):
+        ParquetFolder(f"{tmp_path}/file/").check_overwrite(resume=True, overwrite=False)
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    (folder / "a.parquet").write_text("Dear colleagues")
+    with pytest.raises(UserError, match=r"a\.parquet cannot be read as Parquet"):
+        ParquetFolder(str(folder)).done(SAME)
+    pq.write_table(pa.table({"path": ["a"]}), folder / "a.parquet")
+    with pytest.raises(UserError, match="none of our results: no column error, scale"):
+        ParquetFolder(str(folder)).done(SAME)
+    assert (folder / "a.parquet").exists()
