@@ -18,7 +18,7 @@ def test_in_one_process_nothing_happens(tmp_path):
     values = torch.ones(2)
     assert sum_over_processes(values) is values
     with joined(), in_turns():
-        by_main((tmp_path / "file").write_text)("text")
+        by_main((tmp_path / "file").write_text)("text", encoding="utf-8")
     assert (tmp_path / "file").read_text() == "text"
 
 
@@ -40,7 +40,7 @@ def test_the_first_comes_first_and_writes_alone(tmp_path):
             before = written.exists()
             time.sleep(0.2)
             written.touch()
-        by_main((tmp_path / f"by_{rank()}").touch)()
+        by_main((tmp_path / f"by_{rank()}").touch)(exist_ok=False)
         return [before, (tmp_path / "by_0").exists(), (tmp_path / "by_1").exists()]
 
     assert results(turns, tmp_path) == [[False, True, False], [True, True, False]]
