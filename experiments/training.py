@@ -191,7 +191,10 @@ def compiled(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def train_epoch(stepper: Stepper, loader: DataLoader, run: SplitRun) -> bool:
-    """Trains to the end of the epoch under way; False where it was interrupted, with everything saved."""
+    """Trains to the end of the epoch under way; False where it was interrupted, with everything saved.
+
+    Resumed after the last step, there is none left to take.
+    """
     state, config = stepper.state, run.config
     state.model.train()
     loader.sampler.set_position(state.epoch, state.step * config.train.batch_size)
@@ -205,7 +208,8 @@ def train_epoch(stepper: Stepper, loader: DataLoader, run: SplitRun) -> bool:
             if state.counted:
                 bar.set_postfix(loss=f"{state.mean_losses()['total']:.3f}")
             interrupted = stepper.stopping if several() else run.interruption.requested
-            if interrupted or (config.train.save_steps and state.step % config.train.save_steps == 0):
+            due = config.train.save_steps and state.step % config.train.save_steps == 0
+            if interrupted or (due and state.step < steps):  # after the last step main.py saves
                 stepper.read()
                 run.folder.save(config, state)
             if interrupted:
