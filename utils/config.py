@@ -8,33 +8,61 @@ import yaml
 
 from utils.errors import MissingFileError, UserError, one_line
 from utils.settings import Config
-from utils.validation import validated
+from utils.validation import Scalar, resolve_scalars, validated
 
 EXTENDS = "extends"
+TAG = "tag:yaml.org,2002:"  # YAML's own types
+MARKED = tuple("'\"!&|>")  # how a YAML scalar begins that is not as it is written
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as users expect it: 1e-5 is a number, `no` and a date are text, a key given twice is an error."""
+    """YAML as users expect it.
 
-    yaml_implicit_resolvers = {  # noqa: RUF012, the shape that PyYAML asks for
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":timestamp"))]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+    Numbers and truth values keep their text beside them, see Scalar. 1e-5 is a number and 010 is ten; `no`, a date and
+    12:30 are text. Keys are text, and one given twice is an error.
+    """
 
-    def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = {str(key) for key in keys if keys.count(key) > 1}
-        if twice:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"given twice: {', '.join(sorted(twice))}", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
+    yaml_implicit_resolvers = {}  # noqa: RUF012, the shape that PyYAML asks for; filled below
+
+    def compose_mapping_node(self, anchor):
+        node = super().compose_mapping_node(anchor)
+        given = set()
+        for number, (key, value) in enumerate(node.value):
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in given:
+                raise yaml.composer.ComposerError(None, None, f"given twice: {key.value}", key.start_mark)
+            given.add(key.value)
+            if key.tag != TAG + "merge":
+                node.value[number] = (yaml.ScalarNode(TAG + "str", key.value, key.start_mark, key.end_mark), value)
+        return node
+
+    def construct_number(self, node):
+        """An integer, a float or a truth value, with its text."""
+        text = self.construct_scalar(node)
+        plain = text.replace("_", "").lower()
+        try:
+            if node.tag == TAG + "bool":
+                return Scalar(text, plain == "true")
+            if node.tag == TAG + "int":
+                return Scalar(text, int(plain, 0 if plain.lstrip("+-")[1:2].isalpha() else 10))
+            return Scalar(text, float(re.sub(r"\.(inf|nan)$", r"\1", plain)))
+        except ValueError as error:  # of a tag that is written out, such as `!!int x`
+            raise yaml.constructor.ConstructorError(None, None, one_line(error), node.start_mark) from error
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$", re.IGNORECASE), list("tTfF"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+for kind, pattern, first in (
+    ("null", "~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", "true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(\d[\d_]*|0x[\da-fA-F][\da-fA-F_]*|0o[0-7][0-7_]*|0b[01][01_]*)", list("-+0123456789")),
+    ("float", r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)?", list("-+.0123456789")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+    ("merge", "<<", ["<"]),
+):
+    _Loader.add_implicit_resolver(TAG + kind, re.compile(f"^(?:{pattern})$"), first)
+for kind in ("bool", "int", "float"):
+    _Loader.add_constructor(TAG + kind, _Loader.construct_number)
+_Loader.add_constructor(TAG + "merge", _Loader.construct_yaml_str)  # as a value; as a key, PyYAML merges
 
 
 def load_config(path: str | Path | None = None, overrides: list[str] | None = None) -> Config:
@@ -52,7 +80,8 @@ def load_config(path: str | Path | None = None, overrides: list[str] | None = No
     for override in overrides or []:
         values = _merge(values, _parse_override(override), "the command line")
     sources = [str(path)] if path else []
-    return config_from_dict(values, source=" and ".join([*sources, *(["the command line"] if overrides else [])]))
+    source = " and ".join([*sources, *(["the command line"] if overrides else [])])
+    return config_from_dict(resolve_scalars(values, Config), source)
 
 
 def config_from_dict(values: dict, source: str) -> Config:
@@ -96,7 +125,8 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UserError(f"{path}: a config is a mapping of keys to values, got {type(values).__name__}")
+        kind = type(values.value if isinstance(values, Scalar) else values).__name__
+        raise UserError(f"{path}: a config is a mapping of keys to values, got {kind}")
     parent = values.pop(EXTENDS, None)
     if parent is None:
         return values
@@ -104,7 +134,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict:
 
 
 def parse_yaml(text: str, source: str):
-    """The value of a YAML text; `source` is named in the error.
+    """The value of a YAML text, its numbers and truth values as Scalar; `source` is named in the error.
 
     Raises:
         UserError: With line and column where the text is not YAML.
@@ -123,6 +153,8 @@ def _parse_override(text: str) -> dict:
     if not equals or not key:
         raise UserError(f"{text!r} is not an override; write key.subkey=value, such as optim.lr=3e-5")
     nested = parse_yaml(value, text)
+    if isinstance(nested, (str, Scalar)) and value.strip()[:1] not in MARKED:  # ` #` begins a comment in files alone
+        nested = Scalar(value.strip(), nested.value if isinstance(nested, Scalar) else nested)
     for part in reversed(key.split(".")):
         nested = {part: nested}
     return nested

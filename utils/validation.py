@@ -1,7 +1,9 @@
 """Plain values to typed settings, with errors that name the key and say what is allowed."""
 
-from collections.abc import Iterator
-from typing import Any, TypeVar, get_args
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -12,6 +14,64 @@ Model = TypeVar("Model", bound=BaseModel)
 
 SUBJECT = "Input should be "  # how pydantic begins what is allowed
 NOT_A_MAPPING = ("model_type", "model_attributes_type", "dict_type")
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A YAML scalar whose type the settings decide: its text where they ask for text, else its value.
+
+    Args:
+        text: As it is written, such as `1.10` or `4283e97`.
+        value: What YAML makes of it.
+    """
+
+    text: str
+    value: Any
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:  # in messages
+        return repr(self.value)
+
+
+def resolve_scalars(values: Any, *annotations: Any) -> Any:
+    """The values with every Scalar as its text or its value, as the type of its key asks for.
+
+    Args:
+        values: Of a YAML file: mappings, lists and scalars.
+        annotations: A model, or the types that are allowed. What fits none of them stays for the error message.
+    """
+    alternatives = [alternative for annotation in annotations for alternative in _alternatives_of(annotation)]
+    if isinstance(values, Scalar):
+        return values.text if str in alternatives else values.value
+    if isinstance(values, dict):
+        for alternative in alternatives:
+            if isinstance(alternative, type) and issubclass(alternative, BaseModel):
+                fields = alternative.model_fields
+                return {
+                    key: resolve_scalars(value, fields[key].annotation) if key in fields else value
+                    for key, value in values.items()
+                }
+            if get_origin(alternative) in (dict, Mapping):
+                _, below = get_args(alternative)
+                return {key: resolve_scalars(value, below) for key, value in values.items()}
+    if isinstance(values, list):
+        for alternative in alternatives:
+            if get_origin(alternative) in (list, tuple, Sequence):
+                return [resolve_scalars(value, *get_args(alternative)) for value in values]
+    return values
+
+
+def _alternatives_of(annotation: Any) -> Iterator[Any]:
+    """The types that a union is of; of any other annotation, itself."""
+    if get_origin(annotation) is Annotated:
+        yield from _alternatives_of(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, types.UnionType):
+        for argument in get_args(annotation):
+            yield from _alternatives_of(argument)
+    else:
+        yield annotation
 
 
 def validated(model: type[Model], values: dict, source: str) -> Model:
