@@ -11,6 +11,7 @@ from utils.settings import Config
 from utils.validation import Scalar, resolve_scalars, validated
 
 EXTENDS = "extends"
+HELPER = "x-"  # how a key of a file begins that only holds anchors for its other keys
 TAG = "tag:yaml.org,2002:"  # YAML's own types
 MARKED = tuple("'\"!&|>")  # how a YAML scalar begins that is not as it is written
 
@@ -19,12 +20,13 @@ class _Loader(yaml.SafeLoader):
     """YAML as users expect it.
 
     Numbers and truth values keep their text beside them, see Scalar. 1e-5 is a number and 010 is ten; `no`, a date and
-    12:30 are text. Keys are text, and one given twice is an error.
+    12:30 are text. Keys are text, and one given twice is an error; `<<` merges.
     """
 
     yaml_implicit_resolvers = {}  # noqa: RUF012, the shape that PyYAML asks for; filled below
 
     def compose_mapping_node(self, anchor):
+        """A mapping before anything is merged into it."""
         node = super().compose_mapping_node(anchor)
         given = set()
         for number, (key, value) in enumerate(node.value):
@@ -67,6 +69,9 @@ _Loader.add_constructor(TAG + "merge", _Loader.construct_yaml_str)  # as a value
 
 def load_config(path: str | Path | None = None, overrides: list[str] | None = None) -> Config:
     """Reads an experiment.
+
+    In a file, anchors and merge keys (`<<: *base`) are allowed; a key `x-...` at the top only holds anchors and is left
+    out.
 
     Args:
         path: YAML file, or None for the defaults.
@@ -127,6 +132,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict:
     if not isinstance(values, dict):
         kind = type(values.value if isinstance(values, Scalar) else values).__name__
         raise UserError(f"{path}: a config is a mapping of keys to values, got {kind}")
+    values = {key: value for key, value in values.items() if not str(key).startswith(HELPER)}
     parent = values.pop(EXTENDS, None)
     if parent is None:
         return values

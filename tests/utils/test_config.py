@@ -143,6 +143,50 @@ def test_extends_merges_deeply_and_overrides_win(tmp_path):
     assert (config.optim.lr, config.optim.name, config.seed, config.model.stages) == (0.2, "adamw", 4, (3,))
 
 
+MERGED = """
+x-recipe: &recipe {lr: 1e-3, weight_decay: 1e-4, name: adamw}
+x-fast:
+  optim: &fast
+    <<: *recipe
+    lr: 1e-2
+optim:
+  <<: *fast
+  clip_norm: 1
+dataset:
+- &first
+  name: koniq10k
+  root: 1.10
+  scale: &scale {low: 1, high: 5}
+- <<: [{weight: 3}, *first]
+  title: second
+  weight: 2
+scale:
+  <<: *scale
+"""
+
+
+def test_merge_keys(tmp_path):
+    config = load_config(written(tmp_path, MERGED))
+    optim = config.optim
+    assert (optim.lr, optim.weight_decay, optim.name, optim.clip_norm) == (1e-2, 1e-4, "adamw", 1)
+    first, second = config.members
+    assert (second.name, second.title, second.root, second.weight) == (first.name, "second", "1.10", 2)
+    assert second.scale == first.scale
+
+
+def test_merged_mappings_do_not_make_keys_given_twice(tmp_path):
+    """What an anchor has merged itself is merged before the anchor is read, where that lies deeper."""
+    text = "x-a:\n  x-b: {x-c: &c {lr: 1}, x-d: &d {<<: *c, lr: 2}}\noptim:\n  <<: *d\n"
+    assert load_config(written(tmp_path, text)).optim.lr == 2
+
+
+def test_helpers_are_of_their_file_alone(tmp_path):
+    written(tmp_path, "x-lr: &lr 0.1\noptim: {lr: *lr}\n", "base.yaml")
+    assert load_config(written(tmp_path, "extends: base.yaml\nx-seed: &seed 5\nseed: *seed\n")).optim.lr == 0.1
+    with pytest.raises(UserError, match="unknown key 'x-lr'"):
+        load_config(None, ["x-lr=1"])
+
+
 def test_dump_is_read_back(tmp_path):
     config = load_config(CONFIGS / "demo.yaml", ["optim.clip_norm=1", "model.stages=[1,3]"])
     assert load_config(written(tmp_path, dump_config(config))) == config
@@ -178,6 +222,10 @@ def test_changed_keys():
         ("- 1", "mapping"),
         ("a: [1", r"a\.yaml, line 1, column 6"),
         ("seed: 1\nseed: 2", "line 2, column 1: given twice: seed"),
+        ("<<: {seed: 1}\n<<: {seed: 2}", "line 2, column 1: given twice: <<"),
+        ("seed: &a 1\n<<: *a", "line 1, column 7: expected a mapping"),
+        ("optim: {x-base: 1}", r"unknown key 'optim\.x-base'"),
+        ("x_base: 1", "unknown key 'x_base'"),
         ("5: 1", "unknown key '5'"),
         ("5", "a mapping of keys to values, got int"),
         ("a: !!int x", "line 1, column 4: invalid literal"),
