@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from datasets.transforms import Squash, load_image
 from utils.errors import UserError
+from utils.progress import Progress
 
 Pictures = Callable[[str], Image.Image]  # from a path below the root to an RGB picture
 Identity = tuple[int, int]  # of a file: bytes and time of its last change, in ns
@@ -93,7 +93,7 @@ def squash_all(files: FilePictures, images: Sequence[str], size: int, title: str
         files: Where the pictures come from.
         images: Which.
         size: In pixels, of the squash.
-        title: For the progress bar, on terminals.
+        title: For the progress that is shown.
         keep: Called in this thread, while others decode ahead.
     """
 
@@ -104,8 +104,8 @@ def squash_all(files: FilePictures, images: Sequence[str], size: int, title: str
         except UserError:
             return None, None
 
-    progress = tqdm(total=len(images), desc=f"cache of {title}", unit="image", leave=False, disable=None)
     pool = ThreadPoolExecutor(THREADS)
+    progress = Progress(f"cache of {title}", len(images), "image")
     try:
         ahead = deque(pool.submit(squash, image) for image in images[:AHEAD])
         for number, image in enumerate(images):
