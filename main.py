@@ -202,7 +202,7 @@ def run_split(run: SplitRun, device: torch.device, resume: bool, anew: bool) -> 
         barrier()  # nobody reads or writes before it is held
         if resuming:
             folder.restore(state)
-            print(f"split {run.number}: goes on after epoch {state.epoch}, step {state.step}")
+            print(f"split {run.number}: goes on {position_of(state, len(train_loader))}")
         else:
             if anew:
                 folder.delete_other_splits()
@@ -213,9 +213,17 @@ def run_split(run: SplitRun, device: torch.device, resume: bool, anew: bool) -> 
         while state.epoch < config.train.epochs:
             if not train_epoch(stepper, train_loader, run):
                 return
+            folder.save(config, state)  # an evaluation may take longer than a cluster waits before it kills
             predicted = finish_epoch(state, parts, run)
         test = parts["test"]
         write_results(state, test, predicted.get("test") or predict_parts(state, test, config), run)
+
+
+def position_of(state: TrainingState, steps: int) -> str:
+    """Where a resumed split goes on; `steps` are those of an epoch."""
+    if state.step == steps:
+        return f"with the evaluation of epoch {state.epoch + 1}"
+    return f"after epoch {state.epoch}, step {state.step}"
 
 
 def finish_epoch(state: TrainingState, parts: Parts, run: SplitRun) -> dict[str, list]:

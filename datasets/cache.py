@@ -17,12 +17,12 @@ import numpy as np
 import PIL
 from filelock import FileLock, Timeout
 from PIL import Image, features
-from tqdm import tqdm
 
 from datasets.transforms import Squash, load_image
 from utils.errors import MachineError, UserError, one_line
 from utils.files import make_folder, read_object, to_json, write_text
 from utils.memory import available_memory
+from utils.progress import Progress
 
 Pictures = Callable[[str], Image.Image]  # from a path below the root to an RGB picture
 Identity = tuple[int, int]  # of a file: bytes and time of its last change, in ns
@@ -103,7 +103,7 @@ def squash_all(files: FilePictures, images: Sequence[str], size: int, title: str
         files: Where the pictures come from.
         images: Which.
         size: In pixels, of the squash.
-        title: For the progress bar, on terminals.
+        title: For the progress that is shown.
         keep: Called in this thread, while others decode ahead.
     """
 
@@ -114,7 +114,7 @@ def squash_all(files: FilePictures, images: Sequence[str], size: int, title: str
         except UserError:
             return None, None
 
-    progress = tqdm(total=len(images), desc=f"cache of {title}", unit="image", leave=False, disable=None)
+    progress = Progress(f"cache of {title}", len(images), "image")
     pool = ThreadPoolExecutor(THREADS)
     try:
         ahead = deque(pool.submit(squash, image) for image in images[:AHEAD])

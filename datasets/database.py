@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,8 @@ from utils.errors import UserError
 from utils.metrics import split_metrics
 from utils.settings import Config, MemberSettings, ScaleSettings, TransformSettings
 
+# the fields of a Record that its labels are, in the order in which `Database.hash` takes them; runs are resumed by it
+HASHED_FIELDS = ("mos", "sos", "dos", "reference", "split", "name", "image_set")
 CACHE = "cache"  # folder below run.root, unless dataset.cache_folder names another
 
 Array = np.ndarray
@@ -65,8 +67,12 @@ class Database:
 
     @property
     def hash(self) -> str:
-        """The same for the same images and labels, whatever their order and wherever the images lie."""
-        return _hash([str(astuple(record)[1:]) for _, record in sorted(self.records.items())])
+        """The same for the same images and labels, whatever their order and wherever the images lie.
+
+        It is of HASHED_FIELDS in their order, so that it does not depend on how Record is declared.
+        """
+        rows = [tuple(getattr(record, key) for key in HASHED_FIELDS) for _, record in sorted(self.records.items())]
+        return _hash([str(row) for row in rows])
 
     @property
     def mos_hash(self) -> str:

@@ -1,17 +1,15 @@
 """The local engine: one network on one device, fed by threads that decode."""
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import tee
 
-from tqdm import tqdm
-
 from scoring.pictures import Encoded
 from scoring.predictor import Prediction, Predictor, Prepared
 from scoring.records import Record, Recorder
 from utils.errors import UserError
+from utils.progress import Progress
 
 Scored = tuple[str, Prediction, Prepared]
 
@@ -94,6 +92,6 @@ def records_of(
         yield records
 
 
-def progress(total: int | None) -> tqdm:
-    """A bar on the standard error, on a terminal only; None: it is not known how many images there will be."""
-    return tqdm(total=total, unit="image", desc="scoring", leave=False, disable=None, file=sys.stderr)
+def progress(total: int | None) -> Progress:
+    """On the standard error; None: it is not known how many images there will be."""
+    return Progress("scoring", total, "image")

@@ -128,6 +128,41 @@ def test_crash_between_checkpoint_and_reports_is_mended(moment, quick, whole, tm
     assert logs[0] == logs[1]
 
 
+@pytest.mark.parametrize("save_steps", [0, 3, 4])
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_run_that_is_killed_in_an_evaluation_resumes_at_it(
+    epoch, save_steps, quick, whole, tmp_path, monkeypatch, capsys
+):
+    """A cluster's TERM is followed by a KILL, which an evaluation may not outlast."""
+    predict, update, calls, taken = training.predict, training.TrainingState.update, [], []
+
+    def killed_predict(*arguments):
+        calls.append(1)
+        if len(calls) == epoch:
+            signal.raise_signal(signal.SIGTERM)
+            raise SystemExit("killed")
+        return predict(*arguments)
+
+    def counted_update(self):
+        taken.append(1)
+        update(self)
+
+    monkeypatch.setattr(training, "predict", killed_predict)
+    monkeypatch.setattr(training.TrainingState, "update", counted_update)
+    options = [*quick, *STATEFUL, "run.name=stopped", f"train.save_steps={save_steps}"]
+    with pytest.raises(SystemExit, match="killed"):
+        train(options)
+    assert len(taken) == 4 * epoch
+    assert train(options, "--resume") == 0
+    assert f"goes on with the evaluation of epoch {epoch}" in capsys.readouterr().out
+    assert len(taken) == 8  # nothing was done twice
+    stopped = tmp_path / "runs" / "stopped" / "split_01"
+    assert_same_run(whole, stopped)
+    logs = [(folder / "log.jsonl").read_text().splitlines() for folder in (whole, stopped)]
+    assert comparable([json.loads(line) for line in logs[0]]) == comparable([json.loads(line) for line in logs[1]])
+    assert_identical(*(comparable(json.loads((f / "metrics.json").read_text())) for f in (whole, stopped)))
+
+
 def test_existing_run_is_not_touched_unasked(run, quick):
     before = (run / "last.pt").read_bytes()
     with pytest.raises(UserError, match=r"--resume goes on with it, --overwrite starts it anew, run\.name=NAME"):
@@ -303,5 +338,5 @@ def test_weights_that_are_not_finite_are_not_saved(quick, tmp_path, monkeypatch)
     with pytest.raises(UserError, match="weights are no longer finite after epoch 0, step 1"):
         train(quick, "train.save_steps=1")
     assert not (folder_of(tmp_path) / "last.pt").exists()
-    with pytest.raises(UserError, match="not finite"):
-        train(quick, "train.batch_size=16", "--overwrite")
+    with pytest.raises(UserError, match="no longer finite after epoch 0, step 1"):
+        train(quick, "train.batch_size=16", "--overwrite")  # saved before it is evaluated

@@ -16,7 +16,6 @@ from utils.installation import require_installation
 
 require_installation("matplotlib")
 
-from tqdm import tqdm
 
 from datasets.database import require_same_bins, with_scales
 from datasets.inspection.examination import advice_on_batches, examine, report, splits_of
@@ -25,6 +24,7 @@ from datasets.readers import CONFIGS, READERS
 from utils.config import load_config
 from utils.errors import UserError, did_you_mean
 from utils.files import to_json, write_text
+from utils.progress import Progress
 from utils.script import run_script
 from utils.settings import Config
 
@@ -95,8 +95,11 @@ def overrides_of(args: argparse.Namespace) -> list[str]:
 
 
 def progress(items: Iterable, total: int) -> Iterable:
-    """A progress bar over the images, on terminals."""
-    return tqdm(items, "images", total, leave=False, disable=None)
+    """The images, with progress on the standard error."""
+    with Progress("images", total, "image") as shown:
+        for item in items:
+            yield item
+            shown.update()
 
 
 def picture_path(wanted: str | None, config: Config, title: str) -> Path:

@@ -1,9 +1,11 @@
 """YAML files to a frozen Config: `extends`, dotted overrides, and messages that name the key."""
 
 import re
-from collections.abc import Iterator
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -12,34 +14,125 @@ from utils.errors import MissingFileError, UserError, did_you_mean, one_line, sh
 from utils.settings import DATASET_TAGS, Config
 
 EXTENDS = "extends"
+HELPER = "x-"  # how a key of a file begins that only holds anchors for its other keys
+TAG = "tag:yaml.org,2002:"  # YAML's own types
+MARKED = tuple("'\"!&|>")  # how a YAML scalar begins that is not as it is written
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A YAML scalar whose type the settings decide: its text where they ask for text, else its value.
+
+    Args:
+        text: As it is written, such as `1.10` or `4283e97`.
+        value: What YAML makes of it.
+    """
+
+    text: str
+    value: Any
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:  # in messages
+        return repr(self.value)
+
+
+def resolve_scalars(values: Any, *annotations: Any) -> Any:
+    """The values with every Scalar as its text or its value, as the type of its key asks for.
+
+    Args:
+        values: Of a YAML file: mappings, lists and scalars.
+        annotations: A model, or the types that are allowed. What fits none of them stays for the error message.
+    """
+    alternatives = [alternative for annotation in annotations for alternative in _alternatives_of(annotation)]
+    if isinstance(values, Scalar):
+        return values.text if str in alternatives else values.value
+    if isinstance(values, dict):
+        for alternative in alternatives:
+            if isinstance(alternative, type) and issubclass(alternative, BaseModel):
+                fields = alternative.model_fields
+                return {
+                    key: resolve_scalars(value, fields[key].annotation) if key in fields else value
+                    for key, value in values.items()
+                }
+            if get_origin(alternative) in (dict, Mapping):
+                _, below = get_args(alternative)
+                return {key: resolve_scalars(value, below) for key, value in values.items()}
+    if isinstance(values, list):
+        for alternative in alternatives:
+            if get_origin(alternative) in (list, tuple, Sequence):
+                return [resolve_scalars(value, *get_args(alternative)) for value in values]
+    return values
+
+
+def _alternatives_of(annotation: Any) -> Iterator[Any]:
+    """The types that a union is of; of any other annotation, itself."""
+    if get_origin(annotation) is Annotated:
+        yield from _alternatives_of(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, types.UnionType):
+        for argument in get_args(annotation):
+            yield from _alternatives_of(argument)
+    else:
+        yield annotation
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as users expect it: 1e-5 is a number, `no` and a date are text, a key given twice is an error."""
+    """YAML as users expect it.
 
-    yaml_implicit_resolvers = {  # noqa: RUF012, the shape that PyYAML asks for
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":timestamp"))]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+    Numbers and truth values keep their text beside them, see Scalar. 1e-5 is a number and 010 is ten; `no`, a date and
+    12:30 are text. Keys are text, and one given twice is an error; `<<` merges.
+    """
 
-    def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = {str(key) for key in keys if keys.count(key) > 1}
-        if twice:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"given twice: {', '.join(sorted(twice))}", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
+    yaml_implicit_resolvers = {}  # noqa: RUF012, the shape that PyYAML asks for; filled below
+
+    def compose_mapping_node(self, anchor):
+        """A mapping before anything is merged into it."""
+        node = super().compose_mapping_node(anchor)
+        given = set()
+        for number, (key, value) in enumerate(node.value):
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in given:
+                raise yaml.composer.ComposerError(None, None, f"given twice: {key.value}", key.start_mark)
+            given.add(key.value)
+            if key.tag != TAG + "merge":
+                node.value[number] = (yaml.ScalarNode(TAG + "str", key.value, key.start_mark, key.end_mark), value)
+        return node
+
+    def construct_number(self, node):
+        """An integer, a float or a truth value, with its text."""
+        text = self.construct_scalar(node)
+        plain = text.replace("_", "").lower()
+        try:
+            if node.tag == TAG + "bool":
+                return Scalar(text, plain == "true")
+            if node.tag == TAG + "int":
+                return Scalar(text, int(plain, 0 if plain.lstrip("+-")[1:2].isalpha() else 10))
+            return Scalar(text, float(re.sub(r"\.(inf|nan)$", r"\1", plain)))
+        except ValueError as error:  # of a tag that is written out, such as `!!int x`
+            raise yaml.constructor.ConstructorError(None, None, one_line(error), node.start_mark) from error
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$", re.IGNORECASE), list("tTfF"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+for kind, pattern, first in (
+    ("null", "~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", "true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(\d[\d_]*|0x[\da-fA-F][\da-fA-F_]*|0o[0-7][0-7_]*|0b[01][01_]*)", list("-+0123456789")),
+    ("float", r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)?", list("-+.0123456789")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+    ("merge", "<<", ["<"]),
+):
+    _Loader.add_implicit_resolver(TAG + kind, re.compile(f"^(?:{pattern})$"), first)
+for kind in ("bool", "int", "float"):
+    _Loader.add_constructor(TAG + kind, _Loader.construct_number)
+_Loader.add_constructor(TAG + "merge", _Loader.construct_yaml_str)  # as a value; as a key, PyYAML merges
 
 
 def load_config(path: str | Path | None = None, overrides: list[str] | None = None) -> Config:
     """Reads an experiment.
+
+    In a file, anchors and merge keys (`<<: *base`) are allowed; a key `x-...` at the top only holds anchors and is left
+    out.
 
     Args:
         path: YAML file, or None for the defaults.
@@ -53,7 +146,8 @@ def load_config(path: str | Path | None = None, overrides: list[str] | None = No
     for override in overrides or []:
         values = _merge(values, _parse_override(override), "the command line")
     sources = [str(path)] if path else []
-    return config_from_dict(values, source=" and ".join([*sources, *(["the command line"] if overrides else [])]))
+    source = " and ".join([*sources, *(["the command line"] if overrides else [])])
+    return config_from_dict(resolve_scalars(values, Config), source)
 
 
 def config_from_dict(values: dict, source: str) -> Config:
@@ -97,7 +191,9 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UserError(f"{path}: a config is a mapping of keys to values, got {type(values).__name__}")
+        kind = type(values.value if isinstance(values, Scalar) else values).__name__
+        raise UserError(f"{path}: a config is a mapping of keys to values, got {kind}")
+    values = {key: value for key, value in values.items() if not str(key).startswith(HELPER)}
     parent = values.pop(EXTENDS, None)
     if parent is None:
         return values
@@ -105,7 +201,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict:
 
 
 def parse_yaml(text: str, source: str):
-    """The value of a YAML text; `source` is named in the error.
+    """The value of a YAML text, its numbers and truth values as Scalar; `source` is named in the error.
 
     Raises:
         UserError: With line and column where the text is not YAML.
@@ -124,6 +220,8 @@ def _parse_override(text: str) -> dict:
     if not equals or not key:
         raise UserError(f"{text!r} is not an override; write key.subkey=value, such as optim.lr=3e-5")
     nested = parse_yaml(value, text)
+    if isinstance(nested, (str, Scalar)) and value.strip()[:1] not in MARKED:  # ` #` begins a comment in files alone
+        nested = Scalar(value.strip(), nested.value if isinstance(nested, Scalar) else nested)
     for part in reversed(key.split(".")):
         nested = {part: nested}
     return nested

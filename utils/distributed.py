@@ -95,14 +95,14 @@ def main_process_only(write: Callable[..., None]) -> Callable[..., None]:
     """
 
     @functools.wraps(write)
-    def waiting(*arguments: Any) -> None:
+    def waiting(*arguments: Any, **named: Any) -> None:
         if _WRITING.get():
-            write(*arguments)
+            write(*arguments, **named)
             return
         if is_main():
             before = _WRITING.set(True)
             try:
-                write(*arguments)
+                write(*arguments, **named)
             finally:
                 _WRITING.reset(before)
         barrier()

@@ -3,8 +3,9 @@
 import platform
 import random
 import signal
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 
 import numpy as np
@@ -13,7 +14,12 @@ import torch
 from utils.distributed import is_distributed, local_rank, world
 from utils.errors import UserError
 
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pandas", "pillow")
+# what a result may depend on, by the module that it is imported as
+PACKAGES = {
+    **{name: name for name in ("torch", "torchvision", "timm", "numpy", "scipy", "pandas")},
+    "pillow": "PIL",  # also of Pillow-SIMD, whose metadata go by its own name
+}
+UNKNOWN = "unknown"  # the version of a package that does not state it
 
 
 def pick_device(name: str | torch.device) -> torch.device:
@@ -87,10 +93,28 @@ def restore_random_states(states: dict, device: torch.device) -> None:
 
 def environment(device: torch.device) -> dict[str, str]:
     """Versions that a result may depend on, and the machine: of a GPU, the one that was computed on."""
-    versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+    versions = {"python": platform.python_version()}
+    versions |= {name: package_version(name, module) for name, module in PACKAGES.items()}
     of_gpu = device.type == "cuda"
     versions["machine"] = torch.cuda.get_device_name(device) if of_gpu else platform.processor() or device.type
     return versions
+
+
+def package_version(name: str, module: str) -> str:
+    """The version of a package: what the module says of itself where it is imported, else what its metadata say.
+
+    Args:
+        name: Of the package.
+        module: What it is imported as.
+
+    Returns:
+        UNKNOWN where neither states one, which is no reason to lose a run.
+    """
+    stated = getattr(sys.modules.get(module), "__version__", None)
+    if stated is None:
+        with suppress(metadata.PackageNotFoundError, KeyError):  # KeyError: metadata without a version
+            stated = metadata.version(name)
+    return UNKNOWN if stated is None else str(stated)
 
 
 class Interruption:

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from datasets.database import Database
 from datasets.dataset import batches
@@ -16,9 +15,10 @@ from models.fused import fused_model
 from models.precision import FP32
 from models.richiqa import RichIQA
 from utils.bootstrap import confidence_intervals
-from utils.distributed import gathered
+from utils.distributed import gathered, world
 from utils.errors import UserError
 from utils.metrics import IN_UNITS, pit_histogram
+from utils.progress import Progress
 
 Array = np.ndarray
 
@@ -35,10 +35,11 @@ def predict(model: RichIQA, loader: DataLoader, precision: str = FP32) -> Array:
     device = next(model.parameters()).device
     fused = fused_model(model.eval(), precision)
     loader.sampler.set_position(epoch=0)
-    predicted = [
-        fused(to_images(batch["image"].to(device, non_blocking=True)))  # (B, K)
-        for batch in tqdm(batches(loader), "evaluation", len(loader), leave=False, disable=None)
-    ]
+    predicted = []
+    with Progress("evaluation", len(loader), "batch") as progress:
+        for batch in batches(loader):
+            predicted.append(fused(to_images(batch["image"].to(device, non_blocking=True))))  # (B, K)
+            progress.update(images=len(batch["image"]) * world())
     # copied once, so that no batch waits for the one before; a process may have had no image
     own = [torch.cat(predicted).cpu().double().numpy()] if predicted else []
     predicted = np.concatenate(gathered(own))

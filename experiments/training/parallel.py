@@ -151,6 +151,9 @@ class _Split:
             UserError: It has failed.
         """
         status = self.process.returncode
+        if status < 0:  # it could not say why; its last line may be about its progress
+            said = f" (its last line: {self.last_line})" if self.last_line else ""
+            raise UserError(f"its process was ended by signal {-status}{said}")
         if status not in (0, INTERRUPTED):
             raise UserError(self.last_line.removeprefix("error: ") or f"its process ended with status {status}")
         return status == INTERRUPTED

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -113,11 +113,24 @@ class TrainingState:
         if self.average is not None:
             self.average.load_state_dict(captured["average"])
         self.optimizer.load_state_dict(with_fused(captured["optimizer"]))
+        lay_out_as_parameters(self.optimizer)
         self.scheduler.load_state_dict(captured["scheduler"])
         for name in ("epoch", "step", "seconds", "loss_sums", "history", "best"):
             setattr(self, name, captured[name])
         self.counted = self.step
         restore_random_states(captured["random"], self.device)
+
+
+def lay_out_as_parameters(optimizer: Optimizer) -> None:
+    """Lays what an optimizer keeps of each parameter in memory as the parameter lies.
+
+    Fused kernels go through both in the order of their memory, and would take wrong steps, without an error, where a
+    checkpoint was saved in another memory format than the network has now.
+    """
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                kept[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def with_fused(state: dict[str, Any]) -> dict[str, Any]:

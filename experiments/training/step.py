@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from datasets.dataset import batches
 from datasets.transforms import to_images
@@ -29,6 +28,7 @@ from models.precision import BF16
 from models.timm_backbone import TimmBackbone
 from utils.distributed import gathered, is_distributed, sum_over_processes, world
 from utils.errors import UserError
+from utils.progress import Progress
 from utils.settings import TrainSettings
 
 TARGETS = ("mos", "sos", "dos", "database")
@@ -199,21 +199,25 @@ def compiled(model: torch.nn.Module, replayed: bool = True) -> torch.nn.Module:
 
 
 def train_epoch(stepper: Stepper, loader: DataLoader, run: SplitRun) -> bool:
-    """Trains to the end of the epoch under way; False where it was interrupted, with everything saved."""
+    """Trains to the end of the epoch under way; False where it was interrupted, with everything saved.
+
+    Resumed after the last step, there is none left to take.
+    """
     state, config = stepper.state, run.config
     state.model.train()
     loader.sampler.set_position(state.epoch, state.step * config.train.batch_size)
     begun = time.monotonic() - state.seconds
     title, steps = f"epoch {state.epoch + 1}/{config.train.epochs}", state.step + len(loader)
-    with tqdm(batches(loader), title, steps, leave=False, initial=state.step, disable=None) as bar:
-        for batch in bar:
+    with Progress(title, steps, initial=state.step) as progress:
+        for batch in batches(loader):
             stepper.asked_to_stop = run.interruption.requested
             stepper.step(batch)
             state.seconds = time.monotonic() - begun
-            if state.counted:
-                bar.set_postfix(loss=f"{state.mean_losses()['total']:.3f}")
+            loss = {"loss": state.mean_losses()["total"]} if state.counted else {}
+            progress.update(images=config.train.batch_size, **loss)
             interrupted = stepper.stopping if is_distributed() else run.interruption.requested
-            if interrupted or (config.train.save_steps and state.step % config.train.save_steps == 0):
+            due = config.train.save_steps and state.step % config.train.save_steps == 0
+            if interrupted or (due and state.step < steps):  # after the last step main.py saves
                 stepper.read()
                 run.folder.save(config, state)
             if interrupted:

@@ -4,7 +4,6 @@ N images, K bins.
 """
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from tqdm import tqdm
 
 from datasets.scale import RatingScale
 from scoring.formats import on_one_line
@@ -26,6 +24,7 @@ from scoring.scale_text import parse_scale
 from utils.errors import UserError
 from utils.files import write_atomically
 from utils.html import jpeg_source, page_environment
+from utils.progress import Progress
 
 TEMPLATE = "gallery.html.j2"
 LONG_SIDE = 240  # pixels of a thumbnail
@@ -196,8 +195,7 @@ def _cards(
 ) -> Iterator[Card]:
     """As they are needed: the next thumbnails are made meanwhile."""
     highest = max((max(scored[index].dos) for index in chosen), default=1.0)
-    progress = tqdm(total=len(chosen), unit="image", desc="report", leave=False, disable=None, file=sys.stderr)
-    with progress, ThreadPoolExecutor(max(workers, 1)) as pool:
+    with Progress("report", len(chosen), "image") as progress, ThreadPoolExecutor(max(workers, 1)) as pool:
         for some in _batches(chosen.tolist()):
             small = pool.map(lambda index: thumbnail(scored[index].place, pictures), some)
             for index, picture in zip(some, small, strict=True):

@@ -1,11 +1,13 @@
 """The hashes of a database's labels, what must change them and what must not; the units of its images."""
 
 import shutil
+from dataclasses import fields, make_dataclass, replace
 
 import pandas as pd
 import pytest
 
 from datasets.database import load_databases
+from datasets.ratings import Record
 from tests.databases import write_database
 from tests.running import train
 from utils.config import load_config
@@ -30,6 +32,22 @@ def test_hash_of_the_labels(tmp_path):
     table.loc[3, "dmos"] += 0.01
     table.to_csv(moved / "dmos.csv", index=False)
     assert hash_of(moved) != before
+
+
+def test_hash_does_not_depend_on_how_a_record_is_declared(tmp_path):
+    """Runs that exist are resumed by this hash: fields in another order, or a new one, must not change it."""
+    root = write_database("kadid10k", tmp_path / "kadid10k").root
+    (database,) = load_databases(load_config("configs/kadid10k.yaml", [f"dataset.root={root}"]))
+    names = [field.name for field in fields(Record)]
+    declared_otherwise = make_dataclass("Record", [*reversed(names), "note"])
+    records = {
+        name: declared_otherwise(**{key: getattr(record, key) for key in names}, note="")
+        for name, record in database.records.items()
+    }
+    assert replace(database, records=records).hash == database.hash
+    for key, value in {"sos": 0.5, "reference": "I99", "split": "test", "image_set": "7"}.items():
+        changed = {name: replace(record, **{key: value}) for name, record in database.records.items()}
+        assert replace(database, records=changed).hash != database.hash
 
 
 def test_hash_of_the_mos(tmp_path):

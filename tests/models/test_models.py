@@ -1,5 +1,7 @@
 """The builder, the structure of the network and its variants."""
 
+import copy
+
 import pytest
 import torch
 from timm.layers import DropPath as TimmDropPath
@@ -144,13 +146,59 @@ def test_bfloat16_keeps_norms_in_float32():
     torch.testing.assert_close(low.float(), model(images), atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "convnext_atto", "swin_tiny_patch4_window7_224"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "vit_tiny_patch16_224", "convnext_atto", "swin_tiny_patch4_window7_224", "mobilevit_xxs"],
+)
 def test_timm_backbones_take_other_sizes(name):
     model = build_model(ModelSettings(backbone=f"timm:{name}")).eval()
     assert model.algorithmic[0].in_features == sum(model.backbone.widths)
     images = torch.randn(2, 3, 128, 128)
     assert [grid.shape[1] for grid in model.backbone(images)] == list(model.backbone.widths)
     assert model(images).shape == (2, 5)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0", "convnext_atto"])
+def test_convolutional_timm_backbones_run_channels_last(name):
+    """All the way, and only the order of the memory is another: neither names nor values are."""
+    torch.manual_seed(0)
+    backbone = build_model(ModelSettings(backbone=f"timm:{name}")).backbone
+    plain = copy.deepcopy(backbone.model).to(memory_format=torch.contiguous_format).eval()
+    assert all(parameter.is_contiguous() for parameter in plain.parameters())
+    seen = []
+    for module in backbone.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_pre_hook(
+                lambda layer, arguments: seen.append(
+                    all(x.is_contiguous(memory_format=torch.channels_last) for x in (arguments[0], layer.weight))
+                )
+            )
+    images = torch.randn(2, 3, 64, 64)
+    sum(grid.square().mean() for grid in backbone.train()(images)).backward()
+    assert seen
+    assert all(seen)
+    assert all(
+        parameter.grad.stride() == parameter.stride()
+        for parameter in backbone.parameters()
+        if parameter.grad is not None
+    )
+    backbone.model.load_state_dict(plain.state_dict())  # of either format into either
+    plain.load_state_dict(backbone.model.state_dict())
+    assert backbone.model.state_dict().keys() == plain.state_dict().keys()
+    with torch.no_grad():
+        for ours, theirs in zip(backbone.eval()(images), plain(images), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert all(seen)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_transformers_of_timm_stay_as_they_are(name):
+    backbone = build_model(ModelSettings(backbone=f"timm:{name}")).backbone.eval()
+    images = torch.randn(1, 3, 128, 128)
+    assert all(parameter.is_contiguous() for parameter in backbone.parameters())
+    maps = [grid.permute(0, 3, 1, 2) if name.startswith("swin") else grid for grid in backbone.model(images)]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(backbone(images), maps, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """YAML to Config: every file in configs/, and messages that help."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
-from utils.config import changed_keys, config_from_dict, dump_config, flatten, load_config
+from utils.config import changed_keys, config_from_dict, dump_config, flatten, load_config, parse_yaml, resolve_scalars
 from utils.errors import MissingFileError, UserError
 from utils.settings import Config
 
@@ -56,6 +58,78 @@ def test_words_and_dates_are_text():
         load_config(None, ["optim.lr=yes"])
 
 
+LOOKS_LIKE_SOMETHING_ELSE = [
+    *("4283e97", "1e5", "1.10", "1.", "007", "010", "0x1F", "0b11", "0o17", "0x_", "1_000", "12:30:45", "190:20:30.15"),
+    *("2024-01-01", "2024-01-01T10:00:00Z", "yes", "No", "on", "OFF", "y", "true", "False", ".inf", "-.INF", ".nan"),
+    *("+1", "-0", "1e400", "=", "<<"),
+]
+
+
+@pytest.mark.parametrize("text", LOOKS_LIKE_SOMETHING_ELSE)
+def test_text_keys_keep_their_text(text, tmp_path):
+    """Whatever YAML would make of it: `run.name=$(git rev-parse --short HEAD)` may well be a number."""
+    texts = {"dataset": ("title", "name", "root", "labels"), "model": ("backbone", "pretrained"), "train": ("device",)}
+    keys = [f"{section}.{key}" for section, names in texts.items() for key in names]
+    keys += ["dataset.cache_folder", "run.root"]
+    if re.fullmatch(r"\w[\w .+-]*", text):  # of which names are made
+        keys.append("run.name")
+    else:
+        keys.remove("dataset.title")
+    lines = [f"{section}: {{{name}: {text}}}" for section, name in (key.split(".") for key in keys)]
+    for key, line in zip(keys, lines, strict=True):
+        for config in (load_config(None, [f"{key}={text}"]), load_config(written(tmp_path, line))):
+            assert flatten(config.model_dump())[key] == text
+            dumped = written(tmp_path, dump_config(config), "dumped.yaml")
+            assert load_config(dumped) == config
+
+
+@pytest.mark.parametrize("key", ["name", "title"])
+def test_text_keys_of_several_databases_keep_their_text(key):
+    config = load_config(None, ["dataset=[{name: 1.10}, {name: 1.1, title: 0x1F}]", f"dataset.0.{key}=007"])
+    assert [member.title or member.name for member in config.members] == ["007", "0x1F"]
+
+
+def test_a_default_that_is_made_of_a_text_keeps_it_too():
+    assert load_config(None, ["dataset.name=1.10"]).dataset.root == "data/1.10"
+
+
+def test_null_is_none_and_quotes_make_it_text(tmp_path):
+    for text in ("null", "~", "", "Null"):
+        assert load_config(None, [f"dataset.title={text}"]).dataset.title is None
+        assert load_config(written(tmp_path, f"dataset:\n  title: {text}\n")).dataset.title is None
+    assert load_config(None, ["dataset.title='null'"]).dataset.title == "null"
+    with pytest.raises(UserError, match=r"run\.name: .*valid string.*got None"):
+        load_config(None, ["run.name=null"])
+
+
+def test_no_text_on_the_command_line_is_taken_for_a_comment():
+    config = load_config(None, ["dataset.labels=scores #2.csv", "dataset.root='a #b'", "train.epochs=3 # few"])
+    assert (config.dataset.labels, config.dataset.root, config.train.epochs) == ("scores #2.csv", "a #b", 3)
+
+
+def test_numeric_keys_keep_their_numbers(tmp_path):
+    text = "optim: {lr: 1e-5, clip_norm: 1.10}\nseed: 0x1F\nscale: {low: -1, bin_centers: [1, 2.5, 1e1]}\n"
+    config = load_config(written(tmp_path, text), ["train.epochs=1_000", "train.batch_size=010", "train.compile=true"])
+    assert (config.optim.lr, config.optim.clip_norm, config.seed) == (1e-5, 1.1, 31)
+    assert (config.scale.low, config.scale.bin_centers) == (-1, (1, 2.5, 10))
+    assert (config.train.epochs, config.train.batch_size, config.train.compile) == (1000, 10, True)
+    with pytest.raises(UserError, match=r"train\.epochs: .*got '1:30'"):  # 90 to YAML 1.1
+        load_config(None, ["train.epochs=1:30"])
+
+
+def test_texts_in_lists_and_mappings_keep_their_text():
+    class Lists(BaseModel):
+        names: tuple[str, ...]
+        either: float | list[str]
+        by_name: dict[str, str | None]
+        numbers: dict[str, float]
+
+    text = "names: [1.10, yes]\neither: [007]\nby_name: {1.10: 1e5, off: null}\nnumbers: {a: 1e5}\n"
+    lists = Lists.model_validate(resolve_scalars(parse_yaml(text, "here"), Lists))
+    assert (lists.names, lists.either) == (("1.10", "yes"), ["007"])
+    assert (lists.by_name, lists.numbers) == ({"1.10": "1e5", "off": None}, {"a": 1e5})
+
+
 def test_home_folder_is_expanded(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     assert load_config(None, ["dataset.root=~/koniq"]).dataset.root == "/home/me/koniq"
@@ -66,6 +140,50 @@ def test_extends_merges_deeply_and_overrides_win(tmp_path):
     path = written(tmp_path, "extends: base.yaml\noptim: {lr: 0.2}\nmodel: {stages: [1, 2]}\n")
     config = load_config(path, ["model.stages=[3]", "run.name=x"])
     assert (config.optim.lr, config.optim.name, config.seed, config.model.stages) == (0.2, "adamw", 4, (3,))
+
+
+MERGED = """
+x-recipe: &recipe {lr: 1e-3, weight_decay: 1e-4, name: adamw}
+x-fast:
+  optim: &fast
+    <<: *recipe
+    lr: 1e-2
+optim:
+  <<: *fast
+  clip_norm: 1
+dataset:
+- &first
+  name: koniq10k
+  root: 1.10
+  scale: &scale {low: 1, high: 5}
+- <<: [{weight: 3}, *first]
+  title: second
+  weight: 2
+scale:
+  <<: *scale
+"""
+
+
+def test_merge_keys(tmp_path):
+    config = load_config(written(tmp_path, MERGED))
+    optim = config.optim
+    assert (optim.lr, optim.weight_decay, optim.name, optim.clip_norm) == (1e-2, 1e-4, "adamw", 1)
+    first, second = config.members
+    assert (second.name, second.title, second.root, second.weight) == (first.name, "second", "1.10", 2)
+    assert second.scale == first.scale
+
+
+def test_merged_mappings_do_not_make_keys_given_twice(tmp_path):
+    """What an anchor has merged itself is merged before the anchor is read, where that lies deeper."""
+    text = "x-a:\n  x-b: {x-c: &c {lr: 1}, x-d: &d {<<: *c, lr: 2}}\noptim:\n  <<: *d\n"
+    assert load_config(written(tmp_path, text)).optim.lr == 2
+
+
+def test_helpers_are_of_their_file_alone(tmp_path):
+    written(tmp_path, "x-lr: &lr 0.1\noptim: {lr: *lr}\n", "base.yaml")
+    assert load_config(written(tmp_path, "extends: base.yaml\nx-seed: &seed 5\nseed: *seed\n")).optim.lr == 0.1
+    with pytest.raises(UserError, match="unknown key 'x-lr'"):
+        load_config(None, ["x-lr=1"])
 
 
 def test_dump_is_read_back(tmp_path):
@@ -102,7 +220,14 @@ def test_changed_keys():
         ("train: 5", "train: .*got 5"),
         ("- 1", "mapping"),
         ("a: [1", r"a\.yaml, line 1, column 6"),
-        ("seed: 1\nseed: 2", "given twice: seed"),
+        ("seed: 1\nseed: 2", "line 2, column 1: given twice: seed"),
+        ("<<: {seed: 1}\n<<: {seed: 2}", "line 2, column 1: given twice: <<"),
+        ("seed: &a 1\n<<: *a", "line 1, column 7: expected a mapping"),
+        ("optim: {x-base: 1}", r"unknown key 'optim\.x-base'"),
+        ("x_base: 1", "unknown key 'x_base'"),
+        ("5: 1", "unknown key '5'"),
+        ("5", "a mapping of keys to values, got int"),
+        ("a: !!int x", "line 1, column 4: invalid literal"),
         ("extends: a.yaml", "leads back"),
     ],
 )

@@ -34,7 +34,7 @@ def test_in_one_process_nothing_happens(tmp_path):
     values = torch.ones(2)
     assert sum_over_processes(values) is values
     with joined(), in_turns():
-        main_process_only((tmp_path / "file").write_text)("text")
+        main_process_only((tmp_path / "file").write_text)("text", encoding="utf-8")
     assert (tmp_path / "file").read_text() == "text"
 
 
@@ -56,7 +56,7 @@ def test_the_first_comes_first_and_writes_alone(tmp_path):
             before = written.exists()
             time.sleep(0.2)
             written.touch()
-        main_process_only((tmp_path / f"by_{rank()}").touch)()
+        main_process_only((tmp_path / f"by_{rank()}").touch)(exist_ok=False)
         return [before, (tmp_path / "by_0").exists(), (tmp_path / "by_1").exists()]
 
     assert results(turns, tmp_path) == [[False, True, False], [True, True, False]]

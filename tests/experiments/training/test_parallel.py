@@ -91,6 +91,19 @@ def test_what_fails_is_collected(stand_in, capsys):
     assert "split 2 | error: 2 is damaged\n" in output.err
 
 
+def test_what_is_killed_says_so_rather_than_how_far_it_was(stand_in):
+    stand_in("""
+import os, signal
+print('epoch 1/2: step 3/4', file=sys.stderr, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+""")
+    killed = (
+        r"^1 of 1 splits failed: split 1: its process was ended by signal 9 \(its last line: epoch 1/2: step 3/4\)$"
+    )
+    with Interruption() as interruption, pytest.raises(UserError, match=killed):
+        run_processes(settings(), [1], [{}], False, interruption)
+
+
 def test_interruption_reaches_each_once_and_starts_no_more(stand_in, tmp_path):
     """Also those that have not set up yet what they do then."""
     stand_in(f"""

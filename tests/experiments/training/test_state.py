@@ -141,6 +141,28 @@ def test_a_state_of_other_kernels_goes_on_with_ours():
     assert other.optimizer.state[other.model.weight]["step"] == 2
 
 
+@pytest.mark.parametrize("before", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("after", [torch.contiguous_format, torch.channels_last])
+def test_a_state_of_either_memory_format_goes_on_in_either(before, after):
+    def trained(memory_format, captured=None):
+        torch.manual_seed(0)
+        model = nn.Conv2d(4, 8, 3).to(memory_format=memory_format)
+        state = TrainingState(model, config_from_dict({"optim": {"lr": 0.1}, "train": {"epochs": 2}}, "test"), STEPS)
+        if captured is not None:
+            state.restore(captured)
+        for _ in range(2):
+            state.optimizer.zero_grad()
+            loss = model(torch.rand(2, 4, 8, 8).contiguous(memory_format=memory_format)).square().mean()
+            loss.backward()
+            state.count({"total": loss.item()})
+            state.update()
+        return state
+
+    resumed = trained(after, copy.deepcopy(trained(before).capture()))
+    expected = trained(torch.contiguous_format, copy.deepcopy(trained(torch.contiguous_format).capture()))
+    torch.testing.assert_close(resumed.model.state_dict(), expected.model.state_dict(), rtol=1e-4, atol=1e-4)
+
+
 def test_fused_adam_takes_the_steps_of_torchs_own():
     state = state_of(optim={"lr": 0.01, "weight_decay": 0.1})
     plain = copy.deepcopy(state.model)
