@@ -240,3 +240,13 @@ def test_the_table_of_configs_is_complete():
     assert [path.name for path in (ROOT / "configs").glob("*.yaml") if f"`configs/{path.name}`" not in text] == []
     assert [path.stem for path in (ROOT / "configs/ablations").glob("*.yaml") if f"`{path.stem}`" not in text] == []
     assert load_config(ROOT / "configs" / "koniq10k.yaml").protocol.splits == 10
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_a_config_opens_with_five_facts(path):
+    """Where it comes from, what it needs, how it is started, what it gives and how long it takes."""
+    header = path.read_text(encoding="utf-8").partition("\nrun:")[0]
+    facts = re.findall(r"^# (\w+): +\S", header, re.MULTILINE)
+    assert facts == ["Source", "Data", "Command", "Expected", "Duration"]
+    (given,) = re.findall(r"^# Command:  python main.py(.*)$", header, re.MULTILINE)
+    assert path.name in ("demo.yaml", "custom.yaml") or f"--config configs/{path.name}" in given
