@@ -40,6 +40,7 @@ NOT_RUN = {  # commands that are only parsed: the beginning of each, or a part, 
     "python benchmarks/": "measures for a minute and more; see tests/benchmarks",
 }
 SLOW = ("tools/export.py", "tools/report.py", "check_dataset.py --config")  # run by -m slow
+DEMO = [f"data/demo/images/scene_06_{name}.png" for name in ("clean", "noise_5")]
 OF_SHELL = ("python3 -m venv .venv && . .venv/bin/activate",)  # makes an environment
 
 
@@ -72,8 +73,8 @@ def place(tmp_path_factory):
     (place / "configs").symlink_to(ROOT / "configs")
     shutil.copytree(ROOT / "docs", place / "docs")
     rng = np.random.default_rng(0)
-    for name in ("photo.jpg", "photo.png", "photos/a.jpg", "photos/b.jpg", "images/c.jpg"):
-        (place / name).parent.mkdir(exist_ok=True)
+    for name in ("photo.jpg", "photo.png", "photos/a.jpg", "photos/b.jpg", "images/c.jpg", *DEMO):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(place / name)
     (place / "koniq10k.csv").write_text("image_name\nc.jpg\n")
     for folder, name in {

@@ -52,8 +52,8 @@ MEANINGS = {
     "number.",
     "dataset.cache_folder": "Folder of the `disk` cache. `null`: `cache/` under `run.root`.",
     "dataset.split_file": "With `protocol.method: file`, the file that says which image is in which part.",
-    "dataset.scale": "The database's own rating scale, in a list of several databases. `null`, or any key omitted: the "
-    "database's own.",
+    "dataset.scale": "Rating scale of this database, in a list of several databases. `null`, or any key omitted: the "
+    "scale that the database is published with.",
     "dataset.weight": "Factor of this database's images in the loss, in a list of several databases.",
     "scale.low": "Lowest score.",
     "scale.high": "Highest score.",
