@@ -129,10 +129,7 @@ def _best(splits: Sequence[FinishedSplit]) -> str:
 
 
 def _part_sections(split: FinishedSplit) -> list[PartSection]:
-    return [
-        PartSection(part, part_drawings(part, f"s{split.number}-d{place}"), gallery(part), all_metrics_table(part))
-        for place, part in enumerate(split.tests, start=1)
-    ]
+    return [PartSection(part, part_drawings(part), gallery(part), all_metrics_table(part)) for part in split.tests]
 
 
 def _recipes(splits: Sequence[FinishedSplit]) -> list[tuple[str, str]]:
