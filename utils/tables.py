@@ -1,10 +1,12 @@
-"""Tables for papers and pages."""
+"""Tables for papers and pages, and the numbers in them."""
 
+import math
 import re
 
 import pandas as pd
 
 DASH = "–"  # where there is no value
+DIGITS = 4  # decimals of a metric
 BOLD = re.compile(r"\*\*(.+?)\*\*")
 MARKDOWN = re.compile(r"[\\`*<\[|~$]|(?<![^\W_])_|_(?![^\W_])")  # and _ at the edge of a word
 NEGATIVE = re.compile(r"(?<![\w.])-(?=\d)")
@@ -16,6 +18,17 @@ LATEX = str.maketrans(
 )
 LATEX_NEEDS = "% needs \\usepackage{booktabs,graphicx}\n"
 SHRUNK_TO_LINE = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
+
+
+def number(value: float | None, digits: int = DIGITS, sign: str = "-") -> str:
+    """`0.9312`, never `-0.0000`, or a dash for what is not defined; the sign `+` is set before positive ones, too."""
+    undefined = value is None or not math.isfinite(value)
+    return DASH if undefined else f"{round(value, digits) + 0.0:{sign}.{digits}f}"
+
+
+def mean_std(mean: float, std: float, digits: int = DIGITS) -> str:
+    """`0.9312 ± 0.0021`; without a standard deviation, the mean alone."""
+    return number(mean, digits) if math.isnan(std) else f"{number(mean, digits)} ± {number(std, digits)}"
 
 
 def to_markdown(table: pd.DataFrame, names: int = 0, aligned: bool = False) -> str:
@@ -52,16 +65,13 @@ def to_latex(table: pd.DataFrame, text_columns: int = 1) -> str:
     """The same as a `tabular` with the rules of booktabs; special characters are escaped.
 
     Args:
-        table: Cells beyond the text columns may be `**bold**`.
+        table: Of texts; cells beyond the text columns may be `**bold**`.
         text_columns: How many columns, from the left, hold plain text.
     """
-    titles = [_in_latex(title, plain=True) for title in table.columns]
-    cells = [[_in_latex(cell, number < text_columns) for number, cell in enumerate(row)] for row in table.to_numpy()]
-    rows = [" & ".join(row) for row in [titles, *cells]]
     columns = "l" * text_columns + "r" * (len(table.columns) - text_columns)
-    body = [rows[0] + r" \\", r"\midrule", *(row + r" \\" for row in rows[1:])]
-    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}"]
-    return "\n".join(lines) + "\n"
+    style = table.style.hide(axis="index").format(_bold_in_latex).format_index(escape_latex, axis="columns")
+    style.format(escape_latex, subset=list(table.columns[:text_columns]))
+    return style.to_latex(column_format=columns, hrules=True)
 
 
 def captioned_latex(table: pd.DataFrame, caption: str, text_columns: int) -> str:
@@ -78,16 +88,5 @@ def escape_latex(text: str) -> str:
     return NEGATIVE.sub(lambda _: "$-$", text.translate(LATEX))
 
 
-def _in_latex(cell: object, plain: bool) -> str:
-    escaped = escape_latex(str(cell))
-    return escaped if plain else BOLD.sub(r"\\textbf{\1}", escaped)
-
-
-def to_csv(table: pd.DataFrame) -> str:
-    """The same as CSV, numbers in full."""
-    return table.to_csv(index=False)
-
-
-def two_decimals(value: float) -> str:
-    """`0.00`, never `-0.00`."""
-    return f"{round(value, 2) + 0:.2f}"
+def _bold_in_latex(cell: str) -> str:
+    return BOLD.sub(r"\\textbf{\1}", escape_latex(cell))

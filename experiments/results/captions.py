@@ -14,8 +14,9 @@ from experiments.results import charts
 from experiments.results.charts import Series
 from experiments.results.lines import HYPOTHESIS_NOTE
 from experiments.results.results import FinishedSplit, ScoredPart
-from experiments.results.tables import CEILING_OF, heading_of, is_hypothetical, number
+from experiments.results.tables import CEILING_OF, heading_of, is_hypothetical
 from utils.metrics import CENTRAL, as_numbers, fit_logistic, logistic
+from utils.tables import number
 
 TERMS = {"total": "ink", "dos": "dark dashed", "mos": "middle", "sos": "middle dotted"}
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

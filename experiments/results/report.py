@@ -14,7 +14,6 @@ from experiments.results.tables import (
     Table,
     all_metrics_table,
     mean_tiles,
-    number,
     origins_table,
     selections_table,
     tiles,
@@ -26,6 +25,7 @@ from utils.config import dump_config
 from utils.errors import UserError, printable
 from utils.files import write_text
 from utils.html import page_environment
+from utils.tables import number
 
 FILE, TEMPLATE = "report.html", "report.html.j2"
 WAIT = 60  # seconds, for another process that writes the same report

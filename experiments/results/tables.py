@@ -10,7 +10,7 @@ from experiments.results.charts import points_of
 from experiments.results.lines import HYPOTHESIS_NOTE, OF_SOS, SELECTION_NOTES, SUMMARY, explained
 from experiments.results.results import FinishedSplit, ScoredPart
 from utils.metrics import BETTER, HIGHER, IN_UNITS, as_numbers, title_of
-from utils.tables import DASH
+from utils.tables import DASH, DIGITS, mean_std, number
 
 HEADLINE = ("srcc", "plcc", "rmse", "sos_srcc", "emd")
 # the ceiling of PLCC is without the logistic fit
@@ -59,17 +59,10 @@ class Table:
     note: str = ""
 
 
-def number(value: float | None, digits: int = 4) -> str:
-    """`0.9312`, or a dash for what is not defined."""
-    return DASH if value is None or not math.isfinite(value) else f"{round(value, digits) + 0.0:.{digits}f}"  # no -0
-
-
-def spread_of(values: Sequence[float | None], digits: int = 4) -> str:
+def spread_of(values: Sequence[float | None], digits: int = DIGITS) -> str:
     """One value as it is, of several the mean and the standard deviation."""
     array = as_numbers(list(values))
-    if len(array) == 1 or math.isnan(array.mean()):
-        return number(array.mean(), digits)
-    return f"{number(array.mean(), digits)} ± {number(array.std(ddof=1), digits)}"
+    return mean_std(array.mean(), array.std(ddof=1) if len(array) > 1 else math.nan, digits)
 
 
 def heading_of(metric: str) -> str:
