@@ -6,7 +6,7 @@ A `look` is one or more classes of that style sheet: `ink`, `dark` or `middle` f
 N points, K bars.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element, SubElement, tostring
 
@@ -19,6 +19,7 @@ NARROW, NARROW_WIDTH, OTHER_WIDTH = "fijlrt =.", 3.8, 6.5  # of characters, roug
 KEY, KEY_GAP, ENTRY_GAP = 18, 5, 13  # widths in the legend
 MOST_TICKS = 7  # on one axis
 LAYERS = 12  # a scatter is drawn as this many paths: overlapping points of different paths look darker
+ROOM, LOG_ROOM = 0.04, 1.3  # beyond the values on an axis: a share of their range, a factor
 ROUNDING = 1e-9  # of an axis, by which a value may be beyond its end
 BAR_FILL = 0.8  # share of the room of a bar, or of a group of bars, that is filled
 FEW, SOME = 6, 4  # up to FEW groups of bars each have a label, of more about SOME
@@ -37,14 +38,13 @@ class Axis:
     whole: bool = False
 
     @classmethod
-    def around(cls, label: str, values: Array, margin: float = 0.04, log: bool = False) -> "Axis":
-        """The axis that holds all values (N,), at least one, with a margin at both ends."""
-        low, high = (
-            float(end) for end in (np.log10((values.min(), values.max())) if log else np.percentile(values, (0, 100)))
-        )
-        room = margin * (high - low) or abs(high) / 2 or 1.0
-        ends = (low - room, high + room)
-        return cls(label, *(10.0**end for end in ends), log=True) if log else cls(label, *ends)
+    def around(cls, label: str, values: Array, log: bool = False) -> "Axis":
+        """The axis that holds all values (N,), at least one, with room at both ends."""
+        low, high = float(values.min()), float(values.max())
+        if log:
+            return cls(label, low / LOG_ROOM, high * LOG_ROOM, log=True)
+        room = ROOM * (high - low) or abs(high) / 2 or 1.0
+        return cls(label, low - room, high + room)
 
     def share(self, values: Array) -> Array:
         """Place of each value (N,) on the axis, from 0 to 1; NaN beyond it, and where a value is NaN."""
@@ -85,16 +85,15 @@ class Chart:
     x: Axis
     y: Axis
     marks: list[Element] = field(default_factory=list)
-    legend: list[tuple[str, str]] = field(default_factory=list)  # name and look
+    legend: list[tuple[str, str, str]] = field(default_factory=list)  # `line` or `bar`, look and name
     note: str = ""  # in the middle
 
     def line(self, x: Array, y: Array, look: str, name: str = "", dots: bool = False) -> None:
         """A line through points (N,), with gaps where one is NaN or beyond an axis; `dots` marks each of them."""
         places = self._places(x, y)
-        self.marks.append(Element("path", {"class": f"line {look}", "d": _line_path(places)}))
+        self._mark("line", look, _line(places), name)
         if dots:
-            self.marks.append(Element("path", {"class": f"dots {look}", "d": _dots(places), "stroke-width": "4"}))
-        self._name(name, look)
+            self._mark("dots", look, _dots(places))
 
     def level(self, value: float, look: str, name: str) -> None:
         """A horizontal line from end to end."""
@@ -102,22 +101,19 @@ class Chart:
 
     def points(self, x: Array, y: Array) -> None:
         """A scatter of points (N,), the smaller the more they are."""
-        places = self._places(x, y)
-        diameter = _text(np.sqrt(np.clip(4000 / len(x), 4, 20)))
-        for layer in range(min(LAYERS, len(x))):
-            look = {"class": "dots middle faint", "stroke-width": diameter}
-            self.marks.append(Element("path", {**look, "d": _dots(places[layer::LAYERS])}))
+        places, layers = self._places(x, y), min(LAYERS, len(x))
+        for layer in range(layers):
+            self._mark("dots", "middle faint", _dots(places[layer::layers]))
+            self.marks[-1].set("style", "stroke-width:" + _text(np.sqrt(np.clip(4000 / len(x), 4, 20))))
 
     def bars(self, heights: Sequence[float], look: str, name: str) -> None:
         """Bars (K,) of equal width from one end of the horizontal axis to the other."""
         tops = (BOTTOM - TOP) * self.y.share(heights)
-        path = _bars(tops, LEFT, (RIGHT - LEFT) / len(heights), BOTTOM)
-        self.marks.append(Element("path", {"class": f"bar {look}", "d": path}))
-        self._name(name, look)
+        self._mark("bar", look, _bars(tops, LEFT, (RIGHT - LEFT) / len(heights), BOTTOM), name)
 
     def svg(self) -> Markup:
         """The chart as an element of a page."""
-        named = f": {', '.join(name for name, _ in self.legend)}" if self.legend else ""
+        named = f": {', '.join(name for *_, name in self.legend)}" if self.legend else ""
         root = _root(self.title, f"{self.y.label} over {self.x.label}{named}.", WIDTH, HEIGHT)
         self._draw_axes(root)
         root.extend(self.marks)
@@ -132,9 +128,9 @@ class Chart:
         horizontal = LEFT + (RIGHT - LEFT) * self.x.share(x)
         return np.column_stack([horizontal, BOTTOM - (BOTTOM - TOP) * self.y.share(y)])
 
-    def _name(self, name: str, look: str) -> None:
-        if name:
-            self.legend.append((name, look))
+    def _mark(self, kind: str, look: str, path: str, name: str = "") -> None:
+        self.marks.append(Element("path", {"class": f"{kind} {look}", "d": path}))
+        self.legend += [(kind, look, name)] if name else []
 
     def _draw_axes(self, root: Element) -> None:
         grid = SubElement(root, "path", {"class": "grid"})
@@ -154,11 +150,9 @@ class Chart:
 
     def _draw_legend(self, root: Element) -> None:
         start = float(LEFT)
-        for name, look in self.legend:
-            if any(mark.get("class") == f"bar {look}" for mark in self.marks):
-                SubElement(root, "path", {"class": f"bar {look}", "d": _bar(start, 16, KEY, 8)})
-            else:
-                SubElement(root, "path", {"class": f"line {look}", "d": f"M{_text(start)} 12h{KEY}"})
+        for kind, look, name in self.legend:
+            path = _bar(start, 16, KEY, 8) if kind == "bar" else f"M{_text(start)} 12h{KEY}"
+            SubElement(root, "path", {"class": f"{kind} {look}", "d": path})
             _write(root, name, start + KEY + KEY_GAP, 15.7, **{"class": "label", "text-anchor": "start"})
             width = sum(NARROW_WIDTH if character in NARROW else OTHER_WIDTH for character in name)
             start += KEY + KEY_GAP + width + ENTRY_GAP
@@ -227,19 +221,15 @@ def _text(number: float) -> str:
     return f"{number:.1f}".removesuffix(".0")
 
 
-def _line_path(places: Array) -> str:
+def _line(places: Array) -> str:
     drawn = np.isfinite(places).all(axis=1)
-    starts = drawn & ~np.append(False, drawn[:-1])
-    return "".join(f"{'M' if starts[k] else 'L'}{_text(x)} {_text(y)}" for k, (x, y) in _finite(places, drawn))
+    pens = np.where(np.append(False, drawn[:-1]), "L", "M")
+    return "".join(f"{pen}{_text(x)} {_text(y)}" for pen, (x, y) in zip(pens[drawn], places[drawn], strict=True))
 
 
 def _dots(places: Array) -> str:
     """Strokes of hardly any length, whose round ends make them dots: a tenth of the size of circles."""
-    return "".join(f"M{_text(x)} {_text(y)}h.01" for _, (x, y) in _finite(places, np.isfinite(places).all(axis=1)))
-
-
-def _finite(places: Array, drawn: Array) -> Iterator[tuple[int, Array]]:
-    return ((k, place) for k, place in enumerate(places) if drawn[k])
+    return "".join(f"M{_text(x)} {_text(y)}h.01" for x, y in places[np.isfinite(places).all(axis=1)])
 
 
 def _bars(heights: Array, left: float, step: float, ground: float, number: int = 0, of: int = 1) -> str:

@@ -5,9 +5,9 @@ N images, K bins.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from PIL import Image
 
 from datasets.transforms import errors_of, to_rgb
@@ -25,23 +25,11 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class Card:
-    """One image of the gallery."""
-
-    image: str
-    thumbnail: Thumbnail
-    distance: float
-    mos: tuple[float, float]  # label, prediction
-    sos: tuple[float, float]
-    bars: Markup | None
-
-
-@dataclass(frozen=True)
 class Gallery:
     """The best first, and the worst first; `by` is what they are sorted by, `short` its name on a card."""
 
-    best: list[Card]
-    worst: list[Card]
+    best: list[dict[str, Any]]
+    worst: list[dict[str, Any]]
     by: str
     short: str
 
@@ -77,9 +65,9 @@ def network_thumbnail(path: Path) -> Thumbnail:
         return Thumbnail(note=NOT_READABLE)
 
 
-def _card(part: ScoredPart, index: int, dos: dict[str, Array], highest: float) -> Card:
+def _card(part: ScoredPart, index: int, dos: dict[str, Array], highest: float) -> dict[str, Any]:
     row = part.predictions.iloc[index]
-    mos, sos = (tuple(float(row[f"{side}_{name}"]) for side in ("target", "pred")) for name in ("mos", "sos"))
+    pairs = {name: [float(row[f"{side}_{name}"]) for side in ("target", "pred")] for name in ("mos", "sos")}
     bars = opinion_bars({name: shares[index] for name, shares in dos.items()}, part.scale, highest) if dos else None
     picture = network_thumbnail(part.root / row["image"])
-    return Card(row["image"], picture, float(part.distances[index]), mos, sos, bars)
+    return {"image": row["image"], "thumbnail": picture, "distance": part.distances[index], "bars": bars, **pairs}

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from markupsafe import Markup
 
 from datasets.scale import RatingScale
 from scoring.formats import on_one_line
@@ -55,30 +54,6 @@ class FailedImage:
 
     name: str
     error: str
-
-
-@dataclass(frozen=True)
-class Card:
-    """One image on the page."""
-
-    image: ScoredImage
-    thumbnail: Thumbnail
-    disputed: bool
-    bars: Markup
-
-
-@dataclass(frozen=True)
-class Summary:
-    """All scored images, shown or not."""
-
-    count: int
-    mean: float
-    lowest: float
-    highest: float
-    mean_sos: float
-    disputed: int
-    histogram: Markup
-    highest_bar: int
 
 
 def image_of(record: Record, place: str) -> ScoredImage | FailedImage:
@@ -166,10 +141,13 @@ def digits_of(scale: RatingScale) -> int:
     return max(0, 3 - int(np.ceil(np.log10(scale.high - scale.low))))
 
 
-def _summary(scored: Sequence[ScoredImage], marked: Array, scale: RatingScale) -> Summary:
+def _summary(scored: Sequence[ScoredImage], marked: Array, scale: RatingScale) -> dict[str, Any]:
+    """All scored images, shown or not."""
     mos, sos = (np.array([getattr(image, name) for image in scored]) for name in ("mos", "sos"))
-    ends = (float(mos.mean()), float(mos.min()), float(mos.max()))
-    return Summary(len(scored), *ends, float(sos.mean()), int(marked.sum()), *histogram(mos, scale))
+    chart, highest_bar = histogram(mos, scale)
+    of_mos = {"mean": mos.mean(), "lowest": mos.min(), "highest": mos.max()}
+    counts = {"count": len(scored), "disputed": int(marked.sum())}
+    return {**counts, **of_mos, "mean_sos": sos.mean(), "histogram": chart, "highest_bar": highest_bar}
 
 
 def _cards(
@@ -179,7 +157,7 @@ def _cards(
     scale: RatingScale,
     pictures: PictureSettings,
     workers: int,
-) -> Iterator[Card]:
+) -> Iterator[dict[str, Any]]:
     """As they are needed: the next thumbnails are made meanwhile."""
     highest = max((max(scored[index].dos) for index in chosen), default=1.0)
     with Progress("report", len(chosen), "image") as progress, ThreadPoolExecutor(max(workers, 1)) as pool:
@@ -189,7 +167,7 @@ def _cards(
                 image = scored[index]
                 mark = (image.low_90, image.mos, image.high_90)
                 bars = opinion_bars({"prediction": image.dos}, scale, highest, mark)
-                yield Card(image, picture, bool(marked[index]), bars)
+                yield {"image": image, "thumbnail": picture, "disputed": bool(marked[index]), "bars": bars}
             progress.update(len(some))
 
 
