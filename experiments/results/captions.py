@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from experiments.results import charts
 from experiments.results.charts import Series
@@ -16,6 +15,7 @@ from experiments.results.lines import HYPOTHESIS_NOTE
 from experiments.results.results import FinishedSplit, ScoredPart
 from experiments.results.tables import CEILING_OF, heading_of, is_hypothetical
 from utils.metrics import CENTRAL, as_numbers, fit_logistic, logistic
+from utils.svg import Chart
 from utils.tables import number
 
 TERMS = {"total": "ink", "dos": "dark dashed", "mos": "middle", "sos": "middle dotted"}
@@ -26,10 +26,9 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure, its name and its caption."""
+    """A chart and its caption."""
 
-    svg: Markup
-    title: str
+    chart: Chart
     caption: str
 
 
@@ -57,34 +56,31 @@ def part_drawings(part: ScoredPart) -> list[Drawing]:
     hypothesis = f" {HYPOTHESIS_NOTE[0].upper()}{HYPOTHESIS_NOTE[1:]}." if is_hypothetical(part) else ""
     drawings = [
         Drawing(
-            charts.mos_scatter("MOS", pred, target, part.scale, fit),
-            "MOS",
+            charts.scatter("MOS", pred, target, part.scale, fit),
             f"Label over prediction, {len(pred)} test images. SRCC {metrics['srcc']}; {after}: PLCC {metrics['plcc']}, "
             f"RMSE {metrics['rmse']}.",
         ),
         Drawing(
-            charts.sos_scatter("SOS", part.values("pred_sos"), part.values("target_sos"), part.scale),
-            "SOS",
+            charts.scatter("SOS", part.values("pred_sos"), part.values("target_sos"), part.scale),
             f"Label over prediction. SRCC {metrics['sos_srcc']}, PLCC {metrics['sos_plcc']}, without a fit."
             f"{hypothesis}",
         ),
         Drawing(
-            charts.residuals("Residuals of MOS", mapped, target, part.scale),
-            "Residuals of MOS",
+            charts.residuals(mapped, target, part.scale),
             f"Prediction less label, {after}. Falling from left to right is what any imperfect predictor does: "
             "it keeps to the middle.",
         ),
     ]
     if part.pit is not None:
-        drawings.append(Drawing(charts.pit("PIT histogram", part.pit), "PIT histogram", _pit_caption(part)))
+        drawings.append(Drawing(charts.pit(part.pit), _pit_caption(part)))
     return drawings
 
 
 def _loss_curves(splits: Sequence[FinishedSplit], thin: str) -> Drawing:
     values = {term: _over_epochs(splits, lambda record, term=term: record.get("train", {}).get(term)) for term in TERMS}
     series = [Series(term, values[term], TERMS[term]) for term in TERMS if np.isfinite(values[term]).any()]
-    svg = charts.curves("Loss", series or [Series("total", values["total"])], "training loss", axis="log")
-    return Drawing(svg, "Loss", f"Joint loss of training and its unweighted terms.{thin}")
+    chart = charts.curves("Loss", series or [Series("total", values["total"])], "training loss", axis="log")
+    return Drawing(chart, f"Joint loss of training and its unweighted terms.{thin}")
 
 
 def _rate_curve(splits: Sequence[FinishedSplit], thin: str) -> Drawing:
@@ -94,8 +90,8 @@ def _rate_curve(splits: Sequence[FinishedSplit], thin: str) -> Drawing:
     power = int(np.floor(np.log10(largest))) if largest > 0 else 0
     unit = f" (10{str(power).translate(RAISED)})" if power else ""
     series = [Series("learning rate", rates / 10.0**power)]
-    svg = charts.curves("Learning rate", series, f"learning rate{unit}", axis="from zero")
-    return Drawing(svg, "Learning rate", f"At the end of each epoch.{thin}")
+    chart = charts.curves("Learning rate", series, f"learning rate{unit}", axis="from zero")
+    return Drawing(chart, f"At the end of each epoch.{thin}")
 
 
 def _metric_curves(splits: Sequence[FinishedSplit], metric: str, number_of: int | None, thin: str) -> Drawing:
@@ -121,10 +117,10 @@ def _metric_curves(splits: Sequence[FinishedSplit], metric: str, number_of: int 
     known = np.isfinite(ceiling)
     of = f", {title}" if title is not None else ", mean over the databases" if several else ""
     name = f"{heading_of(metric)} by epoch{of}"
-    svg = charts.curves(name, series, heading_of(metric), ceiling if known else None, axis)
+    chart = charts.curves(name, series, heading_of(metric), ceiling if known else None, axis)
     on = " and the ".join(one.name for one in series)
     estimate = " Noise ceiling of the test part: by bootstrap, which is optimistic." if known else ""
-    return Drawing(svg, name, f"On the {on} part.{thin}{estimate}")
+    return Drawing(chart, f"On the {on} part.{thin}{estimate}")
 
 
 def _over_epochs(splits: Sequence[FinishedSplit], pick: Callable[[dict], float | None]) -> Array:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from markupsafe import Markup
 
 from datasets.scale import RatingScale
 from utils.metrics import logistic
@@ -39,7 +38,7 @@ class Series:
 
 def curves(
     title: str, series: Sequence[Series], label: str, ceiling: float | None = None, axis: str = "linear"
-) -> Markup:
+) -> Chart:
     """Lines over epochs: each split thin, their mean thick.
 
     Args:
@@ -63,53 +62,46 @@ def curves(
         chart.level(ceiling, "reference", f"noise ceiling {ceiling:.3f}")
     if not any(np.isfinite(one.values).any() for one in series):
         chart.note = "not defined in any epoch"
-    return chart.svg()
+    return chart
 
 
-def mos_scatter(title: str, pred: Array, target: Array, scale: RatingScale, fit: Array | None) -> Markup:
-    """MOS labels (N,) over predicted MOS (N,), with the diagonal and the logistic fit, where there is one."""
-    span = _span(scale, pred, target)
-    chart = Chart(title, Axis(f"predicted MOS ({points_of(scale)})", *span), Axis("MOS label (points)", *span))
+def scatter(quantity: str, pred: Array, target: Array, scale: RatingScale, fit: Array | None = None) -> Chart:
+    """Labels (N,) over predictions (N,) of `MOS` or `SOS`, with the diagonal and, where there is one, the fit."""
+    most = max(pred.max(), target.max(), MARGIN * (scale.high - scale.low)) * (1 + 2 * MARGIN)
+    span = _span(scale, pred, target) if quantity == "MOS" else (0, most)
+    x = Axis(f"predicted {quantity} ({points_of(scale)})", *span)
+    chart = Chart(quantity, x, Axis(f"{quantity} label (points)", *span))
     chart.points(pred, target)
     chart.line(span, span, "reference", "label = prediction")
     if fit is not None:
         line = np.linspace(pred.min(), pred.max(), 100)
         chart.line(line, logistic(line, *fit), "dark", "logistic fit")
-    return chart.svg()
+    return chart
 
 
-def sos_scatter(title: str, pred: Array, target: Array, scale: RatingScale) -> Markup:
-    """SOS labels (N,) over predicted SOS (N,), with the diagonal."""
-    most = max(pred.max(), target.max(), MARGIN * (scale.high - scale.low)) * (1 + 2 * MARGIN)
-    chart = Chart(title, Axis(f"predicted SOS ({points_of(scale)})", 0, most), Axis("SOS label (points)", 0, most))
-    chart.points(pred, target)
-    chart.line((0, most), (0, most), "reference", "label = prediction")
-    return chart.svg()
-
-
-def residuals(title: str, mapped: Array, target: Array, scale: RatingScale) -> Markup:
+def residuals(mapped: Array, target: Array, scale: RatingScale) -> Chart:
     """Mapped prediction less MOS label (N,), over the label, with the running mean."""
     residual = mapped - target
     most = max(np.abs(residual).max(), MARGIN * (scale.high - scale.low)) * (1 + 2 * MARGIN)
     x = Axis(f"MOS label ({points_of(scale)})", *_span(scale, target))
-    chart = Chart(title, x, Axis("prediction − label (points)", -most, most))
+    chart = Chart("Residuals of MOS", x, Axis("prediction − label (points)", -most, most))
     chart.points(target, residual)
     chart.level(0, "reference", "no error")
     groups = np.array_split(np.argsort(target, kind="stable"), min(GROUPS, max(1, len(target) // GROUP)))
     if len(groups) > 1:
         means = np.array([(target[group].mean(), residual[group].mean()) for group in groups])
         chart.line(*means.T, "dark", "running mean", dots=True)
-    return chart.svg()
+    return chart
 
 
-def pit(title: str, shares: Sequence[float]) -> Markup:
+def pit(shares: Sequence[float]) -> Chart:
     """Share of images in each tenth of PIT, with the line of uniformity."""
     top = 1.06 * max(*shares, 1 / len(shares))
     x = Axis("share of the predicted distribution below the MOS label", 0, 1)
-    chart = Chart(title, x, Axis("share of images", 0, top))
+    chart = Chart("PIT histogram", x, Axis("share of images", 0, top))
     chart.bars(shares, "middle", "test images")
     chart.level(1 / len(shares), "reference", "uniform")
-    return chart.svg()
+    return chart
 
 
 def points_of(scale: RatingScale) -> str:

@@ -12,7 +12,6 @@ from experiments.results.captions import part_drawings, training_curves
 from experiments.results.results import FinishedSplit, finished_splits, split_folders
 from experiments.results.tables import (
     all_metrics_table,
-    mean_tiles,
     origins_table,
     selections_table,
     tiles,
@@ -73,19 +72,15 @@ def render(name: str, splits: Sequence[FinishedSplit]) -> str:
         "metrics": all_metrics_table,
     }
     config = splits[0].config
-    tables = [selections_table(splits, number_of) for number_of in range(len(config.members))]
-    groups = [
-        (part.title if config.several else "", tiles([split.tests[number_of] for split in splits]))
-        for number_of, part in enumerate(splits[0].tests)
-    ]
-    if config.several:
-        tables = [selections_table(splits, None), *tables]
-        groups = [("Mean over the databases", mean_tiles(splits)), *groups]
+    chosen = [*([None] if config.several else []), *range(len(config.members))]  # databases; None: their mean
+    tables = [selections_table(splits, number_of) for number_of in chosen]
+    tiles_of = [tiles(splits, number_of) for number_of in chosen]
+    titles = [table.title if config.several else "" for table in tables]
     page = environment.get_template(TEMPLATE).render(
         name=name,
         config=config,
         header=_header(splits),
-        groups=groups,
+        groups=list(zip(titles, tiles_of, strict=True)),
         tables=tables,
         units=units_of(splits[0].tests),
         best=_best(splits),

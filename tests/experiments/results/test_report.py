@@ -285,7 +285,7 @@ def test_figures_stay_light_and_show_every_point():
     rng = np.random.default_rng(0)
     target = rng.uniform(1, 5, 2000)
     pred = np.clip(target + rng.normal(0, 0.3, 2000), 1, 5)
-    svg = charts.mos_scatter("MOS", pred, target, SCALE, fit_logistic(pred, target))
+    svg = charts.scatter("MOS", pred, target, SCALE, fit_logistic(pred, target)).svg()
     assert svg.count("h.01") == 2000
     assert len(svg) < 50_000
     x, y = (float(value) for value in re.search(r"M(\S+) (\S+?)h", svg).groups())  # the first image
@@ -297,6 +297,7 @@ def test_figures_stay_light_and_show_every_point():
 
 def test_curves_show_every_split_and_their_mean():
     values = np.array([[0.2, 0.5, np.nan], [0.4, 0.7, 0.9]])
-    lines = [mark.get("class") for mark in fromstring(charts.curves("SRCC", [charts.Series("test", values)], "SRCC"))]
+    chart = charts.curves("SRCC", [charts.Series("test", values)], "SRCC")
+    lines = [mark.get("class") for mark in fromstring(chart.svg())]
     assert lines.count("line dark thin") == 2
     assert lines.count("line dark") == 2  # the mean, and its key in the legend
