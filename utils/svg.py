@@ -17,7 +17,7 @@ WIDTH, HEIGHT = 360, 252  # of a chart, in units of its drawing: about a pixel o
 LEFT, RIGHT, TOP, BOTTOM = 50, 352, 24, 214  # of the area between the axes
 NARROW, NARROW_WIDTH, OTHER_WIDTH = "fijlrt =.", 3.8, 6.5  # of characters, roughly: they place the legend's entries
 KEY, KEY_GAP, ENTRY_GAP = 18, 5, 13  # widths in the legend
-MOST_TICKS = 7  # on one axis
+MOST_TICKS, MOST_DECIMALS = 7, 4  # on one axis; of a number at it
 LAYERS = 12  # a scatter is drawn as this many paths: overlapping points of different paths look darker
 ROOM, LOG_ROOM = 0.04, 1.3  # beyond the values on an axis: a share of their range, a factor
 ROUNDING = 1e-9  # of an axis, by which a value may be beyond its end
@@ -68,7 +68,8 @@ class Axis:
         decimals = max(0, -int(np.floor(np.log10(step) + ROUNDING)))
         first, last = np.ceil(self.low / step - ROUNDING), np.floor(self.high / step + ROUNDING)
         values = np.arange(first, last + 1) * step
-        return [(float(value), f"{value + 0.0:.{decimals}f}".replace("-", "−")) for value in values]
+        form = f".{decimals}f" if decimals <= MOST_DECIMALS else "g"
+        return [(float(value), f"{value + 0.0:{form}}".replace("-", "−")) for value in values]
 
 
 @dataclass

@@ -26,9 +26,9 @@ def number(value: float | None, digits: int = DIGITS, sign: str = "-") -> str:
     return DASH if undefined else f"{round(value, digits) + 0.0:{sign}.{digits}f}"
 
 
-def mean_std(mean: float, std: float, digits: int = DIGITS) -> str:
+def mean_std(mean: float, std: float) -> str:
     """`0.9312 ± 0.0021`; without a standard deviation, the mean alone."""
-    return number(mean, digits) if math.isnan(std) else f"{number(mean, digits)} ± {number(std, digits)}"
+    return number(mean) if math.isnan(std) else f"{number(mean)} ± {number(std)}"
 
 
 def to_markdown(table: pd.DataFrame, names: int = 0, aligned: bool = False) -> str:
@@ -41,12 +41,12 @@ def to_markdown(table: pd.DataFrame, names: int = 0, aligned: bool = False) -> s
             names, which are numbers, stand right.
     """
     titles = [_in_markdown(title, plain=names > 0) for title in table.columns]
-    cells = [[_in_markdown(cell, number < names) for number, cell in enumerate(row)] for row in table.to_numpy()]
+    cells = [[_in_markdown(cell, place < names) for place, cell in enumerate(row)] for row in table.to_numpy()]
     rows = [titles, *cells]
     rule = ["---"] * len(table.columns)
     if aligned:
         widths = [max(len(rule[0]), *map(len, column)) for column in zip(*rows, strict=True)]
-        sides = ["<" if number < names else ">" for number in range(len(widths))]
+        sides = ["<" if place < names else ">" for place in range(len(widths))]
         rows = [[f"{cell:{s}{w}}" for cell, s, w in zip(row, sides, widths, strict=True)] for row in rows]
         rule = ["-" * w if s == "<" else "-" * (w - 1) + ":" for s, w in zip(sides, widths, strict=True)]
     return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]])

@@ -14,7 +14,6 @@ from utils.svg import Axis, Chart
 
 FEW_EPOCHS = 10  # up to so many are marked by dots: a line needs two that are defined
 GROUPS, GROUP = 10, 5  # of a running mean: so many groups of so many images at least
-SMALLEST = 1e-9  # top of an axis on which everything is zero
 MARGIN = 0.03  # of an axis beyond the scale
 LOG_RATIO = 20  # between the largest and the smallest value of a logarithmic axis: a power of ten lies between them
 
@@ -113,7 +112,7 @@ def _value_axis(label: str, finite: Array, kind: str) -> Axis:
     if len(finite) == 0:
         return Axis(label, 0, 1)
     if kind == "from zero":
-        return Axis(label, 0, 1.06 * max(finite.max(), SMALLEST))
+        return Axis(label, 0, 1.06 * (finite.max() or 1))
     return Axis.around(label, finite, log=kind == "log" and finite.max() > LOG_RATIO * finite.min() > 0)
 
 

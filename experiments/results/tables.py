@@ -74,7 +74,7 @@ def tiles(splits: Sequence[FinishedSplit], number_of: int | None) -> list[Tile]:
     tested = [split if number_of is None else split.tests[number_of] for split in splits]
     parts = [part for split in splits for part in split.tests] if number_of is None else tested
     made = []
-    for name in HEADLINE if number_of is not None else [name for name in HEADLINE if name not in IN_UNITS]:
+    for name in [name for name in HEADLINE if number_of is not None or name not in IN_UNITS]:
         values = as_numbers([one.metrics.get(name) for one in tested])
         ceiling = "" if number_of is None else ceiling_of(name, parts)
         unit = points_of(parts[0].scale) if name in IN_UNITS else ""

@@ -46,7 +46,7 @@ def test_what_cannot_be_shown_is_shown_as_its_code():
         (number(None), "–"),
         (number(float("inf")), "–"),
         (mean_std(0.5, 0.01), "0.5000 ± 0.0100"),
-        (mean_std(0.5, float("nan"), 3), "0.500"),
+        (mean_std(0.5, float("nan")), "0.5000"),
         (mean_std(float("nan"), float("nan")), "–"),
     ],
 )
