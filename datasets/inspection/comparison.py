@@ -16,7 +16,7 @@ from datasets.readers import FORMATS, HYPOTHESIS_IN_RELEASE, database_scale, lab
 from datasets.readers.assembly import BINS, RELEASE_COLUMNS
 from datasets.readers.folder import Folder
 from datasets.readers.tables import numbers, read_table
-from utils.tables import to_markdown, two_decimals
+from utils.tables import number, to_markdown
 
 Array = np.ndarray
 Row = list[str]
@@ -126,7 +126,7 @@ def rows_of_hypothesis(annotations: Path, release: Path) -> Iterator[Row]:
         a, r2 = sos_hypothesis(mos, sos, database_scale(name))
         if r2 > ITSELF:
             continue
-        yield [FORMATS[name].title, f"{len(measured)}", f"{a:.4f}", f"{two_decimals(r2)}"]
+        yield [FORMATS[name].title, f"{len(measured)}", f"{a:.4f}", f"{number(r2, 2)}"]
 
 
 def rows_of_ceilings(annotations: Path, release: Path) -> Iterator[Row]:
