@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from datasets.readers.assembly import Format, file_name, list_form, release_form, sos_from
+from datasets.readers.assembly import Reader, file_name, list_form, release_form, sos_from
 from datasets.readers.folder import Folder, under
 from datasets.readers.tables import Columns, numbers, pick, read_sheet, texts
+from datasets.scale import RatingScale
 
 SCORES = "CID2013 data - version 12112014.xlsx"
 SHEET = "CID2013 MOS"
@@ -46,8 +47,10 @@ def _image_set(name: str) -> str:
     return "_".join(name.split("_")[:2])
 
 
-CID2013 = Format(
+CID2013 = Reader(
     title="CID2013",
+    scale=RatingScale(low=0, high=100, bin_centers=(10, 30, 50, 70, 90)),
+    sos_a=0.1649,
     forms={
         SCORES: _scores,
         RELEASE: release_form(_name),

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from datasets.readers.assembly import Format, release_form
+from datasets.readers.assembly import Reader, release_form
 from datasets.readers.folder import Folder, under
 from datasets.readers.tables import Columns, numbers, pick, read_sheet, read_table, refuse, texts, whole_numbers
+from datasets.scale import RatingScale
 
 SHEET = "all_by_image"
 SHEET_COLUMNS = ["image", "dst_idx", "dst_type", "dst_lev", "dmos_std", "dmos"]
@@ -64,8 +65,10 @@ def _reference(name: str) -> str:
     return name.partition(".")[0]
 
 
-CSIQ = Format(
+CSIQ = Reader(
     title="CSIQ",
+    scale=RatingScale(low=0, high=1, bin_centers=(0.1, 0.3, 0.5, 0.7, 0.9), higher_is_better=False),
+    sos_a=0.0657,
     forms={
         "csiq.beta.txt": _text,
         "csiq.DMOS.xlsx": _sheet,

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from datasets.readers.assembly import Format
+from datasets.readers.assembly import Reader
 from datasets.readers.folder import Folder, under
 from datasets.readers.tables import Columns, numbers, pick, read_table, refuse
+from datasets.scale import RatingScale
 
 SCORES = "koniq10k_scores_and_distributions.csv"  # c1..c5 are votes, MOS is 1..5
 SETS = "koniq10k_distributions_sets.csv"  # c1..c5 are fractions, MOS is a z-score (3.9..88.4), and there is `set`
@@ -91,8 +92,10 @@ def _official_parts(table: pd.DataFrame, path: Path, folder: Folder) -> dict[str
     return dict(zip(sets["image_name"], sets["set"].map(PARTS), strict=True))
 
 
-KONIQ10K = Format(
+KONIQ10K = Reader(
     title="KonIQ-10k",
+    scale=RatingScale(low=1, high=5, bin_centers=(1, 2, 3, 4, 5)),
+    sos_a=0.09,
     forms={SCORES: _table, SETS: _table, RELEASE: _release_table},
     layouts=(
         under("1024x768"),

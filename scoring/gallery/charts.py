@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasets.scale import RatingScale
-from scoring.records import bin_edges
 
 WIDTH, HEIGHT = 120, 36  # of the bars of a card, in units of its drawing
 HISTOGRAM_WIDTH, HISTOGRAM_HEIGHT, HISTOGRAM_BINS = 320, 80, 20
@@ -50,7 +49,7 @@ def bars(dos: Sequence[float], mos: float, interval: tuple[float, float], scale:
         scale: Of the scores.
         highest: The share that is as high as the drawing, the same for all that are compared.
     """
-    edges = bin_edges(scale)
+    edges = scale.edges
     places = np.interp([mos, *interval], edges, np.arange(len(edges)) * WIDTH / scale.num_bins)
     shares = (f"{center:g}: {100 * share:.1f} %" for center, share in zip(scale.bin_centers, dos, strict=True))
     path = _path([share / highest for share in dos], WIDTH, HEIGHT)
