@@ -4,13 +4,12 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, default_collate
 
 from datasets.cache import Pictures
-from datasets.ratings import Record
+from datasets.ratings import Record, arrays
 from datasets.transforms import Transform, seeded
 from utils.errors import UserError
 
@@ -42,9 +41,8 @@ class IQADataset(Dataset):
     ):
         self.pictures = pictures
         self.images = [record.image for record in records]
-        self.mos = torch.tensor([record.mos for record in records], dtype=torch.float32)  # (N,)
-        self.sos = torch.tensor([record.sos for record in records], dtype=torch.float32)  # (N,)
-        dos = torch.tensor(np.array([record.dos for record in records]), dtype=torch.float32)  # (N, K)
+        labels = arrays(records, "mos", "sos", "dos")  # (N,), (N,), (N, K)
+        self.mos, self.sos, dos = (torch.tensor(values, dtype=torch.float32) for values in labels)
         self.dos = dos.flip(1) if reversed_bins else dos
         self.database = torch.tensor(database)
         self.transform = transform

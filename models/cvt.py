@@ -79,8 +79,11 @@ class DropPath(nn.Module):
     def forward(self, branch: Tensor) -> Tensor:
         if not self.training or self.drop_prob == 0:
             return branch
-        kept = branch.new_empty(len(branch), *[1] * (branch.dim() - 1)).bernoulli_(1 - self.drop_prob)  # (B, 1, 1)
-        return branch * kept.div_(1 - self.drop_prob)
+        return branch * self.draw(branch, len(branch)).div_(1 - self.drop_prob)  # (B, N, C)
+
+    def draw(self, like: Tensor, count: int) -> Tensor:
+        """Return 1 for each of `count` samples whose branch is kept, else 0, (count, 1, 1)."""
+        return like.new_empty(count, *[1] * (like.dim() - 1)).bernoulli_(1 - self.drop_prob)
 
 
 class LayerNorm(nn.LayerNorm):

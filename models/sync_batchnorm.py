@@ -49,11 +49,8 @@ def _synchronised_norm(norm: nn.modules.batchnorm._BatchNorm) -> "GlobalBatchNor
 class GlobalDropPath(DropPath):
     """DropPath that draws for the images of all processes and takes its own, so that the draws are those of one."""
 
-    def forward(self, branch: Tensor) -> Tensor:
-        if not self.training or self.drop_prob == 0:
-            return branch
-        kept = branch.new_empty(len(branch) * world(), *[1] * (branch.dim() - 1)).bernoulli_(1 - self.drop_prob)
-        return branch * local_shard(kept).div_(1 - self.drop_prob)  # (B, 1, 1)
+    def draw(self, like: Tensor, count: int) -> Tensor:
+        return local_shard(super().draw(like, count * world()))  # (count, 1, 1)
 
 
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):

@@ -11,7 +11,7 @@ from datasets.label_checks import MISSING, find_problems
 from datasets.labels import dos_gaussian, gaussian_at_centers, sos_hypothesis
 from datasets.max_entropy import dos_max_entropy
 from datasets.noise_ceiling import CEILING, noise_ceiling, votes_of
-from datasets.ratings import PARTS, Rating
+from datasets.ratings import PARTS, Rating, arrays
 from datasets.readers import READERS, label
 from datasets.readers.assembly import BINS, RELEASE_COLUMNS
 from datasets.readers.folder import Folder
@@ -67,14 +67,14 @@ def agreement(name: str, ours: list[Rating], theirs: list[Rating]) -> Row:
     if not records:
         return ["0", "", "", ""]
     rows = [known[record.name] for record in records]
-    mos, sos = (np.array([getattr(record, key) for record in records]) for key in ("mos", "sos"))
-    their_mos, their_sos = (np.array([getattr(theirs[row], key) for row in rows]) for key in ("mos", "sos"))
+    mos, sos, dos = arrays(records, "mos", "sos", "dos")
+    their_mos, their_sos = arrays([theirs[row] for row in rows], "mos", "sos")
     counts = [f"{len(records)}", f"{largest(mos - their_mos):.1e}"]
     if ours[0].sos is None and DATABASES[name].release_sos != "hypothesis":
         return [*counts, "no SOS in the file", ""]
     if theirs[0].counts is not None:
         fractions = np.array([np.array(theirs[row].counts) / sum(theirs[row].counts) for row in rows])
-        off = np.array([record.dos for record in records]) - fractions
+        off = dos - fractions
     else:
         off = gaussian_at_centers(mos, sos, scale) - release_dos(theirs)[rows]
     return [*counts, f"{largest(sos - their_sos):.1e}", f"{largest(off):.1e}"]
@@ -96,7 +96,7 @@ def rows_of_recipes(annotations: Path, release: Path) -> Iterator[Row]:
     for name, ratings in best_files(annotations, release):
         scale = DATABASES[name].scale
         records = label(name, ratings, scale)[0]
-        mos, sos = (np.array([getattr(record, key) for record in records]) for key in ("mos", "sos"))
+        mos, sos = arrays(records, "mos", "sos")
         gaussian = dos_gaussian(mos, sos, scale)
         off = np.abs(scale.mean(gaussian) - mos)
         flattest, replaced = dos_max_entropy(mos, sos, scale)
@@ -117,15 +117,14 @@ def rows_of_recipes(annotations: Path, release: Path) -> Iterator[Row]:
 
 
 def rows_of_hypothesis(annotations: Path, release: Path) -> Iterator[Row]:
-    for name, reader in DATABASES.items():
-        found = [ratings for root in (annotations / name, release) for _, ratings in files_of(name, root)]
+    for name, found in every_file(annotations, release):
         measured = next((ratings for ratings in found if all(rating.sos is not None for rating in ratings)), None)
         if measured is None:
             continue
-        mos, sos = (np.array([getattr(rating, key) for rating in measured]) for key in ("mos", "sos"))
-        a, r2 = sos_hypothesis(mos, sos, reader.scale)
+        mos, sos = arrays(measured, "mos", "sos")
+        a, r2 = sos_hypothesis(mos, sos, DATABASES[name].scale)
         if r2 <= ITSELF:
-            yield [reader.title, f"{len(measured)}", f"{a:.4f}", f"{two_decimals(r2)}"]
+            yield [DATABASES[name].title, f"{len(measured)}", f"{a:.4f}", f"{two_decimals(r2)}"]
 
 
 def rows_of_ceilings(annotations: Path, release: Path) -> Iterator[Row]:
@@ -140,10 +139,16 @@ def rows_of_ceilings(annotations: Path, release: Path) -> Iterator[Row]:
 
 def best_files(annotations: Path, release: Path) -> Iterator[tuple[str, list[Rating]]]:
     """For each database the file that says most: one with SOS where there is one, else the first."""
+    for name, found in every_file(annotations, release):
+        yield name, next((ratings for ratings in found if ratings[0].sos is not None), found[0])
+
+
+def every_file(annotations: Path, release: Path) -> Iterator[tuple[str, list[list[Rating]]]]:
+    """What each label file of a database says, the official ones first; databases without a file are left out."""
     for name in DATABASES:
         found = [ratings for root in (annotations / name, release) for _, ratings in files_of(name, root)]
         if found:
-            yield name, next((ratings for ratings in found if ratings[0].sos is not None), found[0])
+            yield name, found
 
 
 TABLES: dict[str, tuple[Row, Callable[[Path, Path], Iterator[Row]]]] = {

@@ -42,11 +42,6 @@ def _in_folder_of_scene(name: str) -> str:
     return f"IS{SETS[match[1]]}/co{int(match[2])}/{name}" if match else name
 
 
-def _image_set(name: str) -> str:
-    """`IS_II_C03_D01.jpg` -> `IS_II`."""
-    return "_".join(name.split("_")[:2])
-
-
 CID2013 = Reader(
     title="CID2013",
     scale=RatingScale(low=0, high=100, bin_centers=(10, 30, 50, 70, 90)),
@@ -57,5 +52,5 @@ CID2013 = Reader(
         "CID2013.txt": list_form(_name, open_ended=True),  # the other MOS, realigned over the sets: -9.5..87.9
     },
     layouts=(_in_folder_of_scene, lambda name: f"CID2013/{_in_folder_of_scene(name)}", under("")),
-    image_set_of=_image_set,
+    image_set_of=lambda name: "_".join(name.split("_")[:2]),  # IS_II_C03_D01.jpg -> IS_II
 )

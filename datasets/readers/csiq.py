@@ -60,11 +60,6 @@ def _in_folder_of_distortion(name: str) -> str:
     return f"{FOLDER_OF.get(kind, kind)}/{name}"
 
 
-def _reference(name: str) -> str:
-    """`1600.AWGN.1.png` -> `1600`."""
-    return name.partition(".")[0]
-
-
 CSIQ = Reader(
     title="CSIQ",
     scale=RatingScale(low=0, high=1, bin_centers=(0.1, 0.3, 0.5, 0.7, 0.9), higher_is_better=False),
@@ -83,5 +78,5 @@ CSIQ = Reader(
         under("dst_imgs"),
         under(""),
     ),
-    reference_of=_reference,
+    reference_of=lambda name: name.partition(".")[0],  # 1600.AWGN.1.png -> 1600
 )

@@ -20,16 +20,11 @@ def _scores(path: Path, _folder: Folder) -> pd.DataFrame:
     return numbers(table, ["mos", "sos"], path).assign(name=table["name"])
 
 
-def _reference(name: str) -> str:
-    """`I01_02_03.png` -> `I01`."""
-    return name.partition("_")[0]
-
-
 KADID10K = Reader(
     title="KADID-10k",
     scale=RatingScale(low=1, high=5, bin_centers=(1.4, 2.2, 3.0, 3.8, 4.6)),
     sos_a=0.2152,
     forms={"dmos.csv": _scores, "kadid10khist_5.txt": release_form()},
     layouts=(under("images"), under("kadid10k/images"), under("")),
-    reference_of=_reference,
+    reference_of=lambda name: name.partition("_")[0],  # I01_02_03.png -> I01
 )

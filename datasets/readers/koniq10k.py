@@ -3,6 +3,7 @@
 Source: Hosu, Lin, Sziranyi, Saupe, KonIQ-10k, IEEE TIP 2020.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,16 +26,9 @@ TOTAL_TOLERANCE = 0.5  # votes against their stated total
 STATED_TOLERANCE = 0.01  # stated MOS and SD against those of the votes, which may be rounded
 
 
-def _table(path: Path, folder: Folder) -> pd.DataFrame:
-    return _votes(read_table(path), path, folder)
-
-
-def _release_table(path: Path, folder: Folder) -> pd.DataFrame:
-    return _votes(read_table(path, RELEASE_COLUMNS, "\t"), path, folder)
-
-
-def _votes(whole: pd.DataFrame, path: Path, folder: Folder) -> pd.DataFrame:
+def _votes(path: Path, folder: Folder, names: list[str] | None = None, separator: str = ",") -> pd.DataFrame:
     """Votes of every image, and MOS on 1..5 from them, in each of the forms."""
+    whole = read_table(path, names, separator)
     table = pick(whole, path, COLUMNS)
     values = numbers(table, [*VOTES, "c_total", "SD"], path)
     counts = _whole_votes(values, path)
@@ -96,7 +90,7 @@ KONIQ10K = Reader(
     title="KonIQ-10k",
     scale=RatingScale(low=1, high=5, bin_centers=(1, 2, 3, 4, 5)),
     sos_a=0.09,
-    forms={SCORES: _table, SETS: _table, RELEASE: _release_table},
+    forms={SCORES: _votes, SETS: _votes, RELEASE: partial(_votes, names=RELEASE_COLUMNS, separator="\t")},
     layouts=(
         under("1024x768"),
         under("koniq10k_1024x768/1024x768"),

@@ -67,11 +67,6 @@ def _spelt(part: str, below: str = "") -> Layout:
     return lambda name: below + name.replace("Part ", part, 1)
 
 
-def _reference(name: str) -> str:
-    """`Part 1/blurjpeg/cows_blur1_jpeg2.bmp` -> `cows`."""
-    return name.rpartition("/")[2].partition("_")[0]
-
-
 LIVEMD = Reader(
     title="LIVE-MD",
     scale=RatingScale(low=0, high=100, bin_centers=(10, 30, 50, 70, 90), higher_is_better=False),
@@ -83,5 +78,5 @@ LIVEMD = Reader(
         "LIVE_MD.txt": list_form(_name),
     },
     layouts=(under("To_Release"), under(""), _spelt("Part_", "To_Release/"), _spelt("Part_"), _spelt("part")),
-    reference_of=_reference,
+    reference_of=lambda name: name.rpartition("/")[2].partition("_")[0],  # Part 1/blurjpeg/cows_blur1_jpeg2.bmp -> cows
 )

@@ -31,11 +31,6 @@ def _name(path: str) -> str:
     return name if "." in name else f"{name}.{'jpg' if '_JPG_' in name else 'bmp'}"
 
 
-def _reference(name: str) -> str:
-    """`IMG_01_AWGN_1.bmp` -> `IMG_01`."""
-    return "_".join(name.split("_")[:2])
-
-
 VCLFER = Reader(
     title="VCL@FER",
     scale=RatingScale(low=0, high=100, bin_centers=(10, 30, 50, 70, 90)),
@@ -43,5 +38,5 @@ VCLFER = Reader(
     release_sos="hypothesis",
     forms={"results.xls": _scores, "VCLFERhist.txt": release_form(_name), "VCLFER.txt": list_form(_name)},
     layouts=(under("vcl_fer"), under("VCLFER/vcl_fer"), under("")),
-    reference_of=_reference,
+    reference_of=lambda name: "_".join(name.split("_")[:2]),  # IMG_01_AWGN_1.bmp -> IMG_01
 )
