@@ -11,7 +11,8 @@ from benchmarks.data_cache import write_photos
 from benchmarks.peer import networks
 from benchmarks.rows import Measured, in_turn
 from datasets.cache import PictureSource
-from datasets.dataset import IQADataset, make_loader
+from datasets.dataset import IQADataset
+from datasets.loader import make_loader
 from datasets.ratings import Record
 from datasets.transforms import build_test_crop, build_test_transform, load_image
 from experiments.evaluation.predict import predict

@@ -18,7 +18,7 @@ from utils.installation import require_installation
 require_installation()
 
 from datasets.scale import RatingScale
-from models.export import CHECKED, FORMATS, INPUT, Format, export, in_words
+from models.export import CHECKED, FORMATS, INPUT, ExportFormat, export, in_words
 from models.weights import TrainedNetwork
 from scoring.loading import load_stated
 from utils.errors import UserError
@@ -50,7 +50,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def choose_format(name: str | None, output: Path | None) -> Format:
+def choose_format(name: str | None, output: Path | None) -> ExportFormat:
     """The format that is named or, without, that of the file's suffix.
 
     Raises:
@@ -70,7 +70,7 @@ def choose_format(name: str | None, output: Path | None) -> Format:
     return FORMATS[found]
 
 
-def require_packages(form: Format) -> None:
+def require_packages(form: ExportFormat) -> None:
     """Refuses a format whose packages are not installed."""
     missing = [name for name in form.packages if find_spec(name) is None]
     if missing:
@@ -91,7 +91,7 @@ def require_place(path: Path, checkpoint: Path, overwrite: bool) -> None:
             raise UserError(f"--output: {path} cannot be written: {above} is no folder that you may write to")
 
 
-def describe(network: TrainedNetwork, form: Format, path: Path, differences: dict[str, float]) -> str:
+def describe(network: TrainedNetwork, form: ExportFormat, path: Path, differences: dict[str, float]) -> str:
     """What was written, what goes in and comes out, and how exact it is."""
     scale, crop = RatingScale(**network.config.scale.model_dump()), network.config.transform.crop
     resize, centers = network.config.transform.resize, scale.bin_centers

@@ -10,7 +10,7 @@ from datasets.inspection.images import describe_files, equal_files, inspect_imag
 from datasets.label_checks import MISSING, find_problems
 from datasets.labels import LabelRecipe, sos_hypothesis
 from datasets.noise_ceiling import ceiling_line, noise_ceiling, votes_of
-from datasets.ratings import Rating, Record
+from datasets.ratings import Rating, Record, arrays
 from datasets.readers import label, read_ratings
 from datasets.scale import RatingScale
 from datasets.splits import Split, make_split, unit_of
@@ -60,9 +60,9 @@ class Examination:
 
     def labels(self) -> dict[str, Array]:
         """MOS (N,), SOS (N,) and DOS (N, K) of the usable images; `measured_sos` (N,) where the file has it."""
-        arrays = {key: np.array([getattr(record, key) for record in self.records]) for key in ("mos", "sos", "dos")}
+        labels = dict(zip(("mos", "sos", "dos"), arrays(self.records, "mos", "sos", "dos"), strict=True))
         measured = [rating.sos for rating in self.ratings]
-        return arrays | ({} if None in measured else {"measured_sos": np.array(measured)})
+        return labels | ({} if None in measured else {"measured_sos": np.array(measured)})
 
     def describe(self) -> list[tuple[str, str]]:
         """Rows of name and text."""

@@ -80,16 +80,8 @@ def _levels(axes: Axes, labels: dict[str, Array], examination: Examination) -> N
         rows = labels["dos"][level_of == level]
         if len(rows):
             name = f"{edges[level]:g} to {edges[level + 1]:g} ({len(rows)})"
-            offset = (level - (LEVELS - 1) / 2) * width
-            axes.bar(
-                positions + offset,
-                rows.mean(0),
-                width,
-                color=SHADES[level],
-                edgecolor="black",
-                linewidth=0.3,
-                label=name,
-            )
+            places = positions + (level - (LEVELS - 1) / 2) * width
+            axes.bar(places, rows.mean(0), width, color=SHADES[level], edgecolor="black", linewidth=0.3, label=name)
     axes.set_ylim(0, ROOM * axes.dataLim.ymax)
     axes.set_xticks(positions, [f"{center:g}" for center in scale.bin_centers])
     axes.set(xlabel="bin centre (points)", ylabel="mean share of opinions", title="Mean DOS by level of MOS")

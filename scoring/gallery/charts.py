@@ -9,7 +9,6 @@ import numpy as np
 from markupsafe import Markup
 
 from datasets.scale import RatingScale
-from scoring.records import bin_edges
 from utils.svg import bar_strip, group_ticks
 
 HISTOGRAM_SIZE, HISTOGRAM_BINS = (320, 80), 20
@@ -42,7 +41,7 @@ def opinion_bars(
         group_ticks([f"{center:g}" for center in scale.bin_centers]),
         "Share of opinions at each score",
         f"{description}.",
-        span=None if mark is None else tuple(np.interp(mark, bin_edges(scale), np.arange(scale.num_bins + 1))),
+        span=None if mark is None else tuple(np.interp(mark, scale.edges, np.arange(scale.num_bins + 1))),
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from datasets import cache as cache_module
 from datasets.cache import CachedPictures, FilePictures
 from datasets.database import load_databases
-from datasets.dataset import batches
+from datasets.loader import batches
 from datasets.transforms import Squash
 from experiments.training.setup import build_loaders
 from main import main
