@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.running import copy_run, folder_of, train
+from tests.running import ROOT, copy_run, folder_of, train
 
 IMAGES = 20
 KONIQ_SCORES = "koniq10k_scores_and_distributions.csv"
@@ -37,6 +37,14 @@ def _no_waiting_for_the_disk():
     """Files are flushed so that they survive a loss of power, which no test is about; a process may be killed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _in_the_repository():
+    """Tests name configs as commands do, wherever pytest is started."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
         yield
 
 
