@@ -253,5 +253,5 @@ print(sum(len(batch["image"]) for batch in batches))
 def test_workers_leave_signals_to_their_parent_and_end_with_it(dataset, tmp_path):
     """A process that ends while its loader is alive has to ask its workers to end."""
     command = [sys.executable, "-c", SIGNALLED, tmp_path]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert (done.stdout, done.returncode) == (f"{len(dataset)}\n", 0), done.stderr

@@ -125,9 +125,9 @@ def test_a_mark_in_words(tmp_path):
 
 
 def test_many_images_are_shown_quickly(tmp_path, photo):
-    began = time.monotonic()
+    began = time.process_time()  # not what others do meanwhile
     page = page_of(tmp_path / "page.html", random_images(1_200, photo))
-    assert time.monotonic() - began < 20  # 2 s on a desktop
+    assert time.process_time() - began < 20  # 2 s on a desktop
     assert len(names_of(page)) == 1_200
     assert page.source.count("data:image/jpeg;base64,") == 1_200
 
