@@ -83,6 +83,7 @@ def test_a_compiler_that_fails_in_the_first_step_says_so(quick, tmp_path, monkey
     assert not (folder_of(tmp_path) / "last.pt").exists()
 
 
+@pytest.mark.slow  # the compiler of C++ takes 15 s
 def test_a_compiler_that_works_is_accepted():
     require_compiler(CPU, "train.compile")
     assert TrainSettings().compile is False
