@@ -53,8 +53,8 @@ class MapWriter:
     def _values(self, views: Tensor) -> np.ndarray:
         """Return the contribution of each pixel (H, W) of a view (1, 3, H, W) in points of MOS."""
         with enough_memory(SMALLER_BATCH):
-            parts = contributions(self.predictor.model, views.to(self.predictor.device))
-            return mos_map(parts, self.predictor.scale.bin_centers, tuple(views.shape[2:]))[0].cpu().numpy()
+            split_logits = contributions(self.predictor.model, views.to(self.predictor.device))
+            return mos_map(split_logits, self.predictor.scale.bin_centers, tuple(views.shape[2:]))[0].cpu().numpy()
 
 
 def map_name(path: str) -> str:

@@ -44,6 +44,8 @@ OPTIONS = {  # by the module of a script, what its usage names
     "key.subkey=value",
     "tools.compare_labels": "--annotations --release --write",
     "tools.export": "CHECKPOINT --format --output --overwrite --scale --trained-with",
+    "tools.draw_architecture": "--output",
+    "tools.list_settings": "--write",
     "tools.report": "RUN",
     "tools.summarize": "RUN --baseline --selection --metrics --format --output",
 }

@@ -6,7 +6,6 @@ the release. With --write, the tables replace those between the marks in that fi
 """
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from datasets.inspection.comparison import TABLES, comparison_tables
 from utils.errors import UserError
 from utils.files import reading, write_text
 from utils.script import run_script
+from utils.tables import replace_tables
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = read_document(args.write) if args.write else ""  # report mistakes before the long comparison
     tables = comparison_tables(args.annotations, args.release)
     if args.write:
-        write_text(args.write, with_tables(text, tables))
+        write_text(args.write, replace_tables(text, tables))
     else:
         print("\n\n".join(tables.values()))
     return 0
@@ -50,17 +50,7 @@ def read_document(path: Path) -> str:
             text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text") from error
-    return with_tables(text, dict.fromkeys(TABLES, ""))
-
-
-def with_tables(text: str, tables: dict[str, str]) -> str:
-    """Return the text with each table between its marks `<!-- NAME -->` and `<!-- end -->`."""
-    for name, table in tables.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        if not pattern.search(text):
-            raise UserError(f"the marks <!-- {name} --> ... <!-- end --> for the table are missing; add them")
-        text = pattern.sub(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text)
-    return text
+    return replace_tables(text, dict.fromkeys(TABLES, ""))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ import re
 
 import pandas as pd
 
+from utils.errors import UserError
+
 DASH = "–"  # where there is no value
 BOLD = re.compile(r"\*\*(.+?)\*\*")
 MARKDOWN = re.compile(r"[\\`*<\[|~$]|(?<![^\W_])_|_(?![^\W_])")  # and _ at the edge of a word
@@ -46,6 +48,20 @@ def escape_markdown(text: str) -> str:
 
 def _in_markdown(cell: object, plain: bool) -> str:
     return escape_markdown(str(cell)) if plain else str(cell).replace("|", r"\|")
+
+
+def replace_tables(text: str, tables: dict[str, str]) -> str:
+    """Return a Markdown text with each table between its marks `<!-- NAME -->` and `<!-- end -->`.
+
+    Raises:
+        UserError: A mark is missing.
+    """
+    for name, table in tables.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise UserError(f"there is no mark <!-- {name} --> ... <!-- end --> to write the table to")
+        text = pattern.sub(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text)
+    return text
 
 
 def to_latex(table: pd.DataFrame, text_columns: int = 1) -> str:

@@ -14,7 +14,7 @@ from scoring.loading import build_predictor
 from scoring.local import Tally, with_progress
 from scoring.options import is_folder, with_options
 from scoring.output import Output, row_format, unscored
-from scoring.ray.engine import Job, build_dataset, cluster, machines, stream, write_parts
+from scoring.ray.engine import Job, build_dataset, cluster, machines, stream, write_rows
 from scoring.ray.parquet_output import ParquetFolder
 from scoring.ray.shards import ShardColumns, require_columns
 from scoring.ray.worker_plan import plan_workers
@@ -75,13 +75,13 @@ def write_folder(folder: ParquetFolder, dataset: Dataset | None, tally: Tally, o
         folder: The folder.
         dataset: The rows, or None if no image is left to score.
         tally: Counter, updated in place.
-        overwrite: Whether existing parts are removed first.
+        overwrite: Whether existing Parquet files are removed first.
     """
     if overwrite:
         folder.clear()
     rows_before, folder.failed = folder.count()
     if dataset is not None:
-        write_parts(dataset, folder)
+        write_rows(dataset, folder)
     rows, failed = folder.count()
     tally.failed = failed - folder.failed
     tally.scored = rows - rows_before - tally.failed

@@ -191,7 +191,7 @@ def stream(dataset: Dataset) -> Iterator[list[ScoreRow]]:
                 yield batch.to_pylist()
 
 
-def write_parts(dataset: Dataset, folder: ParquetFolder) -> None:
+def write_rows(dataset: Dataset, folder: ParquetFolder) -> None:
     """Write rows into a folder, one file per ROWS_PER_FILE rows; raises as `stream` does."""
     with _translated_errors():  # the workers use all cores, so writing reserves none
         dataset.write_parquet(

@@ -100,15 +100,15 @@ class ParquetFolder:
     def _batches(self, path: str, columns: list[str]) -> Iterator[RecordBatch]:
         with (
             arrow_errors(f"--output: {path} cannot be read as Parquet"),
-            pq.ParquetFile(path, filesystem=self.filesystem) as part,
+            pq.ParquetFile(path, filesystem=self.filesystem) as file,
         ):
-            missing = [name for name in columns if name not in part.schema_arrow.names]
+            missing = [name for name in columns if name not in file.schema_arrow.names]
             if missing:
                 raise UserError(
                     f"--output: {path} was not written by inference.py: no column {', '.join(missing)}; name another "
                     "folder"
                 )
-            yield from part.iter_batches(columns=columns)
+            yield from file.iter_batches(columns=columns)
 
     def _is_incomplete(self, path: str) -> bool:
         """Return whether a file is empty, or begins as Parquet but does not end as Parquet."""

@@ -164,9 +164,9 @@ def test_what_is_printed(tmp_path, capsys):
     assert f"3 random images: dos {differences['dos']:.1e}, mos {differences['mos']:.1e}" in lines[5]
 
 
-def test_the_readmes_example(onnx_file, checkpoint, tmp_path, monkeypatch, capsys):
+def test_the_example_of_the_page(onnx_file, checkpoint, tmp_path, monkeypatch, capsys):
     """Exactly as it stands there; in agreement with the transform and the network of this project."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "EXPORT.md").read_text(encoding="utf-8"), re.DOTALL)
     (example,) = [block for block in blocks if "onnxruntime" in block]
     picture = np.random.default_rng(0).integers(0, 256, (50, 70, 4), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "photo.png")
