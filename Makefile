@@ -1,12 +1,15 @@
 # Two commands on a fresh machine, each with all its set-up in .venv:
 #   make demo   trains the demo, scores an image, says what to run next
-#   make test   lints, formats (check only) and tests
+#   make test   lints, checks the format and runs the quick tests; `make test-all` runs the slow ones too
 PYTHON ?= python3
 RUN := .venv/bin/python
 CLEAN := data/demo/images/scene_06_clean.png
 NOISY := data/demo/images/scene_06_noise_5.png
 
-.PHONY: demo test clean
+# One process for each core, up to four: each takes up to 2 GB.
+PYTEST := $(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+.PHONY: demo lint test test-slow test-all clean
 demo: .venv/.run
 	$(RUN) main.py --overwrite
 	$(RUN) inference.py $(CLEAN) $(NOISY)
@@ -15,10 +18,18 @@ demo: .venv/.run
 	@echo "Next: .venv/bin/python inference.py YOUR_IMAGE          score a picture (with this toy, for the machinery only)"
 	@echo "      .venv/bin/python main.py --config configs/koniq10k.yaml    train on KonIQ-10k, see README.md"
 
-test: .venv/.dev
+lint: .venv/.dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	$(RUN) -m pytest
+
+test: lint
+	$(PYTEST)
+
+test-slow: .venv/.dev
+	$(PYTEST) -m slow
+
+test-all: lint
+	$(PYTEST) -m "slow or not slow"
 
 .venv/.python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed, e.g. make PYTHON=python3.12")'

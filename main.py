@@ -14,7 +14,7 @@ from pathlib import Path
 
 from utils.installation import require_installation
 
-require_installation("matplotlib", "jinja2")
+require_installation("jinja2")
 
 import numpy as np
 import torch

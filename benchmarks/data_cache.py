@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader
 from benchmarks.rows import Measured, in_turn
 from benchmarks.timing import seconds
 from datasets.cache import PictureSource
-from datasets.dataset import IQADataset, batches, make_loader
+from datasets.dataset import IQADataset
+from datasets.loader import batches, make_loader
 from datasets.ratings import Record
 from datasets.transforms import build_train_crop
 from utils.settings import TrainSettings, TransformSettings

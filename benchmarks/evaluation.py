@@ -10,7 +10,8 @@ from benchmarks.peer import networks
 from benchmarks.rows import Measured, in_turn
 from benchmarks.timing import seconds
 from datasets.cache import PictureSource
-from datasets.dataset import IQADataset, make_loader
+from datasets.dataset import IQADataset
+from datasets.loader import make_loader
 from datasets.ratings import Record
 from datasets.transforms import build_test_crop, build_test_transform, load_image
 from experiments.evaluation.predict import predict

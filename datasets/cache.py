@@ -350,22 +350,15 @@ class MappedPixels:
     def __init__(self, path: Path, size: int):
         self.path = path
         self.size = size
-        self._map()
-
-    def _map(self) -> None:
-        count = self.path.stat().st_size // bytes_of(self.size) if self.path.exists() else 0
-        shape = (count, self.size, self.size, 3)
-        self.rows = np.memmap(self.path, np.uint8, "r", shape=shape) if count else np.empty(shape, np.uint8)
+        count = path.stat().st_size // bytes_of(size) if path.exists() else 0
+        shape = (count, size, size, 3)
+        self.rows = np.memmap(path, np.uint8, "r", shape=shape) if count else np.empty(shape, np.uint8)
 
     def __getitem__(self, row: int) -> np.ndarray:
         return self.rows[row]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "size": self.size}  # the pixels themselves would be copied
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._map()
+    def __reduce__(self) -> tuple:
+        return MappedPixels, (self.path, self.size)  # the pixels themselves would be copied
 
 
 def _end(rows: Rows) -> int:

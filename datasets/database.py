@@ -12,13 +12,13 @@ from datasets.dataset import IQADataset
 from datasets.labels import LabelRecipe
 from datasets.noise_ceiling import noise_ceiling, votes_of
 from datasets.ratings import Rating, Record
-from datasets.readers import FORMATS, LABEL_OPTIONS, database_scale, load_labels
+from datasets.readers import LABEL_OPTIONS, load_labels, with_defaults
 from datasets.scale import RatingScale, mean_on, std_on
 from datasets.splits import Split, keys_of, make_split, unit_of
 from datasets.transforms import build_test_crop, build_train_crop
 from utils.errors import UserError
 from utils.metrics import split_metrics
-from utils.settings import Config, MemberSettings, ScaleSettings, TransformSettings
+from utils.settings import Config, MemberSettings, TransformSettings
 
 # the fields of a Record that its labels are, in the order in which `Database.hash` takes them; runs are resumed by it
 HASHED_FIELDS = ("mos", "sos", "dos", "reference", "split", "name", "image_set")
@@ -139,24 +139,13 @@ def _hash(lines: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def with_scales(config: Config) -> Config:
-    """The config with title and rating scale of every database written out, so that it says it all."""
-    if not config.several:
-        return config
-    members = [
-        member.model_copy(update={"title": member.title or member.name, "scale": _whole_scale(member)})
-        for member in config.dataset
-    ]
-    return config.model_copy(update={"dataset": tuple(members)})
-
-
 def load_databases(config: Config) -> tuple[Database, ...]:
     """The databases that a config names, with every label checked and every image there.
 
     Raises:
         UserError: Also where their scales have different numbers of bins; of several databases, which one it is.
     """
-    config = with_scales(config)
+    config = with_defaults(config)
     require_same_bins(config)
     databases = []
     for number, member in enumerate(config.members):
@@ -199,12 +188,3 @@ def _load(member: MemberSettings, number: int, config: Config) -> Database:
 def _source(member: MemberSettings, config: Config) -> PictureSource:
     folder = Path(member.cache_folder or Path(config.run.root) / CACHE)
     return PictureSource(member.name, Path(member.root), member.decode, member.cache, folder)
-
-
-def _whole_scale(member: MemberSettings) -> ScaleSettings:
-    """The scale of a member: what it states, and for the rest that of its database, never another one's."""
-    stated = {} if member.scale is None else member.scale.model_dump(include=member.scale.model_fields_set)
-    if {"low", "high", "bin_centers"} <= stated.keys() and member.name not in FORMATS:
-        return member.scale
-    known = database_scale(member.name)
-    return ScaleSettings(**{field: getattr(known, field) for field in ScaleSettings.model_fields} | stated)

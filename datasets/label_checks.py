@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from datasets.ratings import Rating
 from datasets.scale import RatingScale
 from utils.errors import MissingFileError, UserError, some_of
@@ -85,11 +87,9 @@ def _problems_of_votes(rating: Rating, scale: RatingScale) -> list[Problem]:
         found.append(Problem("grade outside the scale", text, rating, True))
     if rating.note or rating.counts is None or len(rating.counts) != scale.num_bins:
         return found  # a reader's own note says it better
-    total = sum(rating.counts)
-    mean = sum(c * n for c, n in zip(scale.bin_centers, rating.counts, strict=True)) / total
-    spread = math.sqrt(sum(n * (c - mean) ** 2 for c, n in zip(scale.bin_centers, rating.counts, strict=True)) / total)
+    dos = np.array(rating.counts) / sum(rating.counts)
     half_a_bin = (scale.bin_centers[-1] - scale.bin_centers[0]) / (scale.num_bins - 1) / 2
-    for name, stated, voted in (("MOS", rating.mos, mean), ("SOS", rating.sos, spread)):
+    for name, stated, voted in (("MOS", rating.mos, scale.mean(dos)), ("SOS", rating.sos, scale.std(dos))):
         if stated is not None and abs(stated - voted) > half_a_bin:
             text = f"{name} {stated:g} of {rating.image} is stated, but that of its votes is {voted:.4g}"
             found.append(Problem("contradiction", text, rating, True))

@@ -147,14 +147,15 @@ def make_records(
     """
     mos = np.array([rating.mos for rating in ratings])  # (N,)
     sos, sos_recipe, a = _choose_sos(ratings, mos, scale, sos_source, sos_a)  # (N,)
-    recipe = ("counts" if _all_have(ratings, "counts") else "gaussian") if dos == "auto" else dos
-    counts = _counts(ratings, scale) if recipe == "counts" else None  # (N, K)
-    distributions, fallbacks = distributions_of(recipe, mos, sos, counts, scale)  # (N, K), (N,)
+    if dos == "auto":
+        dos = "counts" if all(rating.counts is not None for rating in ratings) else "gaussian"
+    counts = _counts(ratings, scale) if dos == "counts" else None  # (N, K)
+    distributions, fallbacks = distributions_of(dos, mos, sos, counts, scale)  # (N, K), (N,)
     records = [
         Record(rating.image, m, s, tuple(p), rating.reference, rating.split, rating.name, rating.image_set)
         for rating, m, s, p in zip(ratings, mos.tolist(), sos.tolist(), distributions.tolist(), strict=True)
     ]
-    return records, LabelRecipe(recipe, sos_recipe, a, len(records), int(fallbacks.sum()))
+    return records, LabelRecipe(dos, sos_recipe, a, len(records), int(fallbacks.sum()))
 
 
 def distributions_of(
@@ -168,10 +169,6 @@ def distributions_of(
     if recipe == "max_entropy":
         return dos_max_entropy(mos, sos, scale)
     raise UserError(f"dataset.dos: unknown recipe {recipe!r}; allowed: auto, counts, gaussian, max_entropy")
-
-
-def _all_have(ratings: Sequence[Rating], field: str) -> bool:
-    return all(getattr(rating, field) is not None for rating in ratings)
 
 
 def _choose_sos(

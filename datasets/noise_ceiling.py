@@ -15,9 +15,7 @@ from datasets.scale import RatingScale
 from utils.metrics import emd, plcc, srcc, title_of
 
 REPEATS = 50  # of correlations: their means are then known to 0.002 on 500 images
-LABELS_MADE = (
-    60_000  # DOS labels made at most, of few images REPEATS times; they can be slow, and their EMD varies little
-)
+LABELS_MADE = 60_000  # DOS labels made at most, of few images REPEATS times: slow, and their EMD varies little
 SEED = 0
 
 CEILING = ("mos_srcc", "mos_plcc", "sos_srcc", "sos_plcc", "emd")

@@ -1,6 +1,9 @@
 """What a database says of an image, before and after its labels are made."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 PARTS = ("train", "validation", "test")
 LARGEST_PANEL = 10**7  # voters of one image
@@ -70,3 +73,8 @@ class Record:
 
     def __post_init__(self):
         object.__setattr__(self, "name", self.name or self.image)
+
+
+def arrays(labels: Sequence[Rating] | Sequence[Record], *fields: str) -> list[np.ndarray]:
+    """Return these fields of all labels, one array each."""
+    return [np.array([getattr(label, field) for label in labels]) for field in fields]

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.numerics import constant, safe_sqrt
+from utils.numerics import bin_edges, constant, safe_sqrt
 
 Array = np.ndarray
 
@@ -54,6 +54,11 @@ class RatingScale:
         """Bin centres from the worst to the best opinion: falling where lower is better."""
         return self.bin_centers if self.higher_is_better else self.bin_centers[::-1]
 
+    @property
+    def edges(self) -> Array:
+        """Where the bins end, (K + 1,), lowest first."""
+        return bin_edges(np.array(self.bin_centers))
+
     def mean(self, dos: Tensor | Array) -> Tensor | Array:
         """MOS (B,) of distributions (B, K): sum_k c_k p_k."""
         return mean_on(dos, self._centers_like(dos))
@@ -64,8 +69,7 @@ class RatingScale:
 
     def bin_of(self, scores: Array) -> Array:
         """Index of the bin that contains each score; bins meet half-way between centres, the lower owns the edge."""
-        edges = (np.array(self.bin_centers[1:]) + self.bin_centers[:-1]) / 2
-        return np.searchsorted(edges, scores, side="left")
+        return np.searchsorted(self.edges[1:-1], scores, side="left")
 
     def describe(self) -> str:
         """`1 to 5, higher is better`."""

@@ -4,6 +4,7 @@ A name is the path of an image in the official layout, so that a split does not 
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,7 +211,8 @@ def _parts_in_json(content: Any, path: Path, title: str | None) -> tuple[dict[st
         if not isinstance(value, list):
             raise UserError(f"{path}: {part} must be a list of names, got {shortened(repr(value), SHOWN_LENGTH)}")
     names = [name for part in PARTS for name in lists[part]]
-    twice = sorted({str(name) for name in names if not isinstance(name, str)} or _repeated(names))
+    texts = {str(name) for name in names if not isinstance(name, str)}
+    twice = sorted(texts or {name for name, count in Counter(names).items() if count > 1})
     if twice:
         raise UserError(f"{path}: {_some(twice)} given twice, or not a name")
     return {name: part for part in PARTS for name in lists[part]}, content.get("hash")
@@ -222,11 +224,6 @@ def _require_parts(part_of: dict[str, Any], path: Path) -> dict[str, str]:
             what = shortened(repr(part), SHOWN_LENGTH)
             raise UserError(f"{path}: the part of {name} is {what}; allowed: {', '.join(PARTS)}")
     return part_of
-
-
-def _repeated(names: list[str]) -> set[str]:
-    seen: set[str] = set()
-    return {name for name in names if name in seen or seen.add(name)}
 
 
 def _some(names: list[str]) -> str:

@@ -6,6 +6,7 @@ Pixels stay uint8 until they are on the device of the network, a quarter of the 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,12 @@ HALF = 0.5  # of all pictures are mirrored, as in the release
 
 def build_train_crop(settings: TransformSettings) -> Transform:
     """PIL to (3, crop, crop), uint8: squash, random flip, random crop. Draws from torch's default generator."""
-    return SquashFlipAndCrop(settings.resize, settings.crop)
+    return partial(squash_flip_and_crop, resize=settings.resize, crop=settings.crop)
 
 
 def build_test_crop(settings: TransformSettings) -> Transform:
     """PIL to (3, crop, crop), uint8: squash, centre crop."""
-    return SquashAndCrop(settings.resize, settings.crop)
+    return partial(squash_and_crop, resize=settings.resize, crop=settings.crop)
 
 
 def build_test_transform(settings: TransformSettings) -> Callable[[Image.Image], Tensor]:
@@ -49,34 +50,22 @@ class Squash:
         return image.resize((self.size, self.size), Image.Resampling.BILINEAR)
 
 
-@dataclass(frozen=True)
-class SquashAndCrop:
-    """The test transform: a square of `resize` pixels, of which the central `crop` are taken."""
-
-    resize: int
-    crop: int
-
-    def __call__(self, image: Image.Image) -> Tensor:
-        left, top, _, _ = central_box(self.resize, self.crop)
-        return to_pixels(Squash(self.resize)(image), top, left, self.crop)
+def squash_and_crop(image: Image.Image, resize: int, crop: int) -> Tensor:
+    """Return the central `crop` pixels of a square of `resize`: the test transform."""
+    left, top, _, _ = central_box(resize, crop)
+    return to_pixels(Squash(resize)(image), top, left, crop)
 
 
-@dataclass(frozen=True)
-class SquashFlipAndCrop:
-    """The train transform: a square of `resize` pixels, half of the time mirrored, of which any `crop` are taken.
+def squash_flip_and_crop(image: Image.Image, resize: int, crop: int) -> Tensor:
+    """Return any `crop` pixels of a square of `resize`, half of the time mirrored: the train transform.
 
     Draws what torchvision's RandomHorizontalFlip and RandomCrop draw, without what they do besides.
     """
-
-    resize: int
-    crop: int
-
-    def __call__(self, image: Image.Image) -> Tensor:
-        mirrored = bool(torch.rand(1) < HALF)
-        room = self.resize - self.crop
-        top, left = (int(torch.randint(0, room + 1, (1,))) if room else 0 for _ in range(2))
-        left = room - left if mirrored else left  # of the picture that is not mirrored yet: less is to be turned
-        return to_pixels(Squash(self.resize)(image), top, left, self.crop, mirrored)
+    mirrored = bool(torch.rand(1) < HALF)
+    room = resize - crop
+    top, left = (int(torch.randint(0, room + 1, (1,))) if room else 0 for _ in range(2))
+    left = room - left if mirrored else left  # of the picture that is not mirrored yet: less is to be turned
+    return to_pixels(Squash(resize)(image), top, left, crop, mirrored)
 
 
 def central_box(size: int, crop: int) -> tuple[int, int, int, int]:
@@ -145,13 +134,7 @@ def errors_of(path: str | Path) -> Iterator[None]:
         raise MissingFileError(f"image {path} does not exist") from error
     except UnidentifiedImageError as error:
         raise UserError(f"{path} is not an image that Pillow can read") from error
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        RuntimeError,
-        Image.DecompressionBombError,
-    ) as error:  # by Pillow's plugins
+    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:  # Pillow's plugins
         raise UserError(f"{path} cannot be decoded: {one_line(error)}") from error
 
 

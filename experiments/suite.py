@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.database import with_scales
+from datasets.readers import with_defaults
 from experiments.training.run_folder import RunFolder, require_split
 from experiments.training.tensorboard import require_tensorboard
 from utils.config import load_config
@@ -71,7 +71,7 @@ def load_configs(places: Sequence[str], overrides: list[str]) -> list[Config]:
         if not found and glob.has_magic(place):
             raise MissingFileError(f"--config: no file fits {place!r}")
         paths += found or [place]
-    return [with_scales(load_config(path, overrides)) for path in dict.fromkeys(paths)]
+    return [with_defaults(load_config(path, overrides)) for path in dict.fromkeys(paths)]
 
 
 def require_different_names(experiments: Sequence[Experiment]) -> None:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from models.checkpointing import recomputed
-from utils.distributed import local_shard, world
 from utils.numerics import at_least_float32
 
 QUICK_GELU_SLOPE = 1.702  # Hendrycks and Gimpel, arXiv 1606.08415: x * sigmoid(1.702 x) approximates GELU
@@ -70,19 +69,21 @@ class TrainedQuickGelu(torch.autograd.Function):
 class DropPath(nn.Module):
     """Stochastic depth: in training drops a whole residual branch of a sample, and divides the kept ones by their rate.
 
-    Draws as timm's does, whose import would cost a script that only scores more than its forward pass. Of several
-    processes, each draws for the images of all, and takes its own.
+    Draws as timm's does, whose import would cost a script that only scores more than its forward pass.
     """
 
-    def __init__(self, rate: float):
+    def __init__(self, drop_prob: float):
         super().__init__()
-        self.rate = rate
+        self.drop_prob = drop_prob
 
     def forward(self, branch: Tensor) -> Tensor:
-        if not self.training or self.rate == 0:
+        if not self.training or self.drop_prob == 0:
             return branch
-        of_all = branch.new_empty(len(branch) * world(), *[1] * (branch.dim() - 1)).bernoulli_(1 - self.rate)
-        return branch * local_shard(of_all).div_(1 - self.rate)  # (B, 1, 1)
+        return branch * self.draw(branch, len(branch)).div_(1 - self.drop_prob)  # (B, N, C)
+
+    def draw(self, like: Tensor, count: int) -> Tensor:
+        """Return 1 for each of `count` samples whose branch is kept, else 0, (count, 1, 1)."""
+        return like.new_empty(count, *[1] * (like.dim() - 1)).bernoulli_(1 - self.drop_prob)
 
 
 class LayerNorm(nn.LayerNorm):

@@ -26,7 +26,7 @@ Outputs = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Format:
+class ExportFormat:
     """One way out.
 
     Args:
@@ -94,11 +94,11 @@ def read_onnx(path: Path) -> Callable[[Tensor], Outputs]:
 
 
 FORMATS = {
-    "safetensors": Format("safetensors", ".safetensors", write_safetensors, read_safetensors, tolerance=0),
-    "onnx": Format(
+    "safetensors": ExportFormat("safetensors", ".safetensors", write_safetensors, read_safetensors, tolerance=0),
+    "onnx": ExportFormat(
         f"ONNX, opset {OPSET}", ".onnx", write_onnx, read_onnx, packages=("onnx", "onnxscript", "onnxruntime")
     ),
-    "torch": Format("torch.export", ".pt2", write_torch, read_torch),
+    "torch": ExportFormat("torch.export", ".pt2", write_torch, read_torch),
 }
 
 
@@ -111,7 +111,7 @@ def capture(network: TrainedNetwork) -> ExportedProgram:
     return torch.export.export(as_exported(network), (example,), dynamic_shapes=shapes)
 
 
-def write_file(form: Format, network: TrainedNetwork, path: Path) -> None:
+def write_file(form: ExportFormat, network: TrainedNetwork, path: Path) -> None:
     """Fills a new file.
 
     Raises:
@@ -134,7 +134,7 @@ def _metadata(network: TrainedNetwork) -> dict[str, str]:
     return own_metadata(network.config.model_dump(mode="json"))
 
 
-def export(network: TrainedNetwork, form: Format, path: Path) -> dict[str, float]:
+def export(network: TrainedNetwork, form: ExportFormat, path: Path) -> dict[str, float]:
     """Writes a file, whole or not at all, once it was read back and gave what the network gives.
 
     Returns:
@@ -157,7 +157,7 @@ def export(network: TrainedNetwork, form: Format, path: Path) -> dict[str, float
 
 
 @torch.inference_mode()
-def compare(network: TrainedNetwork, form: Format, path: Path) -> dict[str, float]:
+def compare(network: TrainedNetwork, form: ExportFormat, path: Path) -> dict[str, float]:
     """The largest differences between a file and the network that it was made of, on random images, always the same.
 
     Raises:

@@ -32,7 +32,10 @@ _HEAD_NAMES = (
     ("memory.long.gate_s.", "gcn.fc_eq4_w."),
     ("memory.long.gate_w.", "gcn.fc_eq4_u."),
 )
-# (ours, CvT, Hugging Face port) inside a stage and inside a block
+OURS, CVT, PORT = range(3)  # columns of the tables below: our names, CvT's, those of the Hugging Face port
+_STAGES = ("stages.", "stage", "encoder.stages.")  # in front of the number of a stage
+_BLOCKS = ("blocks.", "blocks.", "layers.")  # in front of that of a block
+# inside a stage and inside a block
 _STAGE_NAMES = (
     ("embedding.conv.", "patch_embed.proj.", "embedding.convolution_embeddings.projection."),
     ("embedding.norm.", "patch_embed.norm.", "embedding.convolution_embeddings.normalization."),
@@ -122,13 +125,13 @@ def from_cvt(state_dict: StateDict) -> StateDict:
 
     The classifier (`norm.*`, `head.*`) is dropped.
     """
-    return _translate_backbone(state_dict, source=1, dropped=("norm.", "head."))
+    return _translate_backbone(state_dict, CVT, dropped=("norm.", "head."))
 
 
 def from_huggingface(state_dict: StateDict) -> StateDict:
     """Backbone parameters of the Hugging Face port, a `CvtModel` or with a classifier, under our names."""
     plain = {name.removeprefix("cvt."): tensor for name, tensor in state_dict.items()}
-    return _translate_backbone(plain, source=2, dropped=("layernorm.", "classifier."))
+    return _translate_backbone(plain, PORT, dropped=("layernorm.", "classifier."))
 
 
 def compare_names(found: Iterable[str], expected: Iterable[str], source: str) -> None:
@@ -154,7 +157,7 @@ def _to_official_name(name: str) -> str:
     for ours, theirs in _HEAD_NAMES:
         if name.startswith(ours):
             return theirs + name.removeprefix(ours)
-    renamed = _rename_in_stage(name, r"backbone\.stages\.(\d+)\.", r"blocks\.(\d+)\.", 0, 1)
+    renamed = _rename_in_stage(name.removeprefix("backbone."), OURS, CVT) if name.startswith("backbone.") else None
     if renamed is None:
         raise UserError(f"parameter {name!r} has no counterpart in the release")
     return f"net.{renamed}"
@@ -164,42 +167,27 @@ def _from_official_name(name: str) -> str:
     for ours, theirs in _HEAD_NAMES:
         if name.startswith(theirs):
             return ours + name.removeprefix(theirs)
-    renamed = _rename_in_stage(name, r"net\.stage(\d+)\.", r"blocks\.(\d+)\.", 1, 0)
-    return f"backbone.{renamed}"
+    return f"backbone.{_rename_in_stage(name.removeprefix('net.'), CVT, OURS)}"
 
 
-def _rename_in_stage(name: str, stage_pattern: str, block_pattern: str, source: int, target: int) -> str | None:
-    """A name inside a stage from column `source` to column `target` of the tables; None if it is not in them."""
-    stage = re.match(stage_pattern, name)
-    if stage is None:
+def _rename_in_stage(name: str, source: int, target: int) -> str | None:
+    """A backbone's name from one column of the tables to another; None if it is not in them."""
+    match = re.match(rf"{re.escape(_STAGES[source])}(\d+)\.(?:{re.escape(_BLOCKS[source])}(\d+)\.)?", name)
+    if match is None:
         return None
-    rest = name[stage.end() :]
-    prefix = f"stage{stage[1]}." if target == 1 else f"stages.{stage[1]}."
-    names = _STAGE_NAMES
-    block = re.match(block_pattern, rest)
-    if block is not None:
-        rest = rest[block.end() :]
-        prefix += f"blocks.{block[1]}."
-        names = _BLOCK_NAMES
-    for row in names:
+    stage, block = match.groups()
+    rest = name[match.end() :]
+    above = f"{_STAGES[target]}{stage}." + (f"{_BLOCKS[target]}{block}." if block else "")
+    for row in _BLOCK_NAMES if block else _STAGE_NAMES:
         if rest.startswith(row[source]):
-            return prefix + row[target] + rest.removeprefix(row[source])
+            return above + row[target] + rest.removeprefix(row[source])
     return None
 
 
 def _translate_backbone(state_dict: StateDict, source: int, dropped: tuple[str, ...]) -> StateDict:
-    stage_pattern, block_pattern = (
-        (r"stage(\d+)\.", r"blocks\.(\d+)\.") if source == 1 else (r"encoder\.stages\.(\d+)\.", r"layers\.(\d+)\.")
-    )
-    ours, unknown = {}, []
-    for name, tensor in state_dict.items():
-        if name.startswith(dropped):
-            continue
-        renamed = _rename_in_stage(name, stage_pattern, block_pattern, source, 0)
-        if renamed is None:
-            unknown.append(name)
-        else:
-            ours[renamed] = tensor
+    kept = {name: tensor for name, tensor in state_dict.items() if not name.startswith(dropped)}
+    ours = {name: _rename_in_stage(name, source, OURS) for name in kept}
+    unknown = [name for name, renamed in ours.items() if renamed is None]
     if unknown:
         raise UserError(f"{len(unknown)} names are none of CvT's, such as {unknown[0]!r}")
-    return ours
+    return {ours[name]: tensor for name, tensor in kept.items()}

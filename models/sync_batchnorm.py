@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.cvt import DropPath
-from utils.distributed import sum_over_processes, world
+from utils.distributed import local_shard, sum_over_processes, world
 from utils.errors import UserError
 from utils.numerics import at_least_float32
 
@@ -20,7 +20,7 @@ WITH_ACTIVATION = ("drop", "act")  # what timm's BatchNormAct2d does after it
 
 
 def synchronise(model: nn.Module) -> None:
-    """Puts BatchNorm over the images of all processes in place of each BatchNorm, and our DropPath in place of timm's.
+    """Replaces each BatchNorm and DropPath, ours and timm's, by one over the images of all processes.
 
     Names, parameters and buffers stay, so that checkpoints are those of the network in one process. Dropout other than
     DropPath would be drawn alike in every process; the networks that are built here have none.
@@ -32,8 +32,8 @@ def synchronise(model: nn.Module) -> None:
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.modules.batchnorm._BatchNorm):
                 setattr(parent, name, _synchronised_norm(child))
-            elif type(child).__module__.startswith("timm.") and type(child).__name__ == "DropPath":
-                setattr(parent, name, DropPath(child.drop_prob).train(child.training))
+            elif type(child).__name__ == "DropPath":  # ours, or timm's, which is not imported for a CvT
+                setattr(parent, name, GlobalDropPath(child.drop_prob).train(child.training))
 
 
 def _synchronised_norm(norm: nn.modules.batchnorm._BatchNorm) -> "GlobalBatchNorm":
@@ -44,6 +44,13 @@ def _synchronised_norm(norm: nn.modules.batchnorm._BatchNorm) -> "GlobalBatchNor
             f"model.backbone: its {type(norm).__name__} cannot be computed over several processes; train it with one"
         )
     return GlobalBatchNorm(norm, nn.Sequential(*after))
+
+
+class GlobalDropPath(DropPath):
+    """DropPath that draws for the images of all processes and takes its own, so that the draws are those of one."""
+
+    def draw(self, like: Tensor, count: int) -> Tensor:
+        return local_shard(super().draw(like, count * world()))  # (count, 1, 1)
 
 
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):

@@ -107,14 +107,7 @@ def quantiles(dos: Array, scale: RatingScale, shares: Sequence[float]) -> Array:
     Opinions are spread evenly over their bin, as in the PIT in utils/metrics.py.
     """
     below = np.concatenate([[0.0], dos.cumsum()])  # (K + 1,)
-    return np.clip(np.interp(np.array(shares) * below[-1], below, bin_edges(scale)), scale.low, scale.high)
-
-
-def bin_edges(scale: RatingScale) -> Array:
-    """Return the edges of the bins (K + 1,): half-way between centres; the outer bins are symmetric."""
-    centers = np.array(scale.bin_centers)
-    middles = (centers[1:] + centers[:-1]) / 2
-    return np.array([2 * centers[0] - middles[0], *middles, 2 * centers[-1] - middles[-1]])  # (K + 1,)
+    return np.clip(np.interp(np.array(shares) * below[-1], below, scale.edges), scale.low, scale.high)
 
 
 def entropy(dos: Array) -> float:

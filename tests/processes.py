@@ -14,8 +14,8 @@ import torch
 from utils.processes import joined
 from utils.script import run_script
 
-SECONDS = 60  # that they may take
-COMPILING_SECONDS = 300  # where each compiles first
+SECONDS = 300  # that they may take, on a busy machine
+COMPILING_SECONDS = 600  # where each compiles first
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,19 @@ def run_processes(function: Callable[[], int], folder: Path, count: int = 2, sec
         count: Of processes.
         seconds: After which they are killed.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=_run, args=(function, folder, rank, count, port)) for rank in range(count)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(seconds)
-    for process in processes:
-        process.kill()
-        process.join()
+    with socket.socket() as held:  # so that no other process of the tests is given the port before it is listened at
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        processes = [context.Process(target=_run, args=(function, folder, rank, count, port)) for rank in range(count)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(seconds)
+        for process in processes:
+            process.kill()
+            process.join()
     read = [[(folder / f"{name}_{rank}").read_text() for name in ("out", "err")] for rank in range(count)]
     return [Ended(process.exitcode, *texts) for process, texts in zip(processes, read, strict=True)]
 

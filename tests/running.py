@@ -1,9 +1,11 @@
 """Running main.py, or a part of it, in the process of the tests."""
 
 import runpy
+import shutil
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,6 +53,7 @@ def run_as_script(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str)
     monkeypatch.setattr(sys, "argv", [script, *arguments])
     monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # scripts replace it
+    monkeypatch.setattr("utils.script.end_at_once", sys.exit)  # would end this process
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(ROOT / script), run_name="__main__")
     return end.value.code
@@ -59,3 +62,24 @@ def run_as_script(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str)
 def folder_of(tmp_path: Path, number: int = 1) -> Path:
     """The folder of a split of the run that `quick` names."""
     return tmp_path / "runs" / "quick" / f"split_{number:02d}"
+
+
+def copy_run(source: Path, target: Path) -> None:
+    """Copy the runs under `source` as if they had been trained under `target`: files say where they and images are."""
+    shutil.copytree(source / "runs", target / "runs")
+    for path in (target / "runs").rglob("*"):
+        if path.suffix == ".pt":
+            content = torch.load(path, weights_only=True)
+            content["config"] = _moved(content["config"], str(source), str(target))
+            torch.save(content, path)
+        elif path.suffix in (".yaml", ".json", ".jsonl", ".csv"):
+            path.write_text(path.read_text(encoding="utf-8").replace(str(source), str(target)), encoding="utf-8")
+
+
+def _moved(content: Any, source: str, target: str) -> Any:
+    """Plain content with one path in place of another."""
+    if isinstance(content, dict):
+        return {name: _moved(item, source, target) for name, item in content.items()}
+    if isinstance(content, list):
+        return [_moved(item, source, target) for item in content]
+    return content.replace(source, target) if isinstance(content, str) else content

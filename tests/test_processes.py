@@ -210,7 +210,7 @@ def test_torchrun_starts_it_and_sigterm_saves(options, tmp_path):
     while not (folder_of(tmp_path) / "last.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert output.count("interrupted; everything is saved, and --resume goes on") == 1
     assert "DataLoader worker" not in output
     saved = read_checkpoint(folder_of(tmp_path) / "last.pt")

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,20 @@ STATEFUL = [
     "optim.lr=1e-3",
 ]
 
+
+# main.py that is killed some seconds after it has first saved, by itself: another process might come too late
+KILLED = """
+import os, signal, sys, threading
+from main import main
+from experiments.training.run_folder import RunFolder
+
+def save_and_die_later(self, config, state):
+    save(self, config, state)
+    threading.Timer(float(sys.argv[1]), os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+save, RunFolder.save = RunFolder.save, save_and_die_later
+main(sys.argv[2:])
+"""
 
 # what may differ: wall-clock time, where it ran, and what follows from the iterative logistic fit, whose last bits
 # depend on where in memory its arrays lie
@@ -79,18 +92,13 @@ def whole(quick, beside) -> Path:
 def test_kill_at_a_random_step_then_resume_equals_uninterrupted(quick, tmp_path):
     options = [*STATEFUL, "train.epochs=4", "train.save_steps=3", "model.memory_weight=0.1"]
     train([*quick, *options], "run.name=whole")
-    command = [sys.executable, "main.py", "--config", "configs/koniq10k.yaml", *quick, *options, "run.name=killed"]
+    delay = np.random.default_rng().uniform(0, 0.3)  # anywhere: in a step, an evaluation, a write
+    print(f"killed {delay:.4f} s after the first last.pt")  # shown where the test fails
+    command = [sys.executable, "-c", KILLED, str(delay), "--config", "configs/koniq10k.yaml", *quick, *options]
     killed = tmp_path / "runs" / "killed" / "split_01"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not (killed / "last.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    delay = np.random.default_rng().uniform(0, 0.3)
-    print(f"killed {delay:.4f} s after the first last.pt")  # shown where the test fails
-    time.sleep(delay)  # anywhere: in a step, an evaluation, a write
-    process.kill()
-    process.wait()
+    status = subprocess.call([*command, "run.name=killed"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    assert status == -signal.SIGKILL
     assert not (killed / "metrics.json").exists(), "the run ended before it was killed"
     assert train([*quick, *options], "run.name=killed", "--resume", "train.workers=1") == 0
     assert_same_run(tmp_path / "runs" / "whole" / "split_01", killed)

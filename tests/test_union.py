@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from datasets.database import load_databases, with_scales
+from datasets.database import load_databases
 from datasets.dataset import JoinedDataset
+from datasets.readers import with_defaults
 from experiments.evaluation.predict import joined_metrics
 from experiments.results.lines import SUMMARY, summary_of_splits
 from experiments.training.selection import selections
@@ -40,7 +41,7 @@ def union(tmp_path) -> list[str]:
 
 
 def config_of(union):
-    return with_scales(load_config(union[1], union[2:]))
+    return with_defaults(load_config(union[1], union[2:]))
 
 
 def folder(tmp_path) -> Path:

@@ -17,10 +17,10 @@ from utils.installation import require_installation
 require_installation("matplotlib")
 
 
-from datasets.database import require_same_bins, with_scales
+from datasets.database import require_same_bins
 from datasets.inspection.examination import advice_on_batches, examine, report, splits_of
 from datasets.inspection.figure import draw
-from datasets.readers import CONFIGS, READERS
+from datasets.readers import READERS, with_defaults
 from utils.config import load_config
 from utils.errors import UserError, did_you_mean
 from utils.files import to_json, write_text
@@ -28,12 +28,13 @@ from utils.progress import Progress
 from utils.script import run_script
 from utils.settings import Config
 
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SHOWN = 10  # problems of each kind, without --all
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
-    config = with_scales(load_config(config_path(args), all_overrides(args)))
+    config = with_defaults(load_config(config_path(args), all_overrides(args)))
     examinations = []
     for member in config.members:
         examinations.append(examine(config, member, args.decode, progress))

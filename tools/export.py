@@ -17,7 +17,7 @@ from utils.installation import require_installation
 require_installation()
 
 from datasets.scale import RatingScale
-from models.export import CHECKED, FORMATS, INPUT, Format, export, in_words
+from models.export import CHECKED, FORMATS, INPUT, ExportFormat, export, in_words
 from models.weights import TrainedNetwork
 from scoring.loading import load_with_scale
 from utils.errors import UserError
@@ -49,7 +49,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def choose_format(name: str | None, output: Path | None) -> Format:
+def choose_format(name: str | None, output: Path | None) -> ExportFormat:
     """Return the requested format, else the one of the file's suffix.
 
     Raises:
@@ -69,7 +69,7 @@ def choose_format(name: str | None, output: Path | None) -> Format:
     return FORMATS[found]
 
 
-def require_packages(form: Format) -> None:
+def require_packages(form: ExportFormat) -> None:
     """Refuse a format whose packages are not installed."""
     missing = [name for name in form.packages if find_spec(name) is None]
     if missing:
@@ -88,7 +88,7 @@ def check_output(path: Path, checkpoint: Path, overwrite: bool) -> None:
     require_place(path.parent)
 
 
-def describe(network: TrainedNetwork, form: Format, path: Path, differences: dict[str, float]) -> str:
+def describe(network: TrainedNetwork, form: ExportFormat, path: Path, differences: dict[str, float]) -> str:
     """Describe the exported file: its inputs and outputs, and its accuracy."""
     scale, crop = RatingScale(**network.config.scale.model_dump()), network.config.transform.crop
     resize, centers = network.config.transform.resize, scale.bin_centers

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.installation import require_installation
 
-require_installation("matplotlib", "jinja2")
+require_installation("jinja2")
 
 from experiments.results.report import write_report
 from utils.script import run_script

@@ -10,6 +10,8 @@ from scipy.optimize import curve_fit
 from scipy.special import expit
 from scipy.stats import kendalltau, rankdata
 
+from utils.numerics import bin_edges
+
 FIT_STEPS = 10_000  # function evaluations of the logistic fit before it counts as failed
 FIT_START_SLOPE = 0.5
 SMALLEST_SLOPE = 1e-9
@@ -174,9 +176,8 @@ def probability_integral_transform(pred_dos: Array, target_mos: Array, centers: 
     symmetric.
     """
     centers = np.asarray(centers, dtype=np.float64)
-    middles = (centers[1:] + centers[:-1]) / 2
-    edges = np.array([2 * centers[0] - middles[0], *middles, 2 * centers[-1] - middles[-1]])
-    k = np.searchsorted(middles, target_mos, side="left")
+    edges = bin_edges(centers)  # (K + 1,)
+    k = np.searchsorted(edges[1:-1], target_mos, side="left")
     within = np.clip((target_mos - edges[k]) / (edges[k + 1] - edges[k]), 0, 1)
     rows = np.arange(len(pred_dos))
     share = pred_dos[rows, k]

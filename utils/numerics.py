@@ -1,7 +1,8 @@
-"""Small numeric helpers on tensors."""
+"""Small numeric helpers on tensors and arrays."""
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,3 +23,9 @@ def constant(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
 def at_least_float32(x: Tensor) -> Tensor:
     """Return the tensor, converted to float32 if it has 16 bits."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def bin_edges(centers: np.ndarray) -> np.ndarray:
+    """Return where the bins with these centres (K,) end, (K + 1,): half-way, and as far beyond the outer ones."""
+    middles = (centers[1:] + centers[:-1]) / 2
+    return np.array([2 * centers[0] - middles[0], *middles, 2 * centers[-1] - middles[-1]])

@@ -51,7 +51,7 @@ class DatasetSettings(Settings):
     )
     dos: Literal["auto", "counts", "gaussian", "max_entropy"] = "auto"  # auto: counts where there are any
     sos_source: Literal["release", "file", "hypothesis", "auto"] = "release"  # auto: the file's where it has one
-    sos_a: SosA | None = None  # of SOS^2 = a (MOS - low)(high - MOS); `fit`: on all rows; None: configs/<name>.yaml's
+    sos_a: SosA | None = None  # of SOS^2 = a (MOS - low)(high - MOS); `fit`: on all rows; None: the database's
     strict: bool = False  # refuse rows that are odd but usable, too
     allow_missing: bool = False  # leave out rows whose image is missing
     decode: Literal["exact", "draft"] = "exact"  # draft: JPEGs at the smallest scale that is not below transform.resize
@@ -74,7 +74,7 @@ class MemberSettings(DatasetSettings):
     on the scale of each image's own database.
     """
 
-    scale: ScaleSettings | None = None  # what it leaves out, or all: as in configs/<name>.yaml
+    scale: ScaleSettings | None = None  # what it leaves out, or all: that of the database
     weight: Positive = 1  # factor of its images in the loss
 
 

@@ -1,5 +1,6 @@
-"""Tables for papers and pages."""
+"""Tables for papers and pages, and the numbers in them."""
 
+import math
 import re
 
 import pandas as pd
@@ -7,6 +8,7 @@ import pandas as pd
 from utils.errors import UserError
 
 DASH = "–"  # where there is no value
+DIGITS = 4  # decimals of a metric
 BOLD = re.compile(r"\*\*(.+?)\*\*")
 MARKDOWN = re.compile(r"[\\`*<\[|~$]|(?<![^\W_])_|_(?![^\W_])")  # and _ at the edge of a word
 NEGATIVE = re.compile(r"(?<![\w.])-(?=\d)")
@@ -20,6 +22,17 @@ LATEX_NEEDS = "% needs \\usepackage{booktabs,graphicx}\n"
 SHRUNK_TO_LINE = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
 
 
+def number(value: float | None, digits: int = DIGITS, sign: str = "-") -> str:
+    """`0.9312`, never `-0.0000`, or a dash for what is not defined; the sign `+` is set before positive ones, too."""
+    undefined = value is None or not math.isfinite(value)
+    return DASH if undefined else f"{round(value, digits) + 0.0:{sign}.{digits}f}"
+
+
+def mean_std(mean: float, std: float) -> str:
+    """`0.9312 ± 0.0021`; without a standard deviation, the mean alone."""
+    return number(mean) if math.isnan(std) else f"{number(mean)} ± {number(std)}"
+
+
 def to_markdown(table: pd.DataFrame, names: int = 0, aligned: bool = False) -> str:
     """A table of texts, with its column names, as GitHub and most editors show it; no line break at the end.
 
@@ -30,12 +43,12 @@ def to_markdown(table: pd.DataFrame, names: int = 0, aligned: bool = False) -> s
             names, which are numbers, stand right.
     """
     titles = [_in_markdown(title, plain=names > 0) for title in table.columns]
-    cells = [[_in_markdown(cell, number < names) for number, cell in enumerate(row)] for row in table.to_numpy()]
+    cells = [[_in_markdown(cell, place < names) for place, cell in enumerate(row)] for row in table.to_numpy()]
     rows = [titles, *cells]
     rule = ["---"] * len(table.columns)
     if aligned:
         widths = [max(len(rule[0]), *map(len, column)) for column in zip(*rows, strict=True)]
-        sides = ["<" if number < names else ">" for number in range(len(widths))]
+        sides = ["<" if place < names else ">" for place in range(len(widths))]
         rows = [[f"{cell:{s}{w}}" for cell, s, w in zip(row, sides, widths, strict=True)] for row in rows]
         rule = ["-" * w if s == "<" else "-" * (w - 1) + ":" for s, w in zip(sides, widths, strict=True)]
     return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]])
@@ -68,16 +81,13 @@ def to_latex(table: pd.DataFrame, text_columns: int = 1) -> str:
     """The same as a `tabular` with the rules of booktabs; special characters are escaped.
 
     Args:
-        table: Cells beyond the text columns may be `**bold**`.
+        table: Of texts; cells beyond the text columns may be `**bold**`.
         text_columns: How many columns, from the left, hold plain text.
     """
-    titles = [_in_latex(title, plain=True) for title in table.columns]
-    cells = [[_in_latex(cell, number < text_columns) for number, cell in enumerate(row)] for row in table.to_numpy()]
-    rows = [" & ".join(row) for row in [titles, *cells]]
     columns = "l" * text_columns + "r" * (len(table.columns) - text_columns)
-    body = [rows[0] + r" \\", r"\midrule", *(row + r" \\" for row in rows[1:])]
-    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}"]
-    return "\n".join(lines) + "\n"
+    style = table.style.hide(axis="index").format(_bold_in_latex).format_index(escape_latex, axis="columns")
+    style.format(escape_latex, subset=list(table.columns[:text_columns]))
+    return style.to_latex(column_format=columns, hrules=True)
 
 
 def captioned_latex(table: pd.DataFrame, caption: str, text_columns: int) -> str:
@@ -94,16 +104,5 @@ def escape_latex(text: str) -> str:
     return NEGATIVE.sub(lambda _: "$-$", text.translate(LATEX))
 
 
-def _in_latex(cell: object, plain: bool) -> str:
-    escaped = escape_latex(str(cell))
-    return escaped if plain else BOLD.sub(r"\\textbf{\1}", escaped)
-
-
-def to_csv(table: pd.DataFrame) -> str:
-    """The same as CSV, numbers in full."""
-    return table.to_csv(index=False)
-
-
-def two_decimals(value: float) -> str:
-    """`0.00`, never `-0.00`."""
-    return f"{round(value, 2) + 0:.2f}"
+def _bold_in_latex(cell: str) -> str:
+    return BOLD.sub(r"\\textbf{\1}", escape_latex(cell))

@@ -15,7 +15,7 @@ from unittest.mock import patch
 from benchmarks.gpu.data import write_database
 from benchmarks.gpu.rows import Rows
 from benchmarks.gpu.sizes import Sizes
-from datasets.dataset import batches
+from datasets.loader import batches
 from main import main
 
 FAST = Path(__file__).resolve().parents[2] / "configs" / "koniq10k_fast.yaml"

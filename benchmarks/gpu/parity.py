@@ -96,7 +96,7 @@ def made_up_network(sizes: Sizes) -> RichIQA:
     torch.manual_seed(0)
     model = build_model(ModelSettings(backbone=sizes.backbone, memory_weight=0.1, drop_path=0.0)).eval()
     for module in model.modules():
-        assert not isinstance(module, DropPath) or module.rate == 0
+        assert not isinstance(module, DropPath) or module.drop_prob == 0
         if isinstance(module, torch.nn.Linear):
             torch.nn.init.normal_(module.weight, std=module.in_features**-0.5)
         if isinstance(module, torch.nn.BatchNorm2d):

@@ -11,16 +11,17 @@ from datasets.label_checks import MISSING, find_problems
 from datasets.labels import dos_gaussian, gaussian_at_centers, sos_hypothesis
 from datasets.max_entropy import dos_max_entropy
 from datasets.noise_ceiling import CEILING, noise_ceiling, votes_of
-from datasets.ratings import PARTS, Rating
-from datasets.readers import FORMATS, HYPOTHESIS_IN_RELEASE, database_scale, label
+from datasets.ratings import PARTS, Rating, arrays
+from datasets.readers import READERS, label
 from datasets.readers.assembly import BINS, RELEASE_COLUMNS
 from datasets.readers.folder import Folder
 from datasets.readers.tables import numbers, read_table
-from utils.tables import to_markdown, two_decimals
+from utils.tables import number, to_markdown
 
 Array = np.ndarray
 Row = list[str]
 
+DATABASES = {name: reader for name, reader in READERS.items() if name not in ("demo", "csv")}
 ITSELF = 0.9999  # R2 of an SOS that was not measured but made by the hypothesis
 
 
@@ -29,20 +30,19 @@ def files_of(name: str, root: Path) -> list[tuple[str, list[Rating]]]:
     """Every label file of a database in a folder, with what it says; read once for all tables."""
     if not root.is_dir():
         return []
-    folder = Folder(root, FORMATS[name].title)
-    paths = dict.fromkeys(folder.find(form) for form in FORMATS[name].forms)
-    return [(path.name, FORMATS[name].read(root, str(path.relative_to(root)))) for path in paths if path is not None]
+    folder = Folder(root, DATABASES[name].title)
+    paths = dict.fromkeys(folder.find(form) for form in DATABASES[name].forms)
+    return [(path.name, DATABASES[name].read(root, str(path.relative_to(root)))) for path in paths if path is not None]
 
 
 def rows_of_files(annotations: Path, _release: Path) -> Iterator[Row]:
-    for name in FORMATS:
+    for name, reader in DATABASES.items():
         for file, ratings in files_of(name, annotations / name):
-            scale = database_scale(name)
             mos = np.array([rating.mos for rating in ratings])
-            problems = [problem for problem in find_problems(ratings, scale) if problem.kind != MISSING]
+            problems = [problem for problem in find_problems(ratings, reader.scale) if problem.kind != MISSING]
             parts = {part: sum(rating.split == part for rating in ratings) for part in PARTS}
             yield [
-                FORMATS[name].title,
+                reader.title,
                 f"`{file}`",
                 f"{len(ratings)}",
                 f"{mos.min():.4g} .. {mos.max():.4g}",
@@ -53,28 +53,28 @@ def rows_of_files(annotations: Path, _release: Path) -> Iterator[Row]:
 
 
 def rows_of_agreement(annotations: Path, release: Path) -> Iterator[Row]:
-    for name in FORMATS:
+    for name, reader in DATABASES.items():
         for _, theirs in files_of(name, release):
             for file, ours in files_of(name, annotations / name):
-                yield [FORMATS[name].title, f"`{file}`", *agreement(name, ours, theirs)]
+                yield [reader.title, f"`{file}`", *agreement(name, ours, theirs)]
 
 
 def agreement(name: str, ours: list[Rating], theirs: list[Rating]) -> Row:
     """Common images, and the largest differences of MOS, SOS and DOS; no SOS and DOS where our file has none."""
-    scale = database_scale(name)
+    scale = DATABASES[name].scale
     known = {rating.name: row for row, rating in enumerate(theirs)}
     records = [record for record in label(name, ours, scale)[0] if record.name in known]
     if not records:
         return ["0", "", "", ""]
     rows = [known[record.name] for record in records]
-    mos, sos = (np.array([getattr(record, key) for record in records]) for key in ("mos", "sos"))
-    their_mos, their_sos = (np.array([getattr(theirs[row], key) for row in rows]) for key in ("mos", "sos"))
+    mos, sos, dos = arrays(records, "mos", "sos", "dos")
+    their_mos, their_sos = arrays([theirs[row] for row in rows], "mos", "sos")
     counts = [f"{len(records)}", f"{largest(mos - their_mos):.1e}"]
-    if ours[0].sos is None and name not in HYPOTHESIS_IN_RELEASE:
+    if ours[0].sos is None and DATABASES[name].release_sos != "hypothesis":
         return [*counts, "no SOS in the file", ""]
     if theirs[0].counts is not None:
         fractions = np.array([np.array(theirs[row].counts) / sum(theirs[row].counts) for row in rows])
-        off = np.array([record.dos for record in records]) - fractions
+        off = dos - fractions
     else:
         off = gaussian_at_centers(mos, sos, scale) - release_dos(theirs)[rows]
     return [*counts, f"{largest(sos - their_sos):.1e}", f"{largest(off):.1e}"]
@@ -94,9 +94,9 @@ def release_dos(theirs: list[Rating]) -> Array:
 
 def rows_of_recipes(annotations: Path, release: Path) -> Iterator[Row]:
     for name, ratings in best_files(annotations, release):
-        scale = database_scale(name)
+        scale = DATABASES[name].scale
         records = label(name, ratings, scale)[0]
-        mos, sos = (np.array([getattr(record, key) for record in records]) for key in ("mos", "sos"))
+        mos, sos = arrays(records, "mos", "sos")
         gaussian = dos_gaussian(mos, sos, scale)
         off = np.abs(scale.mean(gaussian) - mos)
         flattest, replaced = dos_max_entropy(mos, sos, scale)
@@ -106,7 +106,7 @@ def rows_of_recipes(annotations: Path, release: Path) -> Iterator[Row]:
         ]
         left = np.abs(scale.mean(flattest) - mos)
         yield [
-            FORMATS[name].title,
+            DATABASES[name].title,
             f"{len(records)}",
             f"{off.mean():.3g}, {off.max():.3g}",
             f"{np.abs(scale.std(gaussian) - sos).mean():.3g}",
@@ -117,34 +117,38 @@ def rows_of_recipes(annotations: Path, release: Path) -> Iterator[Row]:
 
 
 def rows_of_hypothesis(annotations: Path, release: Path) -> Iterator[Row]:
-    for name in FORMATS:
-        found = [ratings for root in (annotations / name, release) for _, ratings in files_of(name, root)]
+    for name, found in every_file(annotations, release):
         measured = next((ratings for ratings in found if all(rating.sos is not None for rating in ratings)), None)
         if measured is None:
             continue
-        mos, sos = (np.array([getattr(rating, key) for rating in measured]) for key in ("mos", "sos"))
-        a, r2 = sos_hypothesis(mos, sos, database_scale(name))
-        if r2 > ITSELF:
-            continue
-        yield [FORMATS[name].title, f"{len(measured)}", f"{a:.4f}", f"{two_decimals(r2)}"]
+        mos, sos = arrays(measured, "mos", "sos")
+        a, r2 = sos_hypothesis(mos, sos, DATABASES[name].scale)
+        if r2 <= ITSELF:
+            yield [DATABASES[name].title, f"{len(measured)}", f"{a:.4f}", f"{number(r2, 2)}"]
 
 
 def rows_of_ceilings(annotations: Path, release: Path) -> Iterator[Row]:
     for name, ratings in best_files(annotations, release):
-        scale = database_scale(name)
+        scale = DATABASES[name].scale
         votes = votes_of(ratings, scale)
         if votes is not None:
             ceiling = noise_ceiling(votes, scale, label(name, ratings, scale)[1])
             values = [f"{ceiling[key]:.3f} ({ceiling[f'split_half_{key}']:.3f})" for key in CEILING]
-            yield [FORMATS[name].title, f"{len(ratings)}", *values]
+            yield [DATABASES[name].title, f"{len(ratings)}", *values]
 
 
 def best_files(annotations: Path, release: Path) -> Iterator[tuple[str, list[Rating]]]:
     """For each database the file that says most: one with SOS where there is one, else the first."""
-    for name in FORMATS:
+    for name, found in every_file(annotations, release):
+        yield name, next((ratings for ratings in found if ratings[0].sos is not None), found[0])
+
+
+def every_file(annotations: Path, release: Path) -> Iterator[tuple[str, list[list[Rating]]]]:
+    """What each label file of a database says, the official ones first; databases without a file are left out."""
+    for name in DATABASES:
         found = [ratings for root in (annotations / name, release) for _, ratings in files_of(name, root)]
         if found:
-            yield name, next((ratings for ratings in found if ratings[0].sos is not None), found[0])
+            yield name, found
 
 
 TABLES: dict[str, tuple[Row, Callable[[Path, Path], Iterator[Row]]]] = {

@@ -10,13 +10,13 @@ from datasets.inspection.images import describe_files, equal_files, inspect_imag
 from datasets.label_checks import MISSING, find_problems
 from datasets.labels import LabelRecipe, sos_hypothesis
 from datasets.noise_ceiling import ceiling_line, noise_ceiling, votes_of
-from datasets.ratings import Rating, Record
+from datasets.ratings import Rating, Record, arrays
 from datasets.readers import label, read_ratings
 from datasets.scale import RatingScale
 from datasets.splits import Split, make_split, unit_of
 from utils.errors import UserError
 from utils.settings import Config, MemberSettings
-from utils.tables import two_decimals
+from utils.tables import number
 
 UNREADABLE, EQUAL, LABELS, SPLITS = "unreadable image", "same file under two names", "labels", "splits"
 
@@ -60,9 +60,9 @@ class Examination:
 
     def labels(self) -> dict[str, Array]:
         """MOS (N,), SOS (N,) and DOS (N, K) of the usable images; `measured_sos` (N,) where the file has it."""
-        arrays = {key: np.array([getattr(record, key) for record in self.records]) for key in ("mos", "sos", "dos")}
+        labels = dict(zip(("mos", "sos", "dos"), arrays(self.records, "mos", "sos", "dos"), strict=True))
         measured = [rating.sos for rating in self.ratings]
-        return arrays | ({} if None in measured else {"measured_sos": np.array(measured)})
+        return labels | ({} if None in measured else {"measured_sos": np.array(measured)})
 
     def describe(self) -> list[tuple[str, str]]:
         """Rows of name and text."""
@@ -76,7 +76,7 @@ class Examination:
         rows.append(("labels", self.recipe.describe()))
         if "measured_sos" in labels:
             a, r2 = sos_hypothesis(labels["mos"], labels["measured_sos"], self.scale)
-            rows.append(("SOS hypothesis", f"a = {a:.4f} fits the measured SOS, R2 = {two_decimals(r2)}"))
+            rows.append(("SOS hypothesis", f"a = {a:.4f} fits the measured SOS, R2 = {number(r2, 2)}"))
         off = np.abs(self.scale.mean(labels["dos"]) - labels["mos"])
         worst = self.records[int(off.argmax())].image
         rows.append(("DOS mean - MOS", f"{off.mean():.4g} on average, at most {off.max():.4g} ({worst})"))
@@ -94,11 +94,11 @@ class Examination:
     def _rows_of_splits(self) -> list[tuple[str, str]]:
         references = {record.reference for record in self.records} - {None}
         rows = [("references", str(len(references)))] if references else []
-        for number, split in enumerate(self.splits, start=1):
+        for count, split in enumerate(self.splits, start=1):
             sizes = f"{len(split.train)} train, {len(split.validation)} validation, {len(split.test)} test"
             shared = self._scenes_on_both_sides(split)
             leak = f"; {shared} scenes are on both sides" if shared else ""
-            rows.append((f"split {number}", f"{sizes}, by {self.unit}, hash {split.hash}{leak}"))
+            rows.append((f"split {count}", f"{sizes}, by {self.unit}, hash {split.hash}{leak}"))
         return rows
 
     def _scenes_on_both_sides(self, split: Split) -> int:

@@ -10,7 +10,7 @@ from datasets.inspection.examination import Examination
 from datasets.label_checks import largest_sos
 from datasets.labels import hypothesis_label, sos_hypothesis
 from utils.files import write_atomically
-from utils.tables import two_decimals
+from utils.tables import number
 
 SIZE = (11, 8)  # inches
 DPI = 130
@@ -54,7 +54,7 @@ def _histogram(axes: Axes, values: Array, span: tuple[float, float] | None, unit
 def _scatter(axes: Axes, mos: Array, sos: Array, examination: Examination) -> None:
     scale = examination.scale
     a, r2 = sos_hypothesis(mos, sos, scale)
-    fit = f"R² = {two_decimals(r2)}" if "measured_sos" in examination.labels() else "not measured"
+    fit = f"R² = {number(r2, 2)}" if "measured_sos" in examination.labels() else "not measured"
     line = np.linspace(scale.low, scale.high, 200)
     size = float(np.clip(4000 / len(mos), 2, 20))
     axes.scatter(mos, sos, s=size, color=MIDDLE, alpha=0.35, linewidths=0, rasterized=True)
@@ -80,16 +80,8 @@ def _levels(axes: Axes, labels: dict[str, Array], examination: Examination) -> N
         rows = labels["dos"][level_of == level]
         if len(rows):
             name = f"{edges[level]:g} to {edges[level + 1]:g} ({len(rows)})"
-            offset = (level - (LEVELS - 1) / 2) * width
-            axes.bar(
-                positions + offset,
-                rows.mean(0),
-                width,
-                color=SHADES[level],
-                edgecolor="black",
-                linewidth=0.3,
-                label=name,
-            )
+            places = positions + (level - (LEVELS - 1) / 2) * width
+            axes.bar(places, rows.mean(0), width, color=SHADES[level], edgecolor="black", linewidth=0.3, label=name)
     axes.set_ylim(0, ROOM * axes.dataLim.ymax)
     axes.set_xticks(positions, [f"{center:g}" for center in scale.bin_centers])
     axes.set(xlabel="bin centre (points)", ylabel="mean share of opinions", title="Mean DOS by level of MOS")

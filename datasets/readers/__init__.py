@@ -1,17 +1,17 @@
 """One module per database; `read_records` turns any of them into Records."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from datasets.label_checks import MISSING, find_problems, require_usable
 from datasets.labels import LabelRecipe, make_records
 from datasets.ratings import Rating, Record
-from datasets.readers import csv, demo
 from datasets.readers.bid import BID
 from datasets.readers.cid2013 import CID2013
 from datasets.readers.clive import CLIVE
 from datasets.readers.csiq import CSIQ
+from datasets.readers.csv import CSV
+from datasets.readers.demo import DEMO
 from datasets.readers.flive import FLIVE
 from datasets.readers.kadid10k import KADID10K
 from datasets.readers.koniq10k import KONIQ10K
@@ -19,12 +19,12 @@ from datasets.readers.livemd import LIVEMD
 from datasets.readers.spaq import SPAQ
 from datasets.readers.vclfer import VCLFER
 from datasets.scale import RatingScale
-from utils.config import load_config, validated
+from utils.config import validated
 from utils.errors import UserError, did_you_mean
 from utils.files import reading
-from utils.settings import Config, DatasetSettings
+from utils.settings import Config, DatasetSettings, MemberSettings, ScaleSettings
 
-FORMATS = {
+READERS = {
     "koniq10k": KONIQ10K,
     "spaq": SPAQ,
     "bid": BID,
@@ -35,17 +35,10 @@ FORMATS = {
     "livemd": LIVEMD,
     "cid2013": CID2013,
     "vclfer": VCLFER,
+    "demo": DEMO,
+    "csv": CSV,
 }
-READERS: dict[str, Callable[[Path, str | None], list[Rating]]] = {
-    **{name: database.read for name, database in FORMATS.items()},
-    "demo": demo.read,
-    "csv": csv.read,
-}
-# the release's labels of these have no measured SOS; what it did for FLIVE is not known, but FLIVE has none either
-HYPOTHESIS_IN_RELEASE = ("spaq", "vclfer", "flive")
-DEFAULT_SOS_A = 0.1477
 LABEL_OPTIONS = ("labels", "dos", "sos_source", "sos_a", "strict", "allow_missing")  # of the dataset section
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def read_records(name: str, root: str | Path, check_images: bool = True, **options) -> list[Record]:
@@ -58,7 +51,7 @@ def read_records(name: str, root: str | Path, check_images: bool = True, **optio
         options: `dos` (`auto`, `counts`, `gaussian`, `max_entropy`), `sos_source` (`release`, `file`, `hypothesis`,
             `auto`), `sos_a` (a number or `fit`), `labels` (one label file of several), `strict`, `allow_missing`:
             as in the `dataset` section of a config; `scale`: a RatingScale. Where `sos_a` and `scale` are left out,
-            they are those of `configs/<name>.yaml`.
+            they are those of the reader.
 
     Raises:
         UserError: Unknown name or option, labels that do not parse or are outside the scale, duplicates.
@@ -97,8 +90,8 @@ def label(
 ) -> tuple[list[Record], LabelRecipe]:
     """Labels made of the ratings of a database, as `make_records` but with what the release did for it as default."""
     if sos_source == "release":
-        sos_source = "hypothesis" if name in HYPOTHESIS_IN_RELEASE else "auto"
-    return make_records(ratings, scale, dos, sos_source, database_sos_a(name) if sos_a is None else sos_a)
+        sos_source = READERS[name].release_sos
+    return make_records(ratings, scale, dos, sos_source, READERS[name].sos_a if sos_a is None else sos_a)
 
 
 def read_ratings(name: str, root: str | Path, labels: str | None = None) -> list[Rating]:
@@ -110,7 +103,7 @@ def read_ratings(name: str, root: str | Path, labels: str | None = None) -> list
     """
     require_known(name)
     with reading(root):
-        return READERS[name](Path(root), labels)
+        return READERS[name].read(Path(root), labels)
 
 
 def require_known(name: str) -> None:
@@ -122,24 +115,42 @@ def require_known(name: str) -> None:
 
 
 def database_scale(name: str) -> RatingScale:
-    """The rating scale that `configs/<name>.yaml` states."""
+    """Return the rating scale of a database.
+
+    Raises:
+        UserError: Unknown name, or a database whose copies each have their own.
+    """
     require_known(name)
-    config = _config_of(name)
-    if config is None:
+    if READERS[name].scale is None:
         raise UserError(
             f"the rating scale of {name!r} is not known; give `scale` in the config, or scale=RatingScale(low, high, "
             "bin_centers) in Python"
         )
-    return RatingScale(**config.scale.model_dump())
+    return READERS[name].scale
 
 
-def database_sos_a(name: str) -> float | str:
-    """Parameter a of the SOS hypothesis for labels of a database without an SOS."""
-    config = _config_of(name)
-    stated = None if config is None else config.dataset.sos_a
-    return DEFAULT_SOS_A if stated is None else stated
+def with_defaults(config: Config) -> Config:
+    """Return the config with every number that it leaves to the reader of a database written out.
+
+    These are `sos_a`, and of several databases title and rating scale.
+    """
+    if not config.several:
+        return config.model_copy(update={"dataset": _with_sos_a(config.dataset)})
+    members = [
+        member.model_copy(update={"title": member.title or member.name, "scale": _whole_scale(member)})
+        for member in map(_with_sos_a, config.dataset)
+    ]
+    return config.model_copy(update={"dataset": tuple(members)})
 
 
-def _config_of(name: str) -> Config | None:
-    path = CONFIGS / f"{name}.yaml"
-    return load_config(path) if path.is_file() else None
+def _with_sos_a(settings: DatasetSettings) -> DatasetSettings:
+    require_known(settings.name)
+    return settings if settings.sos_a else settings.model_copy(update={"sos_a": READERS[settings.name].sos_a})
+
+
+def _whole_scale(member: MemberSettings) -> ScaleSettings:
+    """The scale of a member: what it states, and for the rest that of its database, never another one's."""
+    stated = {} if member.scale is None else member.scale.model_dump(include=member.scale.model_fields_set)
+    if {"low", "high", "bin_centers"} <= stated.keys() and READERS[member.name].scale is None:
+        return member.scale
+    return ScaleSettings(**asdict(database_scale(member.name)) | stated)

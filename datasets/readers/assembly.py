@@ -14,10 +14,12 @@ import pandas as pd
 from datasets.ratings import Rating
 from datasets.readers.folder import REFUSED_AT_ALL, Folder, Layout, require_below_root
 from datasets.readers.tables import numbers, pick, read_table
+from datasets.scale import RatingScale
 from utils.errors import MissingFileError, UserError, did_you_mean
 
 Form = Callable[[Path, Folder], pd.DataFrame]  # a label file, and the folder to look for companions in, to a table
 
+DEFAULT_SOS_A = 0.1477
 MOS_TOLERANCE = 0.05  # on 0..100, between two files of one database
 BINS = ["p1", "p2", "p3", "p4", "p5"]
 RELEASE_COLUMNS = ["name", *BINS, "mos", "sos"]
@@ -25,20 +27,26 @@ LIST_COLUMNS = {"name": ("dis_img_path",), "mos": ("score",)}
 
 
 @dataclass(frozen=True)
-class Format:
-    """How a database comes: its label files in order of preference, and where its images lie.
+class Reader:
+    """A database: its rating scale, its label files in order of preference, and where its images lie.
 
     Args:
         title: For people.
+        scale: Rating scale of its MOS; None where each copy has its own.
         forms: Label files, relative to the root or to a folder of it, and what reads each.
         layouts: Ways of unpacking the images, the official one first.
+        sos_a: Parameter a of the SOS hypothesis for its labels, where their SOS is not measured.
+        release_sos: Where the release's labels have their SOS from: `hypothesis`, or `auto`, the file where it has one.
         reference_of: The scene of an image, from its name; None for a database without references.
         image_set_of: Its image set, where the database has such.
     """
 
     title: str
+    scale: RatingScale | None
     forms: dict[str, Form]
     layouts: tuple[Layout, ...]
+    sos_a: float = DEFAULT_SOS_A
+    release_sos: str = "auto"
     reference_of: Callable[[str], str] | None = None
     image_set_of: Callable[[str], str] | None = None
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from datasets.readers.assembly import Format
+from datasets.readers.assembly import Reader
 from datasets.readers.folder import Folder, under
 from datasets.readers.tables import Columns, numbers, pick, read_sheet, refuse, whole_numbers
+from datasets.scale import RatingScale
 
 GRADES = "DatabaseGrades.xls"
 SHEET = "Plan1"  # the other sheets are empty
@@ -52,8 +53,10 @@ def _grades(path: Path, _folder: Folder) -> pd.DataFrame:
     )
 
 
-BID = Format(
+BID = Reader(
     title="BID",
+    scale=RatingScale(low=0, high=5, bin_centers=(0.5, 1.5, 2.5, 3.5, 4.5)),
+    sos_a=0.1683,
     forms={GRADES: _grades},
     layouts=(under("ImageDatabase"), under("ImageDatabase/ImageDatabase"), under("images"), under("")),
 )

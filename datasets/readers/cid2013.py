@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from datasets.readers.assembly import Format, file_name, list_form, release_form, sos_from
+from datasets.readers.assembly import Reader, file_name, list_form, release_form, sos_from
 from datasets.readers.folder import Folder, under
 from datasets.readers.tables import Columns, numbers, pick, read_sheet, texts
+from datasets.scale import RatingScale
 
 SCORES = "CID2013 data - version 12112014.xlsx"
 SHEET = "CID2013 MOS"
@@ -41,18 +42,15 @@ def _in_folder_of_scene(name: str) -> str:
     return f"IS{SETS[match[1]]}/co{int(match[2])}/{name}" if match else name
 
 
-def _image_set(name: str) -> str:
-    """`IS_II_C03_D01.jpg` -> `IS_II`."""
-    return "_".join(name.split("_")[:2])
-
-
-CID2013 = Format(
+CID2013 = Reader(
     title="CID2013",
+    scale=RatingScale(low=0, high=100, bin_centers=(10, 30, 50, 70, 90)),
+    sos_a=0.1649,
     forms={
         SCORES: _scores,
         RELEASE: release_form(_name),
         "CID2013.txt": list_form(_name, open_ended=True),  # the other MOS, realigned over the sets: -9.5..87.9
     },
     layouts=(_in_folder_of_scene, lambda name: f"CID2013/{_in_folder_of_scene(name)}", under("")),
-    image_set_of=_image_set,
+    image_set_of=lambda name: "_".join(name.split("_")[:2]),  # IS_II_C03_D01.jpg -> IS_II
 )

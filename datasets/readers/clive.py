@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from datasets.readers.assembly import Format, beside, release_form
+from datasets.readers.assembly import Reader, beside, release_form
 from datasets.readers.folder import Folder, under
 from datasets.readers.tables import numbers, read_mat, strings_of
+from datasets.scale import RatingScale
 from utils.errors import MissingFileError, UserError
 
 NAMES, MOS, SOS = "AllImages_release", "AllMOS_release", "AllStdDev_release"
@@ -41,8 +42,10 @@ def _companion(path: Path, name: str, folder: Folder) -> Path | None:
     return beside(path, f"{name}.mat") or folder.find(f"Data/{name}.mat", f"{name}.mat")
 
 
-CLIVE = Format(
+CLIVE = Reader(
     title="CLIVE (LIVE In the Wild)",
+    scale=RatingScale(low=0, high=100, bin_centers=(10, 30, 50, 70, 90)),
+    sos_a=0.1841,
     forms={f"Data/{MOS}.mat": _scores, f"{MOS}.mat": _scores, "CLIVEhist_5.txt": release_form()},
     layouts=(under("Images"), under("ChallengeDB_release/Images"), under("")),
 )

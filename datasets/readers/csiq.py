@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from datasets.readers.assembly import Format, release_form
+from datasets.readers.assembly import Reader, release_form
 from datasets.readers.folder import Folder, under
 from datasets.readers.tables import Columns, numbers, pick, read_sheet, read_table, refuse, texts, whole_numbers
+from datasets.scale import RatingScale
 
 SHEET = "all_by_image"
 SHEET_COLUMNS = ["image", "dst_idx", "dst_type", "dst_lev", "dmos_std", "dmos"]
@@ -59,13 +60,10 @@ def _in_folder_of_distortion(name: str) -> str:
     return f"{FOLDER_OF.get(kind, kind)}/{name}"
 
 
-def _reference(name: str) -> str:
-    """`1600.AWGN.1.png` -> `1600`."""
-    return name.partition(".")[0]
-
-
-CSIQ = Format(
+CSIQ = Reader(
     title="CSIQ",
+    scale=RatingScale(low=0, high=1, bin_centers=(0.1, 0.3, 0.5, 0.7, 0.9), higher_is_better=False),
+    sos_a=0.0657,
     forms={
         "csiq.beta.txt": _text,
         "csiq.DMOS.xlsx": _sheet,
@@ -80,5 +78,5 @@ CSIQ = Format(
         under("dst_imgs"),
         under(""),
     ),
-    reference_of=_reference,
+    reference_of=lambda name: name.partition(".")[0],  # 1600.AWGN.1.png -> 1600
 )

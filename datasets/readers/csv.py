@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from datasets.ratings import PARTS, Rating
-from datasets.readers.assembly import to_ratings
+from datasets.readers.assembly import Reader, to_ratings
 from datasets.readers.folder import Folder, under
 from datasets.readers.tables import numbers, pick, read_table, refuse
 from utils.errors import MissingFileError, UserError
@@ -17,38 +17,44 @@ OPTIONAL = ["sos", "split", "reference"]
 FRACTION_TOLERANCE = 1e-3  # printed fractions are rounded
 
 
-def read(root: Path, labels: str | None = None) -> list[Rating]:
-    """What the file says. `image` is a path relative to root.
+class CsvReader(Reader):
+    """Reads any database from a table that its user has written."""
 
-    Args:
-        root: Folder of the images.
-        labels: The file, absolute or relative to root; None for the only .csv in root.
+    def read(self, root: Path, labels: str | None = None) -> list[Rating]:
+        """What the file says. `image` is a path relative to root.
 
-    Raises:
-        MissingFileError: No such file, or several to choose from.
-        UserError: A missing column, or a row that does not parse.
-    """
-    folder = Folder(root, "the database")
-    path = _label_file(root, labels)
-    table = read_table(path)
-    table.columns = table.columns.str.lower()
-    ratings = pick(table, path, {"name": ("image",), "mos": ("mos",)})
-    votes = sorted((c for c in table.columns if re.fullmatch(r"[cp]\d+", c)), key=lambda c: (c[0], int(c[1:])))
-    if votes and votes != [f"{votes[0][0]}{k}" for k in range(1, len(votes) + 1)]:
-        raise UserError(f"{path}: votes must be the columns c1..cK or p1..pK without a gap, got {', '.join(votes)}")
-    unused = sorted(set(table.columns) - {*REQUIRED, *OPTIONAL, *votes})
-    if unused:
-        warnings.warn(f"{path}: columns that are not used: {', '.join(unused)}", stacklevel=2)
-    _check_texts(table, path)
-    there = [name for name in OPTIONAL if name in table.columns]
-    ratings[there] = table[there]
-    scores = ["mos", *(["sos"] if "sos" in there else [])]
-    ratings[scores] = numbers(ratings, scores, path)
-    if votes:
-        values = numbers(table, votes, path)
-        _check_votes(values, path)
-        ratings["counts"] = [tuple(row) for row in values.to_numpy().tolist()]
-    return to_ratings(ratings, path, folder, layouts=(under(""),), near=None)
+        Args:
+            root: Folder of the images.
+            labels: The file, absolute or relative to root; None for the only .csv in root.
+
+        Raises:
+            MissingFileError: No such file, or several to choose from.
+            UserError: A missing column, or a row that does not parse.
+        """
+        folder = Folder(root, self.title)
+        path = _label_file(root, labels)
+        table = read_table(path)
+        table.columns = table.columns.str.lower()
+        ratings = pick(table, path, {"name": ("image",), "mos": ("mos",)})
+        votes = sorted((c for c in table.columns if re.fullmatch(r"[cp]\d+", c)), key=lambda c: (c[0], int(c[1:])))
+        if votes and votes != [f"{votes[0][0]}{k}" for k in range(1, len(votes) + 1)]:
+            raise UserError(f"{path}: votes must be the columns c1..cK or p1..pK without a gap, got {', '.join(votes)}")
+        unused = sorted(set(table.columns) - {*REQUIRED, *OPTIONAL, *votes})
+        if unused:
+            warnings.warn(f"{path}: columns that are not used: {', '.join(unused)}", stacklevel=2)
+        _check_texts(table, path)
+        there = [name for name in OPTIONAL if name in table.columns]
+        ratings[there] = table[there]
+        scores = ["mos", *(["sos"] if "sos" in there else [])]
+        ratings[scores] = numbers(ratings, scores, path)
+        if votes:
+            values = numbers(table, votes, path)
+            _check_votes(values, path)
+            ratings["counts"] = [tuple(row) for row in values.to_numpy().tolist()]
+        return to_ratings(ratings, path, folder, self.layouts, near=None)
+
+
+CSV = CsvReader(title="the database", scale=None, forms={}, layouts=(under(""),))
 
 
 def _check_texts(table: pd.DataFrame, path: Path) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from datasets.readers.assembly import Format
+from datasets.readers.assembly import Reader
 from datasets.readers.folder import Folder, under
 from datasets.readers.tables import numbers, pick, read_table, refuse
+from datasets.scale import RatingScale
 
 IMAGES = "labels_image.csv"
 TEST = "labels640.csv"  # the official test part: images with a side above 640 pixels
@@ -49,8 +50,10 @@ def _official_parts(folder: Folder) -> dict[str, str]:
     return parts
 
 
-FLIVE = Format(
+FLIVE = Reader(
     title="FLIVE",
+    scale=RatingScale(low=0, high=100, bin_centers=(10, 30, 50, 70, 90)),
+    release_sos="hypothesis",  # what the release did for it is not known, but it has no measured SOS
     forms={IMAGES: _images, TEST: _test},
     layouts=(under("database"), under(""), under("FLIVE_Database/database"), under("images")),
 )

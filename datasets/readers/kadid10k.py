@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from datasets.readers.assembly import Format, release_form
+from datasets.readers.assembly import Reader, release_form
 from datasets.readers.folder import Folder, under
 from datasets.readers.tables import Columns, numbers, pick, read_table
+from datasets.scale import RatingScale
 
 COLUMNS: Columns = {"name": ("dist_img",), "mos": ("dmos",), "sos": ("var",)}  # `var` holds the standard deviation
 
@@ -19,14 +20,11 @@ def _scores(path: Path, _folder: Folder) -> pd.DataFrame:
     return numbers(table, ["mos", "sos"], path).assign(name=table["name"])
 
 
-def _reference(name: str) -> str:
-    """`I01_02_03.png` -> `I01`."""
-    return name.partition("_")[0]
-
-
-KADID10K = Format(
+KADID10K = Reader(
     title="KADID-10k",
+    scale=RatingScale(low=1, high=5, bin_centers=(1.4, 2.2, 3.0, 3.8, 4.6)),
+    sos_a=0.2152,
     forms={"dmos.csv": _scores, "kadid10khist_5.txt": release_form()},
     layouts=(under("images"), under("kadid10k/images"), under("")),
-    reference_of=_reference,
+    reference_of=lambda name: name.partition("_")[0],  # I01_02_03.png -> I01
 )

@@ -3,14 +3,16 @@
 Source: Hosu, Lin, Sziranyi, Saupe, KonIQ-10k, IEEE TIP 2020.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from datasets.readers.assembly import Format
+from datasets.readers.assembly import Reader
 from datasets.readers.folder import Folder, under
 from datasets.readers.tables import Columns, numbers, pick, read_table, refuse
+from datasets.scale import RatingScale
 
 SCORES = "koniq10k_scores_and_distributions.csv"  # c1..c5 are votes, MOS is 1..5
 SETS = "koniq10k_distributions_sets.csv"  # c1..c5 are fractions, MOS is a z-score (3.9..88.4), and there is `set`
@@ -24,16 +26,9 @@ TOTAL_TOLERANCE = 0.5  # votes against their stated total
 STATED_TOLERANCE = 0.01  # stated MOS and SD against those of the votes, which may be rounded
 
 
-def _table(path: Path, folder: Folder) -> pd.DataFrame:
-    return _votes(read_table(path), path, folder)
-
-
-def _release_table(path: Path, folder: Folder) -> pd.DataFrame:
-    return _votes(read_table(path, RELEASE_COLUMNS, "\t"), path, folder)
-
-
-def _votes(whole: pd.DataFrame, path: Path, folder: Folder) -> pd.DataFrame:
+def _votes(path: Path, folder: Folder, names: list[str] | None = None, separator: str = ",") -> pd.DataFrame:
     """Votes of every image, and MOS on 1..5 from them, in each of the forms."""
+    whole = read_table(path, names, separator)
     table = pick(whole, path, COLUMNS)
     values = numbers(table, [*VOTES, "c_total", "SD"], path)
     counts = _whole_votes(values, path)
@@ -91,9 +86,11 @@ def _official_parts(table: pd.DataFrame, path: Path, folder: Folder) -> dict[str
     return dict(zip(sets["image_name"], sets["set"].map(PARTS), strict=True))
 
 
-KONIQ10K = Format(
+KONIQ10K = Reader(
     title="KonIQ-10k",
-    forms={SCORES: _table, SETS: _table, RELEASE: _release_table},
+    scale=RatingScale(low=1, high=5, bin_centers=(1, 2, 3, 4, 5)),
+    sos_a=0.09,
+    forms={SCORES: _votes, SETS: _votes, RELEASE: partial(_votes, names=RELEASE_COLUMNS, separator="\t")},
     layouts=(
         under("1024x768"),
         under("koniq10k_1024x768/1024x768"),

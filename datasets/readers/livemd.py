@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from datasets.readers.assembly import Format, beside, file_name, list_form, release_form, with_source
+from datasets.readers.assembly import Reader, beside, file_name, list_form, release_form, with_source
 from datasets.readers.folder import Folder, Layout, under
 from datasets.readers.tables import numbers, read_mat, strings_of
+from datasets.scale import RatingScale
 from utils.errors import MissingFileError, UserError
 
 FOLDERS = {"Part 1": "blurjpeg", "Part 2": "blurnoise"}
@@ -66,13 +67,10 @@ def _spelt(part: str, below: str = "") -> Layout:
     return lambda name: below + name.replace("Part ", part, 1)
 
 
-def _reference(name: str) -> str:
-    """`Part 1/blurjpeg/cows_blur1_jpeg2.bmp` -> `cows`."""
-    return name.rpartition("/")[2].partition("_")[0]
-
-
-LIVEMD = Format(
+LIVEMD = Reader(
     title="LIVE-MD",
+    scale=RatingScale(low=0, high=100, bin_centers=(10, 30, 50, 70, 90), higher_is_better=False),
+    sos_a=0.1322,
     forms={
         f"To_Release/Part 1/{SCORES}": _scores,
         f"Part 1/{SCORES}": _scores,
@@ -80,5 +78,5 @@ LIVEMD = Format(
         "LIVE_MD.txt": list_form(_name),
     },
     layouts=(under("To_Release"), under(""), _spelt("Part_", "To_Release/"), _spelt("Part_"), _spelt("part")),
-    reference_of=_reference,
+    reference_of=lambda name: name.rpartition("/")[2].partition("_")[0],  # Part 1/blurjpeg/cows_blur1_jpeg2.bmp -> cows
 )

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from datasets.readers.assembly import Format, beside, file_name, release_form, sos_from, with_source
+from datasets.readers.assembly import Reader, beside, file_name, release_form, sos_from, with_source
 from datasets.readers.folder import Folder, under
 from datasets.readers.tables import Columns, numbers, pick, read_sheet, read_table, texts
+from datasets.scale import RatingScale
 from utils.errors import UserError
 from utils.files import read_json
 
@@ -69,8 +70,11 @@ def _with_std(table: pd.DataFrame, folder: Folder) -> pd.DataFrame:
 
 STD_FORMS = {STD_TABLE: _std_table, STD_LIST: _std_list}
 
-SPAQ = Format(
+SPAQ = Reader(
     title="SPAQ",
+    scale=RatingScale(low=0, high=100, bin_centers=(10, 30, 50, 70, 90)),
+    sos_a=0.1304,
+    release_sos="hypothesis",
     forms={
         f"Annotations/{SCORES}": _scores,
         SCORES: _scores,

@@ -36,21 +36,12 @@ def read_table(path: Path, names: list[str] | None = None, separator: str = ",",
         UserError: Not a table, or no rows.
     """
     _require_text(path)
+    options = {"sep": separator, "quotechar": quote, "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # of rows longer than the header, which pandas cuts
-            table = pd.read_csv(
-                path,
-                sep=separator,
-                names=names,
-                header=0 if names is None else None,
-                dtype=str,
-                keep_default_na=False,
-                skip_blank_lines=False,
-                index_col=False,
-                encoding="utf-8-sig",
-                quotechar=quote,
-            )
+            header = 0 if names is None else None
+            table = pd.read_csv(path, names=names, header=header, skip_blank_lines=False, index_col=False, **options)
     except pd.errors.ParserWarning as error:
         raise UserError(
             f"{path}: its rows have more cells than its first line has titles; separate the cells by {separator!r} and "
@@ -58,8 +49,8 @@ def read_table(path: Path, names: list[str] | None = None, separator: str = ",",
         ) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, OSError) as error:
         raise UserError(f"{path}: cannot be read as a table: {one_line(error)}") from error
-    if names is None:
-        _require_titles_once(path, separator, quote)
+    if names is None:  # of two equal titles pandas numbers the second, and either could be meant
+        _require_once(pd.read_csv(path, header=None, nrows=1, **options).iloc[0], f"{path}, line 1")
     table.columns = [str(name).strip() for name in table.columns]
     table = table.fillna("")
     within = table.apply(lambda column: column.str.count("\n")).sum(axis=1).astype(int)  # line ends in quoted cells
@@ -70,21 +61,6 @@ def read_table(path: Path, names: list[str] | None = None, separator: str = ",",
     if table.empty:
         raise UserError(f"{path}: holds no label rows")
     return table
-
-
-def _require_titles_once(path: Path, separator: str, quote: str) -> None:
-    """Refuses a header that has a title twice: pandas numbers the second, and either could be meant."""
-    first = pd.read_csv(
-        path,
-        sep=separator,
-        header=None,
-        nrows=1,
-        dtype=str,
-        keep_default_na=False,
-        encoding="utf-8-sig",
-        quotechar=quote,
-    )
-    _require_once(first.iloc[0], f"{path}, line 1")
 
 
 def _require_once(titles: pd.Series, source: str) -> None:

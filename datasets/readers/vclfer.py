@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from datasets.readers.assembly import Format, file_name, list_form, release_form
+from datasets.readers.assembly import Reader, file_name, list_form, release_form
 from datasets.readers.folder import Folder, under
 from datasets.readers.tables import Columns, numbers, pick, read_sheet, texts
+from datasets.scale import RatingScale
 
 # the layout of results.xls is not documented: any sheet and row with a title from each of these lists will do
 COLUMNS: Columns = {
@@ -30,14 +31,12 @@ def _name(path: str) -> str:
     return name if "." in name else f"{name}.{'jpg' if '_JPG_' in name else 'bmp'}"
 
 
-def _reference(name: str) -> str:
-    """`IMG_01_AWGN_1.bmp` -> `IMG_01`."""
-    return "_".join(name.split("_")[:2])
-
-
-VCLFER = Format(
+VCLFER = Reader(
     title="VCL@FER",
+    scale=RatingScale(low=0, high=100, bin_centers=(10, 30, 50, 70, 90)),
+    sos_a=0.1304,
+    release_sos="hypothesis",
     forms={"results.xls": _scores, "VCLFERhist.txt": release_form(_name), "VCLFER.txt": list_form(_name)},
     layouts=(under("vcl_fer"), under("VCLFER/vcl_fer"), under("")),
-    reference_of=_reference,
+    reference_of=lambda name: "_".join(name.split("_")[:2]),  # IMG_01_AWGN_1.bmp -> IMG_01
 )

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from datasets.database import load_databases
-from datasets.dataset import make_loader
+from datasets.loader import make_loader
 from datasets.noise_ceiling import ceiling_line
 from datasets.scale import RatingScale
 from experiments.evaluation.predict import details, predict, table

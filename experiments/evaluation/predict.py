@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from datasets.database import Database
-from datasets.dataset import batches
+from datasets.loader import batches
 from datasets.transforms import to_images
 from models.fused import fused_model
 from models.precision import FP32

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from experiments.results import charts
-from experiments.results.charts import DARK, INK, MIDDLE, Series
+from experiments.results.charts import Series
 from experiments.results.lines import HYPOTHESIS_NOTE
 from experiments.results.results import FinishedSplit, ScoredPart
-from experiments.results.tables import CEILING_OF, heading_of, is_hypothetical, number
+from experiments.results.tables import CEILING_OF, heading_of, is_hypothetical
 from utils.metrics import CENTRAL, as_numbers, fit_logistic, logistic
+from utils.svg import Chart
+from utils.tables import number
 
-TERMS = {"total": (INK, "-"), "dos": (DARK, "--"), "mos": (MIDDLE, "-"), "sos": (MIDDLE, ":")}
+TERMS = {"total": "ink", "dos": "dark dashed", "mos": "middle", "sos": "middle dotted"}
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 Array = np.ndarray
@@ -25,16 +26,10 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure, what it is called, what it shows in words, and what is to be said of it."""
+    """A chart and its caption."""
 
-    svg: Markup
-    title: str
+    chart: Chart
     caption: str
-
-    @property
-    def label(self) -> str:
-        """For those who do not see it."""
-        return f"{self.title}. {self.caption}"
 
 
 def training_curves(splits: Sequence[FinishedSplit]) -> list[Drawing]:
@@ -51,8 +46,8 @@ def training_curves(splits: Sequence[FinishedSplit]) -> list[Drawing]:
     return drawings
 
 
-def part_drawings(part: ScoredPart, key: str) -> list[Drawing]:
-    """MOS, SOS, residuals and, where it is known, the PIT histogram; `key` is different for each part of a page."""
+def part_drawings(part: ScoredPart) -> list[Drawing]:
+    """MOS, SOS, residuals and, where it is known, the PIT histogram."""
     pred, target = part.values("pred_mos"), part.values("target_mos")
     fit = fit_logistic(pred, target)
     mapped = pred if fit is None else logistic(pred, *fit)
@@ -61,34 +56,31 @@ def part_drawings(part: ScoredPart, key: str) -> list[Drawing]:
     hypothesis = f" {HYPOTHESIS_NOTE[0].upper()}{HYPOTHESIS_NOTE[1:]}." if is_hypothetical(part) else ""
     drawings = [
         Drawing(
-            charts.mos_scatter(f"{key}-mos", pred, target, part.scale, fit),
-            "MOS",
+            charts.scatter("MOS", pred, target, part.scale, fit),
             f"Label over prediction, {len(pred)} test images. SRCC {metrics['srcc']}; {after}: PLCC {metrics['plcc']}, "
             f"RMSE {metrics['rmse']}.",
         ),
         Drawing(
-            charts.sos_scatter(f"{key}-sos", part.values("pred_sos"), part.values("target_sos"), part.scale),
-            "SOS",
+            charts.scatter("SOS", part.values("pred_sos"), part.values("target_sos"), part.scale),
             f"Label over prediction. SRCC {metrics['sos_srcc']}, PLCC {metrics['sos_plcc']}, without a fit."
             f"{hypothesis}",
         ),
         Drawing(
-            charts.residuals(f"{key}-residuals", mapped, target, part.scale),
-            "Residuals of MOS",
+            charts.residuals(mapped, target, part.scale),
             f"Prediction less label, {after}. Falling from left to right is what any imperfect predictor does: "
             "it keeps to the middle.",
         ),
     ]
     if part.pit is not None:
-        drawings.append(Drawing(charts.pit(f"{key}-pit", part.pit), "PIT histogram", _pit_caption(part)))
+        drawings.append(Drawing(charts.pit(part.pit), _pit_caption(part)))
     return drawings
 
 
 def _loss_curves(splits: Sequence[FinishedSplit], thin: str) -> Drawing:
     values = {term: _over_epochs(splits, lambda record, term=term: record.get("train", {}).get(term)) for term in TERMS}
-    series = [Series(term, values[term], *TERMS[term]) for term in TERMS if np.isfinite(values[term]).any()]
-    svg = charts.curves("loss", series or [Series("total", values["total"])], "training loss", axis="log")
-    return Drawing(svg, "Loss", f"Joint loss of training and its unweighted terms.{thin}")
+    series = [Series(term, values[term], TERMS[term]) for term in TERMS if np.isfinite(values[term]).any()]
+    chart = charts.curves("Loss", series or [Series("total", values["total"])], "training loss", axis="log")
+    return Drawing(chart, f"Joint loss of training and its unweighted terms.{thin}")
 
 
 def _rate_curve(splits: Sequence[FinishedSplit], thin: str) -> Drawing:
@@ -98,8 +90,8 @@ def _rate_curve(splits: Sequence[FinishedSplit], thin: str) -> Drawing:
     power = int(np.floor(np.log10(largest))) if largest > 0 else 0
     unit = f" (10{str(power).translate(RAISED)})" if power else ""
     series = [Series("learning rate", rates / 10.0**power)]
-    svg = charts.curves("rate", series, f"learning rate{unit}", axis="from zero")
-    return Drawing(svg, "Learning rate", f"At the end of each epoch.{thin}")
+    chart = charts.curves("Learning rate", series, f"learning rate{unit}", axis="from zero")
+    return Drawing(chart, f"At the end of each epoch.{thin}")
 
 
 def _metric_curves(splits: Sequence[FinishedSplit], metric: str, number_of: int | None, thin: str) -> Drawing:
@@ -118,17 +110,17 @@ def _metric_curves(splits: Sequence[FinishedSplit], metric: str, number_of: int 
     series = [Series("test", _over_epochs(splits, pick("test")))]
     validation = _over_epochs(splits, pick("validation"))
     if np.isfinite(validation).any():
-        series.append(Series("validation", validation, MIDDLE, "--"))
+        series.append(Series("validation", validation, "middle dashed"))
     ceilings = as_numbers([test.ceiling.get(CEILING_OF[metric]) for test in tests])
     ceiling = float(ceilings.mean()) if title is not None or not several else np.nan
-    key = f"{metric}-{'all' if number_of is None else number_of + 1}"
     axis = "from zero" if metric == "emd" else "linear"
     known = np.isfinite(ceiling)
-    svg = charts.curves(key, series, heading_of(metric), ceiling if known else None, axis)
     of = f", {title}" if title is not None else ", mean over the databases" if several else ""
+    name = f"{heading_of(metric)} by epoch{of}"
+    chart = charts.curves(name, series, heading_of(metric), ceiling if known else None, axis)
     on = " and the ".join(one.name for one in series)
     estimate = " Noise ceiling of the test part: by bootstrap, which is optimistic." if known else ""
-    return Drawing(svg, f"{heading_of(metric)} by epoch{of}", f"On the {on} part.{thin}{estimate}")
+    return Drawing(chart, f"On the {on} part.{thin}{estimate}")
 
 
 def _over_epochs(splits: Sequence[FinishedSplit], pick: Callable[[dict], float | None]) -> Array:

@@ -12,7 +12,7 @@ from experiments.training.run_folder import METRICS
 from utils.errors import UserError, printable
 from utils.files import read_object, write_text
 from utils.metrics import as_numbers, title_of
-from utils.tables import DASH, LATEX_NEEDS, captioned_latex, escape_markdown, to_markdown
+from utils.tables import DASH, LATEX_NEEDS, captioned_latex, escape_markdown, mean_std, to_markdown
 
 NAME = "matrix"
 SHOWN = ("srcc", "plcc")  # on the terminal
@@ -110,8 +110,7 @@ def matrix(results: list[dict[str, Any]], metric: str) -> pd.DataFrame:
     """
     rows: dict[str, dict[str, str]] = {}
     for cell in cells(results, metric).itertuples():
-        spread = "" if np.isnan(cell.std) else f" ± {cell.std:.4f}"
-        value = DASH if np.isnan(cell.mean) else f"{cell.mean:.4f}{spread}{cell.mark}"
+        value = mean_std(cell.mean, cell.std) + ("" if np.isnan(cell.mean) else cell.mark)
         row = rows.setdefault(cell.run, {f"{title_of(metric)}, trained on": cell.run})
         row[cell.database] = f"{row[cell.database]}; {value}" if cell.database in row else value
     databases = sorted({result["database"] for result in results})

@@ -1,44 +1,32 @@
 """The report of a run: one HTML file that needs nothing beside it, from the finished splits on disk."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime, timezone
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from datasets.labels import LabelRecipe
-from experiments.results.captions import Drawing, part_drawings, training_curves
-from experiments.results.results import FinishedSplit, ScoredPart, finished_splits, split_folders
+from experiments.results.captions import part_drawings, training_curves
+from experiments.results.results import FinishedSplit, finished_splits, split_folders
 from experiments.results.tables import (
-    Table,
     all_metrics_table,
-    mean_tiles,
-    number,
     origins_table,
     selections_table,
     tiles,
     units_of,
 )
-from experiments.results.thumbnails import Gallery, gallery
+from experiments.results.thumbnails import gallery
 from experiments.training.run_folder import METRICS, SPLIT_FOLDER
 from utils.config import dump_config
 from utils.errors import UserError, printable
 from utils.files import write_text
 from utils.html import page_environment
+from utils.tables import number
 
 FILE, TEMPLATE = "report.html", "report.html.j2"
 WAIT = 60  # seconds, for another process that writes the same report
-
-
-@dataclass(frozen=True)
-class PartSection:
-    """What is shown of the test part of one database in one split."""
-
-    part: ScoredPart
-    drawings: list[Drawing]
-    gallery: Gallery
-    metrics: Table
 
 
 def write_report(run: Path) -> Path:
@@ -77,26 +65,27 @@ def is_current(run: Path) -> bool:
 def render(name: str, splits: Sequence[FinishedSplit]) -> str:
     """The page."""
     environment = page_environment(Path(__file__).parent)
-    environment.filters["number"] = number
+    environment.filters |= {
+        "number": number,
+        "drawings": part_drawings,
+        "gallery": gallery,
+        "metrics": all_metrics_table,
+    }
     config = splits[0].config
-    tables = [selections_table(splits, number_of) for number_of in range(len(config.members))]
-    groups = [
-        (part.title if config.several else "", tiles([split.tests[number_of] for split in splits]))
-        for number_of, part in enumerate(splits[0].tests)
-    ]
-    if config.several:
-        tables = [selections_table(splits, None), *tables]
-        groups = [("Mean over the databases", mean_tiles(splits)), *groups]
+    chosen = [*([None] if config.several else []), *range(len(config.members))]  # databases; None: their mean
+    tables = [selections_table(splits, number_of) for number_of in chosen]
+    tiles_of = [tiles(splits, number_of) for number_of in chosen]
+    titles = [table.title if config.several else "" for table in tables]
     page = environment.get_template(TEMPLATE).render(
         name=name,
         config=config,
         header=_header(splits),
-        groups=groups,
+        groups=list(zip(titles, tiles_of, strict=True)),
         tables=tables,
         units=units_of(splits[0].tests),
         best=_best(splits),
         curves=training_curves(splits),
-        splits=[(split, _part_sections(split)) for split in splits],
+        splits=splits,
         origins=origins_table(splits),
         recipes=_recipes(splits),
         versions=_versions(splits),
@@ -126,13 +115,6 @@ def _best(splits: Sequence[FinishedSplit]) -> str:
         return ""
     chosen = f"epoch {epochs[0]}" if len(set(epochs)) == 1 else f"epochs {', '.join(map(str, epochs))}, split by split"
     return f"best.pt holds the weights of {chosen}: protocol.selection is {splits[0].config.protocol.selection}."
-
-
-def _part_sections(split: FinishedSplit) -> list[PartSection]:
-    return [
-        PartSection(part, part_drawings(part, f"s{split.number}-d{place}"), gallery(part), all_metrics_table(part))
-        for place, part in enumerate(split.tests, start=1)
-    ]
 
 
 def _recipes(splits: Sequence[FinishedSplit]) -> list[tuple[str, str]]:

@@ -6,11 +6,12 @@ S splits, D of which differ.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata, t
+from scipy.stats import PermutationMethod, t, ttest_rel, wilcoxon
 
 Array = np.ndarray
 NAN = float("nan")
 NEGLIGIBLE = 1e-9  # of the largest value: what is smaller, or differs by less, is rounding
+MOST_SIGNS = 2**16  # choices of signs that are all tried where differences are tied: up to 16 of them
 
 
 class Description(NamedTuple):
@@ -59,41 +60,34 @@ def compare(values: Array, baseline: Array, test_share: float = NAN) -> Comparis
         return Comparison(mean)
     rounding = NEGLIGIBLE * max(np.abs(values).max(), np.abs(baseline).max())
     steps = np.round(differences / rounding) if rounding > 0 else np.zeros(len(differences))
-    spread = differences.std(ddof=1)
     t_p, corrected_p = NAN, NAN
-    if spread > rounding:
-        t_p, corrected_p = t_test(mean, spread, len(differences)), t_test(mean, spread, len(differences), test_share)
+    if differences.std(ddof=1) > rounding:
+        t_p, corrected_p = float(ttest_rel(values, baseline).pvalue), corrected_t_test(differences, test_share)
     return Comparison(mean, t_p, corrected_p, signed_rank_test(steps), float(np.count_nonzero(steps)))
 
 
-def t_test(mean: float, spread: float, splits: int, test_share: float = 0.0) -> float:
-    """Two-sided p of a mean difference over splits with a standard deviation of them (ddof 1) above 0.
+def corrected_t_test(differences: Array, test_share: float) -> float:
+    """Two-sided p of the corrected resampled t test of differences (S,) that are not all the same.
 
     Random splits of the same images share most of their training images, so that the variance of the mean is larger
-    than spread^2 / S. The corrected resampled t test takes spread^2 (1 / S + test_share); with a share of 0 this is the
-    paired t test.
+    than var / S: it is taken as var (1 / S + test_share).
 
     Source: Nadeau and Bengio, Inference for the Generalization Error, Machine Learning 52, 2003.
     """
-    statistic = mean / (spread * np.sqrt(1 / splits + test_share))
+    splits = len(differences)
+    statistic = differences.mean() / np.sqrt(differences.var(ddof=1) * (1 / splits + test_share))
     return float(2 * t.sf(np.abs(statistic), splits - 1))
 
 
 def signed_rank_test(differences: Array) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test of differences (S,), exact; NaN where all are 0.
+    """Two-sided p of Wilcoxon's signed-rank test of differences (S,); NaN where all are 0.
 
-    Differences of 0 are dropped, as Wilcoxon did, and equal ones share their mean rank. Every choice of signs of the D
-    others is equally likely, so that their number by the sum of positive ranks is all that it takes.
-
-    Source: Wilcoxon, Individual Comparisons by Ranking Methods, Biometrics Bulletin 1, 1945.
+    Differences of 0 are dropped and equal ones share their mean rank. The p is exact; where differences are tied and
+    more than 16 it is over MOST_SIGNS random choices of signs, the same each time.
     """
     differences = differences[differences != 0]
     if len(differences) == 0:
         return NAN
-    ranks = np.round(2 * rankdata(np.abs(differences))).astype(int)  # (D,), doubled: mean ranks may end in .5
-    ways = np.ones(1)  # (sum + 1,): choices of signs that lead to each sum
-    for rank in ranks:
-        ways = np.pad(ways, (0, rank)) + np.pad(ways, (rank, 0))
-    positive = ranks[differences > 0].sum()
-    smaller_tail = min(ways[: positive + 1].sum(), ways[positive:].sum()) / ways.sum()
-    return float(min(1, 2 * smaller_tail))
+    tied = len(np.unique(np.abs(differences))) < len(differences)
+    method = PermutationMethod(n_resamples=MOST_SIGNS, random_state=0) if tied else "exact"
+    return float(wilcoxon(differences, zero_method="wilcox", method=method).pvalue)

@@ -10,7 +10,7 @@ from experiments.results.charts import points_of
 from experiments.results.lines import HYPOTHESIS_NOTE, OF_SOS, SELECTION_NOTES, SUMMARY, explained
 from experiments.results.results import FinishedSplit, ScoredPart
 from utils.metrics import BETTER, HIGHER, IN_UNITS, as_numbers, title_of
-from utils.tables import DASH
+from utils.tables import DASH, mean_std, number
 
 HEADLINE = ("srcc", "plcc", "rmse", "sos_srcc", "emd")
 # the ceiling of PLCC is without the logistic fit
@@ -21,9 +21,8 @@ CEILINGS = {  # by the start of their names in metrics.json, what they are calle
     "split_half_": ("split half", "the same, estimated from two halves of the voters"),
 }
 WITHOUT_FIT = "noise ceiling without the fit"
+TILE_DIGITS = 3
 OPTIMISTIC = "release"  # the selection that looks at the test labels
-
-Values = list[float | None]
 
 
 @dataclass(frozen=True)
@@ -59,17 +58,10 @@ class Table:
     note: str = ""
 
 
-def number(value: float | None, digits: int = 4) -> str:
-    """`0.9312`, or a dash for what is not defined."""
-    return DASH if value is None or not math.isfinite(value) else f"{round(value, digits) + 0.0:.{digits}f}"  # no -0
-
-
-def spread_of(values: Sequence[float | None], digits: int = 4) -> str:
+def spread_of(values: Sequence[float | None]) -> str:
     """One value as it is, of several the mean and the standard deviation."""
     array = as_numbers(list(values))
-    if len(array) == 1 or math.isnan(array.mean()):
-        return number(array.mean(), digits)
-    return f"{number(array.mean(), digits)} ± {number(array.std(ddof=1), digits)}"
+    return mean_std(array.mean(), array.std(ddof=1) if len(array) > 1 else math.nan)
 
 
 def heading_of(metric: str) -> str:
@@ -77,31 +69,29 @@ def heading_of(metric: str) -> str:
     return f"{title_of(metric)} {_arrow(metric)}".rstrip()
 
 
-def mean_tiles(splits: Sequence[FinishedSplit]) -> list[Tile]:
-    """Of several databases, the means over them."""
-    names = [name for name in HEADLINE if name not in IN_UNITS]
-    parts = [part for split in splits for part in split.tests]
-    return [_tile(name, [split.metrics.get(name) for split in splits], parts) for name in names]
-
-
-def tiles(parts: Sequence[ScoredPart]) -> list[Tile]:
-    """Of one database, from its test part in each split."""
+def tiles(splits: Sequence[FinishedSplit], number_of: int | None) -> list[Tile]:
+    """The headline of database `number_of` (from 0), or of the mean over all."""
+    tested = [split if number_of is None else split.tests[number_of] for split in splits]
+    parts = [part for split in splits for part in split.tests] if number_of is None else tested
     made = []
-    for name in HEADLINE:
-        values = [part.metrics.get(name) for part in parts]
+    for name in [name for name in HEADLINE if number_of is not None or name not in IN_UNITS]:
+        values = as_numbers([one.metrics.get(name) for one in tested])
+        ceiling = "" if number_of is None else ceiling_of(name, parts)
         unit = points_of(parts[0].scale) if name in IN_UNITS else ""
-        interval = parts[0].intervals.get(name) if len(parts) == 1 else None
-        made.append(_tile(name, values, parts, interval, ceiling_of(name, parts), unit))
+        note = HYPOTHESIS_NOTE if name in OF_SOS and any(is_hypothetical(part) for part in parts) else ""
+        shown = number(values.mean(), TILE_DIGITS)
+        made.append(Tile(title_of(name), _arrow(name), shown, _spread(name, values, parts), ceiling, unit, note))
     return made
 
 
-def ceiling_of(name: str, parts: Sequence[ScoredPart], digits: int = 3) -> str:
+def ceiling_of(name: str, parts: Sequence[ScoredPart]) -> str:
     """Both noise ceilings of a metric, mean over parts, in words; empty where they are not known."""
     known = [as_numbers([_ceiling(part, name, start) for part in parts]) for start in CEILINGS]
     if not np.isfinite(known[0].mean()):
         return ""
     both = (
-        f"{number(of_one.mean(), digits)} by {way}" for of_one, (way, _) in zip(known, CEILINGS.values(), strict=True)
+        f"{number(of_one.mean(), TILE_DIGITS)} by {way}"
+        for of_one, (way, _) in zip(known, CEILINGS.values(), strict=True)
     )
     return f"{WITHOUT_FIT if name == 'plcc' else 'noise ceiling'} {', '.join(both)}"
 
@@ -195,22 +185,14 @@ def _ceiling_rows(parts: Sequence[ScoredPart], names: Sequence[str]) -> list[Row
     return rows
 
 
-def _tile(
-    name: str,
-    values: list[float | None],
-    parts: Sequence[ScoredPart],
-    interval: list | None = None,
-    ceiling: str = "",
-    unit: str = "",
-) -> Tile:
-    mean = as_numbers(values).mean()
-    spread = ""
-    if len(values) > 1 and math.isfinite(mean):
-        spread = f"± {number(as_numbers(values).std(ddof=1), 3)} over {len(values)} splits"
-    elif interval is not None and None not in interval:
-        spread = f"[{number(interval[0], 3)}, {number(interval[1], 3)}]"
-    note = HYPOTHESIS_NOTE if name in OF_SOS and any(is_hypothetical(part) for part in parts) else ""
-    return Tile(title_of(name), _arrow(name), number(mean, 3), spread, ceiling, unit, note)
+def _spread(name: str, values: np.ndarray, parts: Sequence[ScoredPart]) -> str:
+    """Standard deviation over splits (S,); of one split of one database, the interval."""
+    if len(values) > 1:
+        std = values.std(ddof=1)
+        return f"± {number(std, TILE_DIGITS)} over {len(values)} splits" if math.isfinite(std) else ""
+    interval = parts[0].intervals.get(name) if len(parts) == 1 else None
+    known = interval is not None and None not in interval
+    return f"[{', '.join(number(end, TILE_DIGITS) for end in interval)}]" if known else ""
 
 
 def _arrow(metric: str) -> str:

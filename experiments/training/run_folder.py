@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from datasets.readers import with_defaults
 from experiments.training.state import TrainingState
 from experiments.training.tensorboard import write_events
 from utils.checkpoint import read_checkpoint, save_checkpoint
@@ -89,7 +90,7 @@ class RunFolder:
                 f"{self.path} holds a run already; --resume goes on with it, --overwrite starts it anew, "
                 "run.name=NAME starts another"
             )
-        changed = changed_keys(load_config(self.path / CONFIG), config, ignored=FREE_KEYS)
+        changed = changed_keys(with_defaults(load_config(self.path / CONFIG)), config, ignored=FREE_KEYS)
         if changed:
             raise UserError(f"--resume: {self.path} was started with other settings: {'; '.join(changed)}")
 

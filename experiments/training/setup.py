@@ -7,7 +7,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from datasets.database import Database
-from datasets.dataset import JoinedDataset, make_loader
+from datasets.dataset import JoinedDataset
+from datasets.loader import make_loader
 from datasets.splits import Split
 from experiments.training.run_folder import RunFolder
 from losses import JointLoss, build_loss

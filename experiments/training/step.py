@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from datasets.dataset import batches
+from datasets.loader import batches
 from datasets.transforms import to_images
 from experiments.training.precision import COMPILE
 from experiments.training.setup import SplitRun

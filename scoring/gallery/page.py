@@ -16,19 +16,17 @@ import numpy as np
 
 from datasets.scale import RatingScale
 from scoring.formats import on_one_line
-from scoring.gallery.charts import Bars, Histogram, bar_ticks, bars, histogram, histogram_ticks
+from scoring.gallery.charts import histogram, opinion_bars
 from scoring.gallery.ranking import DISPUTED_WIDTH, EXTREMES, SHOWN, best_first, disputed, sampled
 from scoring.pictures import PictureSettings, opened_picture
 from scoring.records import ScoreRow
 from scoring.scale_text import parse_scale
 from utils.errors import UserError
 from utils.files import write_atomically
-from utils.html import jpeg_source, page_environment
+from utils.html import LONG_SIDE, Thumbnail, page_environment, thumbnail
 from utils.progress import Progress
 
 TEMPLATE = "gallery.html.j2"
-LONG_SIDE = 240  # pixels of a thumbnail
-QUALITY = 75  # of its JPEG
 AT_ONCE = 64  # thumbnails that are held while the page is written
 REASONS = 1_000  # of images that were not scored, listed at most
 
@@ -56,39 +54,6 @@ class FailedImage:
 
     name: str
     error: str
-
-
-@dataclass(frozen=True)
-class Thumbnail:
-    """A picture as the value of `src`, or why there is none."""
-
-    source: str = ""
-    width: int = 0
-    height: int = 0
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class Card:
-    """One image on the page."""
-
-    image: ScoredImage
-    thumbnail: Thumbnail
-    disputed: bool
-    bars: Bars
-
-
-@dataclass(frozen=True)
-class Summary:
-    """All scored images, shown or not."""
-
-    count: int
-    mean: float
-    lowest: float
-    highest: float
-    mean_sos: float
-    disputed: int
-    histogram: Histogram
 
 
 def image_from_row(row: ScoreRow, place: str) -> ScoredImage | FailedImage:
@@ -147,7 +112,6 @@ def write_gallery(
         failed_count=len(failed),
         limits={"extremes": EXTREMES, "disputed": DISPUTED_WIDTH},
         digits=digits_of(scale),
-        ticks={"bars": bar_ticks(scale), "histogram": histogram_ticks(scale)},
     )
 
     def fill(file: BinaryIO) -> None:
@@ -157,15 +121,13 @@ def write_gallery(
     write_atomically(path, fill)
 
 
-def thumbnail(place: str, pictures: PictureSettings = PictureSettings()) -> Thumbnail:
+def scored_thumbnail(place: str, pictures: PictureSettings = PictureSettings()) -> Thumbnail:
     """A small JPEG of an image file, upright and in RGB as it was scored, or the reason why it cannot be opened."""
     try:
         with opened_picture(place, pictures, coarse=LONG_SIDE) as picture:
-            small = picture.image
-            small.thumbnail((LONG_SIDE, LONG_SIDE), reducing_gap=2)
+            return thumbnail(picture.image)
     except UserError as error:
-        return Thumbnail(error=on_one_line(str(error).encode("utf-8", "backslashreplace").decode()))
-    return Thumbnail(jpeg_source(small, QUALITY), *small.size)
+        return Thumbnail(note=on_one_line(str(error).encode("utf-8", "backslashreplace").decode()))
 
 
 def common_folder(names: Sequence[str]) -> str:
@@ -179,10 +141,13 @@ def digits_of(scale: RatingScale) -> int:
     return max(0, 3 - int(np.ceil(np.log10(scale.high - scale.low))))
 
 
-def _summary(scored: Sequence[ScoredImage], marked: Array, scale: RatingScale) -> Summary:
+def _summary(scored: Sequence[ScoredImage], marked: Array, scale: RatingScale) -> dict[str, Any]:
+    """All scored images, shown or not."""
     mos, sos = (np.array([getattr(image, name) for image in scored]) for name in ("mos", "sos"))
-    ends = (float(mos.mean()), float(mos.min()), float(mos.max()))
-    return Summary(len(scored), *ends, float(sos.mean()), int(marked.sum()), histogram(mos, scale))
+    chart, highest_bar = histogram(mos, scale)
+    of_mos = {"mean": mos.mean(), "lowest": mos.min(), "highest": mos.max()}
+    counts = {"count": len(scored), "disputed": int(marked.sum())}
+    return {**counts, **of_mos, "mean_sos": sos.mean(), "histogram": chart, "highest_bar": highest_bar}
 
 
 def _cards(
@@ -192,16 +157,17 @@ def _cards(
     scale: RatingScale,
     pictures: PictureSettings,
     workers: int,
-) -> Iterator[Card]:
+) -> Iterator[dict[str, Any]]:
     """As they are needed: the next thumbnails are made meanwhile."""
     highest = max((max(scored[index].dos) for index in chosen), default=1.0)
     with Progress("report", len(chosen), "image") as progress, ThreadPoolExecutor(max(workers, 1)) as pool:
         for some in _batches(chosen.tolist()):
-            small = pool.map(lambda index: thumbnail(scored[index].place, pictures), some)
+            small = pool.map(lambda index: scored_thumbnail(scored[index].place, pictures), some)
             for index, picture in zip(some, small, strict=True):
                 image = scored[index]
-                drawn = bars(image.dos, image.mos, (image.low_90, image.high_90), scale, highest)
-                yield Card(image, picture, bool(marked[index]), drawn)
+                mark = (image.low_90, image.mos, image.high_90)
+                bars = opinion_bars({"prediction": image.dos}, scale, highest, mark)
+                yield {"image": image, "thumbnail": picture, "disputed": bool(marked[index]), "bars": bars}
             progress.update(len(some))
 
 

@@ -65,6 +65,7 @@ def test_precisions_agree_after_the_same_steps(measure):
     assert 0 < found["agreement"]["relative_difference"] < 0.05
 
 
+@pytest.mark.slow
 def test_an_epoch_is_measured_through_main(measure):
     found = measure("epoch")
     assert found["main"]["status"] == 0

@@ -10,7 +10,7 @@ import torch
 from datasets import cache as cache_module
 from datasets.cache import CachedPictures, FilePictures
 from datasets.database import load_databases
-from datasets.dataset import batches
+from datasets.loader import batches
 from datasets.transforms import Squash
 from experiments.training.setup import build_loaders
 from main import main
@@ -113,9 +113,16 @@ def test_the_folder_can_be_chosen(quick, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("splits", [1, 2])
-def test_an_interruption_while_it_fills_ends_at_once(number, splits, quick, tmp_path, monkeypatch, capfd):
+@pytest.mark.parametrize(
+    ("splits", "number"),
+    [
+        (1, signal.SIGINT),
+        (1, signal.SIGTERM),
+        (2, signal.SIGINT),
+        pytest.param(2, signal.SIGTERM, marks=pytest.mark.slow),  # two more processes
+    ],
+)
+def test_an_interruption_while_it_fills_ends_at_once(splits, number, quick, tmp_path, monkeypatch, capfd):
     """What is whole is kept, and the run begins where it was to begin."""
     options = [*quick, "dataset.cache=disk", f"protocol.splits={splits}", f"protocol.parallel_splits={splits}"]
     fill = cache_module.squash_all

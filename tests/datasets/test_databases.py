@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datasets.readers import FORMATS, load_labels, read_records
+from datasets.readers import READERS, load_labels, read_records, with_defaults
 from datasets.scale import RatingScale
 from datasets.splits import make_split
 from tests.databases import OFFICIAL, Made, each, write_database
+from utils.config import load_config
 from utils.errors import MissingFileError, UserError
 from utils.settings import ProtocolSettings
 
@@ -130,7 +131,7 @@ def test_nothing_found_says_what_was_looked_for_and_where(made, tmp_path):
     with pytest.raises(MissingFileError, match="in a folder of it; looked for") as caught:
         read_records(name_of(made), empty)
     assert str(empty) in str(caught.value)
-    assert all(form in str(caught.value) for form in FORMATS[name_of(made)].forms)
+    assert all(form in str(caught.value) for form in READERS[name_of(made)].forms)
 
 
 @each()
@@ -166,3 +167,17 @@ def test_official_split_needs_its_files(made):
     with pytest.raises(UserError, match="do not say which part"):
         make_split(records, ProtocolSettings(method="official", splits=1), 1)
     assert [record.split for record in records][-2:] == ["test", "test"]
+
+
+@pytest.mark.parametrize("name", [name for name in READERS if name != "csv"])
+def test_configs_state_what_the_readers_do(name):
+    config = load_config(f"configs/{name}.yaml")
+    assert RatingScale(**config.scale.model_dump()) == READERS[name].scale
+    assert config.dataset.sos_a == READERS[name].sos_a
+
+
+def test_resolved_configs_state_every_number():
+    assert with_defaults(load_config(None, ["dataset.name=spaq"])).dataset.sos_a == 0.1304
+    assert with_defaults(load_config(None, ["dataset.sos_a=fit"])).dataset.sos_a == "fit"
+    members = with_defaults(load_config("configs/koniq10k_spaq.yaml")).dataset
+    assert [(member.sos_a, member.scale.high) for member in members] == [(0.09, 5), (0.1304, 100)]

@@ -21,8 +21,9 @@ from torchvision.transforms import (
 )
 
 from datasets.cache import FilePictures
-from datasets.dataset import IQADataset, SeededSampler, collate, make_loader
+from datasets.dataset import IQADataset, collate
 from datasets.labels import Record
+from datasets.loader import SeededSampler, make_loader
 from datasets.transforms import (
     build_test_crop,
     build_test_transform,
@@ -169,7 +170,7 @@ def test_files_that_are_no_images(picture, tmp_path):
 def test_batches_lie_in_memory_as_torch_puts_them():
     for crop in (5, 32):
         images = [torch.randint(256, (3, crop, crop), dtype=torch.uint8) for _ in range(7)]
-        batch = collate([lambda image=image: {"image": image, "name": "a.jpg"} for image in images])
+        batch = collate([{"image": image, "name": "a.jpg"} for image in images])
         assert torch.equal(batch["image"], torch.stack(images))
         assert batch["image"].is_contiguous()
         assert batch["image"].data_ptr() % 64 == 0
@@ -202,10 +203,10 @@ def test_processes_share_the_order_of_one(start, together, monkeypatch):
     sampler = SeededSampler(21, seed=7, shuffle=True, together=together)
     sampler.set_position(3, start)
     whole = list(sampler)
-    monkeypatch.setattr("datasets.dataset.world", lambda: 2)
+    monkeypatch.setattr("datasets.loader.world", lambda: 2)
     shares = []
     for rank in range(2):
-        monkeypatch.setattr("datasets.dataset.rank", lambda rank=rank: rank)
+        monkeypatch.setattr("datasets.loader.rank", lambda rank=rank: rank)
         shares.append(list(sampler))
         assert len(sampler) == len(shares[-1])
     half = together // 2
@@ -216,10 +217,10 @@ def test_processes_share_the_order_of_one(start, together, monkeypatch):
 
 
 def test_processes_share_what_is_evaluated_without_a_rest(dataset, monkeypatch):
-    monkeypatch.setattr("datasets.dataset.world", lambda: 3)
+    monkeypatch.setattr("datasets.loader.world", lambda: 3)
     names = []
     for rank in range(3):
-        monkeypatch.setattr("datasets.dataset.rank", lambda rank=rank: rank)
+        monkeypatch.setattr("datasets.loader.rank", lambda rank=rank: rank)
         names += [name for batch in make_loader(dataset, 4, workers=0) for name in batch["name"]]
     assert names == [f"{index}.png" for index in range(11)]
 
@@ -227,7 +228,8 @@ def test_processes_share_what_is_evaluated_without_a_rest(dataset, monkeypatch):
 SIGNALLED = """
 import os, signal, subprocess, sys, torch
 from pathlib import Path
-from datasets.dataset import IQADataset, make_loader
+from datasets.dataset import IQADataset
+from datasets.loader import make_loader
 from datasets.labels import Record
 from datasets.cache import FilePictures
 from datasets.transforms import build_test_crop
@@ -251,5 +253,5 @@ print(sum(len(batch["image"]) for batch in batches))
 def test_workers_leave_signals_to_their_parent_and_end_with_it(dataset, tmp_path):
     """A process that ends while its loader is alive has to ask its workers to end."""
     command = [sys.executable, "-c", SIGNALLED, tmp_path]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert (done.stdout, done.returncode) == (f"{len(dataset)}\n", 0), done.stderr

@@ -54,6 +54,19 @@ def tables(tmp_path):
     return found
 
 
+def interrupt_once(patch):
+    """Interrupt a training when it first saves; a second time would end it, and the process of the tests."""
+    save, told = RunFolder.save, []
+
+    def save_and_interrupt(self, config, state):
+        save(self, config, state)
+        if not told:
+            told.append(True)
+            signal.raise_signal(signal.SIGINT)
+
+    patch.setattr(RunFolder, "save", save_and_interrupt)
+
+
 def test_a_pattern_runs_all_and_then_nothing(suite, tmp_path, capsys):
     twice = [suite[0], str(tmp_path / "one.yaml"), *suite[1:]]  # named beside the pattern that fits it
     assert main(twice) == 0
@@ -72,15 +85,9 @@ def test_killed_interrupted_and_started_again_it_ends_in_the_same_tables(suite, 
     command = [sys.executable, "-c", KILLED, *suite]
     assert subprocess.call(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) == -signal.SIGKILL
     assert len(tables(tmp_path)) == 1
-    save = RunFolder.save
-
-    def save_and_interrupt(self, config, state):
-        save(self, config, state)
-        signal.raise_signal(signal.SIGINT)
-
     for _ in range(2):  # each in the next run or split
         with monkeypatch.context() as patch:
-            patch.setattr(RunFolder, "save", save_and_interrupt)
+            interrupt_once(patch)
             assert main(suite) == 130
         assert len(tables(tmp_path)) < 6
     assert main(suite) == 0
@@ -122,14 +129,8 @@ def test_a_suite_that_overwrites_says_how_to_go_on_when_interrupted(suite, tmp_p
     few = [*suite, "protocol.splits=1"]
     assert main(few) == 0
     old = tables(tmp_path)
-    save = RunFolder.save
-
-    def save_and_interrupt(self, config, state):
-        save(self, config, state)
-        signal.raise_signal(signal.SIGINT)
-
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "save", save_and_interrupt)
+        interrupt_once(patch)
         assert main([*few, "--overwrite"]) == 130
     output = capsys.readouterr().out
     assert "the same command without --overwrite goes on; three, two still as before: start anew with" in output

@@ -85,7 +85,7 @@ def test_number_of_bins():
 
 def test_drop_path_grows_over_the_last_stage_and_acts_per_sample():
     model = build_model(ModelSettings(drop_path=0.3))
-    rates = [block.drop_path.rate for stage in model.backbone.stages for block in stage.blocks]
+    rates = [block.drop_path.drop_prob for stage in model.backbone.stages for block in stage.blocks]
     assert rates[:5] == [0.0] * 5
     assert rates[5:] == pytest.approx([0.02 * index for index in range(16)])
     dropped = DropPath(0.5).train()(torch.ones(4000, 2))

@@ -100,7 +100,7 @@ def test_training_steps_match_the_release(loss, device):
     model = fill(build_model()).to(device).train()
     for module in model.modules():
         if isinstance(module, DropPath):
-            module.rate = 0.0
+            module.drop_prob = 0.0
     state = TrainingState(model, Config(), steps_per_epoch=1)
     totals = []
     for _ in TRAINING_TOTALS:

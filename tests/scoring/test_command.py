@@ -16,7 +16,7 @@ from scoring import defaults, preprocess
 from scoring.formats import ROW_FORMATS
 from scoring.loading import short_hash
 from scoring.output import StrictError
-from tests.running import ROOT
+from tests.running import ROOT, run_as_script
 from tests.scoring.hostile import write_hostile_folder
 from tests.scoring.scored import SUFFIXES, rows_of, scored
 from utils.errors import MachineError, UserError
@@ -245,12 +245,12 @@ def test_mistakes_that_are_seen_later(arguments, expected, checkpoint, photo, tm
         main([*arguments, *([] if "--checkpoint" in arguments else ["--checkpoint", str(checkpoint)])])
 
 
-def test_a_mistake_ends_with_status_2_and_one_line(photo, tmp_path):
-    command = [sys.executable, ROOT / "inference.py", photo, "--checkpoint", tmp_path / "missing.pt"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr == f"error: checkpoint {tmp_path / 'missing.pt'} does not exist\n"
+def test_a_mistake_ends_with_status_2_and_one_line(photo, tmp_path, monkeypatch, capsys):
+    arguments = [str(photo), "--checkpoint", str(tmp_path / "missing.pt")]
+    assert run_as_script(monkeypatch, "inference.py", *arguments) == 2
+    done = capsys.readouterr()
+    assert done.out == ""
+    assert done.err == f"error: checkpoint {tmp_path / 'missing.pt'} does not exist\n"
 
 
 def test_parquet_without_pyarrow(checkpoint, photo, tmp_path, monkeypatch):

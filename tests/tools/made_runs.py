@@ -5,7 +5,7 @@ import re
 
 import pandas as pd
 
-from datasets.database import with_scales
+from datasets.readers import with_defaults
 from tools.summarize import main
 from utils.config import config_from_dict, dump_config
 from utils.files import to_json, write_text
@@ -24,7 +24,7 @@ def write_run(
         protocol = {"splits": wanted or len(of_splits)}
         values = {"run": {"name": name}, "dataset": dataset, "protocol": protocol, **(changes or {}).get(number, {})}
         folder = root / name / f"split_{number:02d}"
-        write_text(folder / "config.yaml", dump_config(with_scales(config_from_dict(values, "test"))))
+        write_text(folder / "config.yaml", dump_config(with_defaults(config_from_dict(values, "test"))))
         origin = {"hash": (hashes or {}).get(number, f"h{number}"), "train": list("abcd"), "test": ["e"]}
         origin |= {"validation": [], "labels": {"dos": "counts", "sos": sos, "hash": labels, "mos_hash": mos}}
         if mos is None:

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from models import build_model
 from models.export import FORMATS, OUTPUTS, as_exported, compare, export
 from models.official import to_official
 from models.weights import load_network, translate_weights
-from tests.running import ROOT
+from tests.running import ROOT, run_as_script
 from tools import export as tool
 from tools.export import main
 from utils.checkpoint import read_tensors, save_checkpoint
@@ -216,11 +214,12 @@ def test_mistakes(arguments, message, checkpoint, tmp_path, monkeypatch):
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_mistake_is_one_line_and_status_2(tmp_path):
-    command = [sys.executable, ROOT / "tools" / "export.py", "none.pt", "--format", "onnx"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: checkpoint none.pt does not exist\n"
+def test_a_mistake_is_one_line_and_status_2(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run_as_script(monkeypatch, "tools/export.py", "none.pt", "--format", "onnx") == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err == "error: checkpoint none.pt does not exist\n"
 
 
 def test_packages_that_are_missing_are_named(checkpoint, tmp_path, monkeypatch):

@@ -1,11 +1,8 @@
 """tools/report.py as its user runs it."""
 
-import subprocess
-import sys
-
 import pytest
 
-from tests.running import ROOT
+from tests.running import run_as_script
 from tools.report import main
 
 
@@ -24,9 +21,9 @@ def test_no_run_is_a_mistake(capsys):
     assert "the following arguments are required: RUN" in capsys.readouterr().err
 
 
-def test_a_mistake_is_one_line_and_status_2(tmp_path):
-    command = [sys.executable, ROOT / "tools" / "report.py", "nowhere"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr == "error: nowhere is not a folder; name the folder of a run, such as checkpoint/demo\n"
+def test_a_mistake_is_one_line_and_status_2(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run_as_script(monkeypatch, "tools/report.py", "nowhere") == 2
+    error = "error: nowhere is not a folder; name the folder of a run, such as checkpoint/demo\n"
+    assert capsys.readouterr().err == error
     assert list(tmp_path.iterdir()) == []

@@ -2,12 +2,10 @@
 
 import os
 import re
-import subprocess
-import sys
 
 import pytest
 
-from tests.running import ROOT
+from tests.running import run_as_script
 from tests.tools.made_runs import OURS, csv_of, shown, tables, write_run
 from tools.summarize import main
 from utils.errors import MissingFileError, UserError
@@ -118,8 +116,7 @@ def test_mistakes(arguments, error, message, runs):
     assert "\n" not in str(caught.value)
 
 
-def test_a_mistake_is_one_line_and_status_2(tmp_path):
-    command = [sys.executable, ROOT / "tools" / "summarize.py", "nowhere"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert re.fullmatch(r"error: there is no run nowhere; runs in \.: none\n", done.stderr)
+def test_a_mistake_is_one_line_and_status_2(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run_as_script(monkeypatch, "tools/summarize.py", "nowhere") == 2
+    assert re.fullmatch(r"error: there is no run nowhere; runs in \.: none\n", capsys.readouterr().err)

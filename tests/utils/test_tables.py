@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from utils.errors import printable
-from utils.tables import to_latex, to_markdown
+from utils.tables import mean_std, number, to_latex, to_markdown
 
 TABLE = pd.DataFrame({"run": ["a**b**|c", "ours"], "SRCC": ["0.9", "**0.95**"]})
 
@@ -35,3 +35,20 @@ def test_what_markdown_would_interpret_is_escaped(name, shown):
 def test_what_cannot_be_shown_is_shown_as_its_code():
     assert printable(os.fsdecode(b"gr\xfcn")) == r"gr\udcfcn"
     assert printable("a\nb\x1b[0m größer ±") == r"a\nb\x1b[0m größer ±"
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (number(0.93124), "0.9312"),
+        (number(-1e-9), "0.0000"),
+        (number(0.5, 2, sign="+"), "+0.50"),
+        (number(None), "–"),
+        (number(float("inf")), "–"),
+        (mean_std(0.5, 0.01), "0.5000 ± 0.0100"),
+        (mean_std(0.5, float("nan")), "0.5000"),
+        (mean_std(float("nan"), float("nan")), "–"),
+    ],
+)
+def test_numbers(shown, expected):
+    assert shown == expected

@@ -10,7 +10,6 @@ from experiments.results.summary.runs import MEAN, Row, choose_runs, read_runs
 from experiments.results.summary.tables import Pair, latex_page, markdown_page, numbers_of, sections_of
 from utils.errors import UserError, did_you_mean, printable
 from utils.metrics import title_of
-from utils.tables import to_csv
 
 PAGES: dict[str, Callable] = {"markdown": markdown_page, "latex": latex_page}
 
@@ -40,7 +39,7 @@ def summarise(
         notes += incomparable(numbers, pairs, baseline)
     notes = [printable(note) for note in notes]
     if form == "csv":
-        return to_csv(numbers), [f"Selection {selection}: {SELECTION_NOTES[selection]}.", *notes]
+        return numbers.to_csv(index=False), [f"Selection {selection}: {SELECTION_NOTES[selection]}.", *notes]
     return PAGES[form](sections_of(numbers, rows, baseline), notes), notes
 
 

@@ -12,13 +12,21 @@ from experiments.results.lines import SELECTION_NOTES
 from experiments.results.published import PUBLISHED, PUBLISHED_SPLITS
 from experiments.results.statistics import Comparison, compare, describe
 from experiments.results.summary.runs import Row
-from utils.metrics import BETTER, HIGHER, LOWER, title_of
-from utils.tables import DASH, LATEX_NEEDS, captioned_latex, escape_markdown, to_markdown
+from experiments.results.tables import heading_of
+from utils.metrics import BETTER, HIGHER
+from utils.tables import (
+    DASH,
+    DIGITS,
+    LATEX_NEEDS,
+    captioned_latex,
+    escape_markdown,
+    mean_std,
+    number,
+    to_markdown,
+)
 
 OURS = "RichIQA"  # whose published number stands beside each of ours
 OF_MOS = ("srcc", "plcc", "krcc", "rmse", "plcc_raw", "rmse_raw")  # no recipe of SOS and DOS labels changes them
-ARROWS = {HIGHER: " ↑", LOWER: " ↓"}
-DECIMALS = 4
 NUMBERS = ("mean", "std", "median", "t_p", "corrected_p", "wilcoxon_p", "difference", "published")
 COUNTS = ("paired_splits", "wilcoxon_n")
 COLUMNS = ("run", "database", "selection", "metric", "splits", *NUMBERS, *COUNTS)
@@ -100,7 +108,7 @@ def means_section(numbers: pd.DataFrame, rows: Sequence[Row]) -> Section:
     """Mean ± standard deviation, the best in bold where that is fair, and published means below."""
     best = best_lines(numbers, rows)
     texts = [
-        f"**{spread(line.mean, line.std)}**" if line.Index in best else spread(line.mean, line.std)
+        f"**{mean_std(line.mean, line.std)}**" if line.Index in best else mean_std(line.mean, line.std)
         for line in numbers.itertuples()
     ]
     table, published = wide(numbers, texts), published_lines(numbers, rows)
@@ -117,7 +125,7 @@ def wide(numbers: pd.DataFrame, texts: Sequence[str]) -> pd.DataFrame:
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for line, text in zip(numbers.itertuples(), texts, strict=True):
         head = {"run": line.run, "database": line.database, "splits": str(line.splits)}
-        rows.setdefault((line.run, line.database), head)[column(line.metric)] = text
+        rows.setdefault((line.run, line.database), head)[heading_of(line.metric)] = text
     return pd.DataFrame(list(rows.values()))
 
 
@@ -125,7 +133,7 @@ def best_lines(numbers: pd.DataFrame, rows: Sequence[Row]) -> set[int]:
     """Index of each best mean, as precise as it is shown, where several runs are over the same splits and labels."""
     best = set()
     for (database, metric), group in numbers.groupby(["database", "metric"], sort=False):
-        means = group["mean"].round(DECIMALS).dropna()
+        means = group["mean"].round(DIGITS).dropna()
         compared = [row for row in rows if row.database == database]
         same = all(comparable(one, other, metric) for one, other in combinations(compared, 2))
         if metric in BETTER and len(means) > 1 and same:
@@ -150,7 +158,7 @@ def published_lines(numbers: pd.DataFrame, rows: Sequence[Row]) -> list[dict[str
     lines = []
     for title, name in titles:
         for method, values in PUBLISHED.get(name, {}).items():
-            shown = {column(metric): number(values.get(metric, np.nan)) for metric in metrics}
+            shown = {heading_of(metric): number(values.get(metric, np.nan)) for metric in metrics}
             if any(metric in values for metric in metrics):
                 head = {"run": f"{method}, published", "database": title, "splits": str(PUBLISHED_SPLITS)}
                 lines.append({**head, **shown})
@@ -163,7 +171,7 @@ def differences_section(numbers: pd.DataFrame, baseline: str) -> Section:
     metrics = list(dict.fromkeys(numbers["metric"]))
     lines = [
         {
-            "metric": column(line.metric),
+            "metric": heading_of(line.metric),
             "run": line.run,
             "database": line.database,
             "paired splits": str(line.paired_splits),
@@ -186,27 +194,13 @@ def notes_on_tests(compared: pd.DataFrame) -> list[str]:
     return [
         "p: two-sided, over the paired splits, none of a single one. t test: paired, none where all differences are "
         "the same. Corrected t: the same, but with the variance times 1/splits + test images/training images (Nadeau & "
-        "Bengio 2003), since splits of the same images share training images. Wilcoxon: signed-rank test, exact, over "
-        "the n splits whose difference is not 0; zeros are dropped.",
+        "Bengio 2003), since splits of the same images share training images. Wilcoxon: signed-rank test, exact unless "
+        "more than 16 differences have ties, over the n splits whose difference is not 0; zeros are dropped.",
         f"Wilcoxon's smallest p is 2/2^n{f' ({smallest})' if smallest else ''}, so that fewer than "
         f"{FEWEST_FOR_WILCOXON} splits cannot reach .05.",
         "For random splits the corrected p is the one to go by: the others take splits for independent and are too "
         f"small. None is corrected for the number of comparisons ({len(compared)}).",
     ]
-
-
-def column(metric: str) -> str:
-    """Title of a metric with an arrow to its better end."""
-    return title_of(metric) + ARROWS.get(BETTER.get(metric), "")
-
-
-def number(value: float, sign: str = "-") -> str:
-    """With `+` as the sign, positive numbers have one, too."""
-    return DASH if np.isnan(value) else f"{round(value, DECIMALS) + 0:{sign}.{DECIMALS}f}"  # + 0: no -0.0000
-
-
-def spread(mean: float, std: float) -> str:
-    return number(mean) if np.isnan(std) else f"{number(mean)} ± {number(std)}"
 
 
 def p_value(p: float) -> str:

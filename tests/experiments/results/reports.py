@@ -42,7 +42,7 @@ class Page(HTMLParser):
         self.tags.append((tag, given))
         self.ids += [given["id"]] if "id" in given else []
         self.addresses += [value for name, value in attributes if name in ADDRESSES]
-        self.labels += [given["aria-label"]] if given.get("role") == "img" else []
+        self.labels += [""] if given.get("role") == "img" else []
         if tag not in VOID:
             self.open.append(tag)
 
@@ -55,7 +55,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag, tag
 
     def handle_data(self, data):
-        if self.open and self.open[-1] not in ("style", "pre"):
+        if "svg" in self.open and self.open[-1] in ("title", "desc"):
+            self.labels[-1] += f"{data}. " if self.open[-1] == "title" else data
+        elif self.open and self.open[-1] not in ("style", "pre"):
             self.text += f"{data} "
 
     @property

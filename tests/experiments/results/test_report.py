@@ -5,6 +5,7 @@ import io
 import json
 import re
 from pathlib import Path
+from xml.etree.ElementTree import fromstring
 
 import numpy as np
 import pandas as pd
@@ -13,13 +14,15 @@ from PIL import Image
 
 from experiments.results import charts
 from experiments.results.report import write_report
-from experiments.results.thumbnails import LONG_SIDE, thumbnail
+from experiments.results.thumbnails import network_thumbnail
 from main import main
 from tests.databases import write_database
 from tests.experiments.results.reports import SCALE, distances_of, page_of, quantities, random_dos, write_split
 from utils.errors import UserError
 from utils.files import to_json
+from utils.html import LONG_SIDE
 from utils.metrics import emd, fit_logistic
+from utils.svg import BOTTOM, LEFT, RIGHT, TOP
 
 
 @pytest.fixture
@@ -81,14 +84,13 @@ def test_it_needs_nothing_beside_it_and_is_the_same_again(made):
     page = page_of(made)
     assert all(address.startswith(("data:", "#")) for address in page.addresses)
     assert any(address.startswith("data:") for address in page.addresses)
-    assert set(re.findall(r"url\((.)", page.source)) == {"#"}
     assert not re.search(r"https?:|//[a-z]|@import|<script|<link|<iframe", re.sub(r"base64,[^\"]*", "", page.source))
     assert len(page.ids) == len(set(page.ids))
-    used = re.findall(r"(?:url\(|href=\")#([^\")]+)", page.source)
+    assert "url(" not in page.source
+    used = re.findall(r"href=\"#([^\"]+)", page.source)
     assert used
     assert set(used) <= set(page.ids)
-    assert not [colour for colour in charts.COLOURS if colour in page.source]
-    assert "var(--middle)" in page.source
+    assert not re.search(r"(?:fill|stroke)=\"#", page.source)
     assert page.source == write_report(made).read_text(encoding="utf-8")
     html = next(given for tag, given in page.tags if tag == "html")
     assert html["lang"] == "en"
@@ -134,7 +136,7 @@ def test_the_gallery_shows_the_nearest_and_the_farthest(made):
     assert re.findall(r"\d+\.jpg", worst) == order[::-1][:4]
     assert re.findall(r"EMD (\S+)", worst) == [f"{value:.3f}" for value in np.sort(distances)[::-1][:4]]
     assert "By EMD between predicted and label DOS" in page.words
-    card = next(label for label in page.labels if label.startswith("Share of opinions"))
+    card = next(label for label in page.labels if label.startswith("Share of opinions at each score. "))
     first = int(order[0].split(".")[0])
     assert f"1: label {100 * target['dos'][first, 0]:.1f} %, prediction {100 * pred_dos[first, 0]:.1f} %" in card
     assert f"MOS {target['mos'][first]:.2f} {SCALE.mean(pred_dos)[first]:.2f}" in best
@@ -148,7 +150,7 @@ def test_images_that_are_missing_or_broken_are_said_so(made):
     (made / "images" / "cut.jpg").write_bytes((made / "images" / "whole.jpg").read_bytes()[:2000])
     (made / "images" / "folder").mkdir()
     page = page_of(made)
-    assert page.words.count("image not at hand") == 1
+    assert page.words.count("image not available") == 1
     assert page.words.count("image cannot be decoded") == 3
 
 
@@ -158,16 +160,13 @@ def test_thumbnails_are_small_and_as_the_network_sees_them(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter, which training does not heed
     picture.save(tmp_path / "a.jpg", exif=exif)
-    made = thumbnail(tmp_path / "a.jpg")
+    made = network_thumbnail(tmp_path / "a.jpg")
     content = base64.b64decode(made.source.removeprefix("data:image/jpeg;base64,"))
     with Image.open(io.BytesIO(content)) as small:
         assert small.size == (made.width, made.height) == (LONG_SIDE, round(LONG_SIDE * 2 / 3))
         assert small.getpixel((20, 60))[0] > 200
-        assert small.getpixel((180, 60))[0] < 50
+        assert small.getpixel((220, 60))[0] < 50
         assert not small.getexif()
-        file = io.BytesIO()
-        small.save(file, "JPEG", quality=80)
-        assert small.quantization == Image.open(file).quantization
 
 
 @pytest.mark.parametrize("images", [1, 3])
@@ -220,7 +219,7 @@ def test_what_intervals_are_drawn_by_and_where_sos_labels_come_from_is_said(made
     assert note in tile
     assert f"SOS SRCC: the {note}." in page.between("Which epoch counts", "Learning curves")
     assert page.between("Every metric", "Settings").count(note) == 2  # SRCC and PLCC of the SOS
-    assert any(label.startswith("SOS. ") and note in label for label in page.labels)
+    assert note in page.between("SOS. Label over prediction.", "Residuals")
 
 
 def test_a_network_with_other_bins_than_the_labels(made):
@@ -286,21 +285,19 @@ def test_figures_stay_light_and_show_every_point():
     rng = np.random.default_rng(0)
     target = rng.uniform(1, 5, 2000)
     pred = np.clip(target + rng.normal(0, 0.3, 2000), 1, 5)
-    svg = charts.mos_scatter("key", pred, target, SCALE, fit_logistic(pred, target))
+    svg = charts.scatter("MOS", pred, target, SCALE, fit_logistic(pred, target)).svg()
     assert svg.count("h.01") == 2000
     assert len(svg) < 50_000
-    x, y = (float(value) for value in re.search(r"M(\S+) (\S+)h", svg).groups())  # the first image
-    box = re.search(r'<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"', svg)
-    left, top, width, height = (float(value) for value in box.groups())
+    x, y = (float(value) for value in re.search(r"M(\S+) (\S+?)h", svg).groups())  # the first image
     low, high = 1 - 0.03 * 4, 5 + 0.03 * 4
-    assert low + (high - low) * (x - left) / width == pytest.approx(pred[0], abs=0.01)
-    assert high - (high - low) * (y - top) / height == pytest.approx(target[0], abs=0.01)
+    assert low + (high - low) * (x - LEFT) / (RIGHT - LEFT) == pytest.approx(pred[0], abs=0.01)
+    assert high - (high - low) * (y - TOP) / (BOTTOM - TOP) == pytest.approx(target[0], abs=0.01)
     assert "predicted MOS (points of 1 to 5)" in svg
 
 
 def test_curves_show_every_split_and_their_mean():
     values = np.array([[0.2, 0.5, np.nan], [0.4, 0.7, 0.9]])
-    svg = charts.curves("key", [charts.Series("test", values)], "SRCC")
-    lines = re.findall(r"stroke: var\(--dark\)(?:; stroke-opacity: \S+)?; stroke-width: ([\d.]+)", svg)
-    assert lines.count("0.8") == 2
-    assert lines.count("2") == 2  # the mean, and its key in the legend
+    chart = charts.curves("SRCC", [charts.Series("test", values)], "SRCC")
+    lines = [mark.get("class") for mark in fromstring(chart.svg())]
+    assert lines.count("line dark thin") == 2
+    assert lines.count("line dark") == 2  # the mean, and its key in the legend

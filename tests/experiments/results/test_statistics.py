@@ -88,3 +88,10 @@ def test_what_is_not_to_be_compared():
     for values in (np.array([0.9]), np.array([0.9, math.nan])):
         compared = compare(values, np.full(len(values), 0.8))
         assert all(math.isnan(value) for value in compared[1:])
+
+
+def test_many_tied_differences_are_sampled_and_the_same_again():
+    differences = np.resize([1, 2, -1, 3, 2, -4], 24)
+    p = signed_rank_test(differences)
+    assert p == signed_rank_test(differences)
+    assert p == pytest.approx(stats.wilcoxon(differences, method="asymptotic").pvalue, abs=0.03)

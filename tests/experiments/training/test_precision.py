@@ -25,6 +25,13 @@ def _compiled_into_tmp_path(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
 
 
+def compile_with(backend: str, monkeypatch) -> None:
+    """Let torch.compile trace and differentiate as ever; aot_eager then runs the graph without generating code."""
+    compile_for = torch.compile
+    if backend != "inductor":
+        monkeypatch.setattr(torch, "compile", lambda network, **_: compile_for(network, backend=backend, dynamic=False))
+
+
 def test_precisions_that_a_device_does_not_have(monkeypatch, quick, tmp_path):
     for precision in ("fp32", "bf16"):
         require_precision(precision, CPU)
@@ -67,6 +74,7 @@ def test_a_compiler_that_fails_in_the_first_step_says_so(quick, tmp_path, monkey
     def broken(*_):
         raise ImportError("Triton is damaged\n at line 3")
 
+    monkeypatch.setattr("experiments.training.precision.require_compiler", lambda *_: None)  # takes its time, and works
     name = "experiments.training.step.compiled"
     monkeypatch.setattr(name, lambda network, **_: torch.compile(network, backend=broken))
     with pytest.raises(UserError, match=r"^train\.compile: .* Triton is damaged .* Or go without") as error:
@@ -103,8 +111,10 @@ def test_bf16_moves_a_step_little():
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
 
 
-def test_compiled_training_is_the_training_but_for_rounding(quick, tmp_path):
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_training_is_the_training_but_for_rounding(backend, quick, tmp_path, monkeypatch):
     """A whole run, with an average of the weights; names are plain. One stage alone, since all take minutes."""
+    compile_with(backend, monkeypatch)
     options = ["train.epochs=1", "optim.ema_decay=0.9", "model.stages=[1]", "model.memory=none"]
     for name, compiling in (("plain", "false"), ("compiled", "true")):
         assert train(quick, *options, f"run.name={name}", f"train.compile={compiling}") == 0
