@@ -1,6 +1,6 @@
-"""Scores images: `python inference.py PHOTO... [--format csv] [--output FILE]`; `--help` tells all.
+"""Score images: `python inference.py PHOTO... [--format csv] [--output FILE]`; `--help` lists every option.
 
-In Python: `from inference import load_predictor`. What is slow to import is imported when it is needed.
+In Python: `from inference import load_predictor`. Slow imports wait until they are needed.
 """
 
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from importlib import import_module
 
 from scoring.defaults import RAY, SOME_FAILED
 from scoring.inputs import find_images
-from scoring.options import inputs_of, parse_arguments
-from utils.installation import require_packages, require_scale
-from utils.script import end_at_once, run_script
+from scoring.options import parse_arguments, selected_inputs
+from utils.installation import require_packages, require_ray_packages
+from utils.script import run_script
 
-HOMES = {
+EXPORTS = {  # by public name, the module that defines it
     "load_predictor": "scoring.loading",
     "Predictor": "scoring.predictor",
     "Prediction": "scoring.predictor",
@@ -21,22 +21,22 @@ HOMES = {
 
 
 def __getattr__(name: str):
-    """What Python programs import from here, without its cost for `--help`."""
-    if name in HOMES:
+    """Import a public name on first use, so that `--help` does not wait for torch."""
+    if name in EXPORTS:
         require_packages()
-        return getattr(import_module(HOMES[name]), name)
+        return getattr(import_module(EXPORTS[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     if args.engine == RAY:
-        require_scale()
-    paths = find_images(inputs_of(args))
+        require_ray_packages()
+    paths = find_images(selected_inputs(args))
     require_packages()
-    home = import_module("scoring.ray.command" if args.engine == RAY else "scoring.command")  # imports torch
-    return SOME_FAILED if home.score_command(args, paths) else 0
+    command = import_module("scoring.ray.command" if args.engine == RAY else "scoring.command")  # imports torch
+    return SOME_FAILED if command.score_command(args, paths) else 0
 
 
 if __name__ == "__main__":
-    run_script(main, end_at_once)
+    run_script(main, exit_at_once=True)

@@ -1,1 +1,1 @@
-"""What things cost, beside a peer, in one run."""
+"""Benchmarks of speed and memory against a peer implementation."""

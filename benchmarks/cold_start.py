@@ -1,4 +1,4 @@
-"""What it takes from typing a command to its answer: `inference.py` on one photograph, and its `--help`."""
+"""Start-up time: `inference.py` on one photograph, and its `--help`."""
 
 import json
 import subprocess
@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.rows import Measured, in_turn
+from benchmarks.timing import seconds
 from models import build_model
 from utils.checkpoint import save_checkpoint
 from utils.settings import Config
@@ -18,7 +19,7 @@ from utils.settings import Config
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = 5
 PHOTO = (1024, 768)  # pixels, as in KonIQ-10k
-# what any program does that scores with this network; it says how long building the network took, which is not counted
+# the minimum for scoring with this network; prints how long building the network took, which is not counted
 BARE = """
 import json, os, sys, time
 import torch
@@ -31,12 +32,12 @@ built = time.perf_counter()
 with torch.inference_mode():
     model(torch.zeros(1, 3, 384, 384))
 print(json.dumps(built - read), flush=True)
-os._exit(0)  # clearing up after the packages that building imported is not counted either
+os._exit(0)  # neither is the clean-up of packages that building imported
 """
 
 
 def measure() -> list[Measured]:
-    """`cold_start` of the release's network on a photograph of 1024x768, and `help`."""
+    """Measure `cold_start`, the release's network on a photograph of 1024x768, and `help`."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, photo = Path(folder) / "best.pt", Path(folder) / "photo.jpg"
         config = Config().model_dump(mode="json")
@@ -45,30 +46,28 @@ def measure() -> list[Measured]:
         Image.fromarray(pixels).resize(PHOTO).save(photo, quality=92)
         score = [sys.executable, "inference.py", str(photo), "--checkpoint", str(checkpoint), "--device", "cpu"]
         bare = [sys.executable, "-c", BARE, str(checkpoint)]
-        seconds_of(score)  # once for nothing: files into memory, byte code to the disk
-        ours, peers = in_turn(lambda: seconds_of(score), lambda: bare_seconds(bare), RUNS)
-    shown = [seconds_of([sys.executable, "inference.py", "--help"]) for _ in range(RUNS)]
+        command_seconds(score)  # warm-up: reads the files into memory, writes byte code
+        ours, peers = in_turn(lambda: command_seconds(score), lambda: bare_seconds(bare), RUNS)
+    help_seconds = [command_seconds([sys.executable, "inference.py", "--help"]) for _ in range(RUNS)]
     peer_is = "import torch + read weights + forward"
     return [
         Measured("cold_start", "inference.py on one photograph", peer_is, "s", ours, peers),
-        Measured("help", "inference.py --help", "", "s", shown),
+        Measured("help", "inference.py --help", "", "s", help_seconds),
     ]
 
 
 def bare_seconds(command: list[str]) -> float:
-    """Seconds that a command takes from its start to its end, less those that it says."""
-    begun = time.perf_counter()
-    not_counted = float(json.loads(output_of(command)))
-    return time.perf_counter() - begun - not_counted
+    """Return the duration of a command, minus the seconds that it prints."""
+    start = time.perf_counter()
+    not_counted = float(json.loads(run_command(command)))
+    return time.perf_counter() - start - not_counted
 
 
-def seconds_of(command: list[str]) -> float:
-    """Seconds that a command takes from its start to its end."""
-    begun = time.perf_counter()
-    output_of(command)
-    return time.perf_counter() - begun
+def command_seconds(command: list[str]) -> float:
+    """Return the duration of a command."""
+    return seconds(lambda: run_command(command))
 
 
-def output_of(command: list[str]) -> str:
-    """What a command prints; it must succeed."""
+def run_command(command: list[str]) -> str:
+    """Return the output of a command, which must succeed."""
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout

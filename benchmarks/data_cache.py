@@ -1,7 +1,7 @@
-"""What the data side of training costs: an epoch of pictures from the cache, beside one from their JPEGs."""
+"""Data loading in training: an epoch of pictures from the cache, compared with their JPEGs."""
 
 import tempfile
-import time
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from benchmarks.rows import Measured, in_turn
+from benchmarks.timing import seconds
 from datasets.cache import PictureSource
 from datasets.dataset import IQADataset
 from datasets.loader import batches, make_loader
@@ -20,42 +21,39 @@ RUNS = 9
 IMAGES = 64
 PHOTO = (1024, 768)  # pixels, as in KonIQ-10k
 QUALITY = 92
-OCTAVES = 9  # of detail, from blocks of a quarter of the height down to single pixels
+OCTAVES = 9  # levels of detail, from blocks of a quarter of the height to single pixels
 
 
 def measure() -> list[Measured]:
-    """`data_cache`: an epoch of the loader with training's transform, nothing computed with it, in this process."""
+    """Measure `data_cache`: an epoch of the loader with the training transform, without a network, in this process."""
     with tempfile.TemporaryDirectory() as folder:
         names = write_photos(Path(folder), IMAGES)
         loaders = [
-            loader_of(PictureSource("photos", Path(folder), cache=cache, folder=Path(folder) / "cache"), names)
+            build_loader(PictureSource("photos", Path(folder), cache=cache, folder=Path(folder) / "cache"), names)
             for cache in ("disk", "none")
         ]
         for loader in loaders:
-            seconds_of(loader)  # once for nothing
-        ours, peers = in_turn(*(lambda loader=loader: seconds_of(loader) for loader in loaders), RUNS)
+            epoch_seconds(loader)  # warm-up
+        ours, peers = in_turn(*(lambda loader=loader: epoch_seconds(loader) for loader in loaders), RUNS)
     what = f"an epoch of {IMAGES} JPEGs of {PHOTO[0]}x{PHOTO[1]} from dataset.cache=disk, no network"
     return [Measured("data_cache", what, "decoding them", "s", ours, peers)]
 
 
-def loader_of(source: PictureSource, names: list[str]) -> DataLoader:
-    """Training's loader over these images, without workers."""
+def build_loader(source: PictureSource, names: list[str]) -> DataLoader:
+    """Return the training loader over these images, without workers."""
     settings = TransformSettings()
     records = [Record(name, 3.0, 1.0, (0.2,) * 5) for name in names]
     dataset = IQADataset(source.pictures(names, settings.resize), records, build_train_crop(settings))
     return make_loader(dataset, TrainSettings().batch_size, workers=0, train=True)
 
 
-def seconds_of(loader: DataLoader) -> float:
-    """Seconds that an epoch takes."""
-    begun = time.perf_counter()
-    for _ in batches(loader):
-        pass
-    return time.perf_counter() - begun
+def epoch_seconds(loader: DataLoader) -> float:
+    """Return the duration of an epoch."""
+    return seconds(lambda: deque(batches(loader), maxlen=0))
 
 
 def write_photos(folder: Path, count: int) -> list[str]:
-    """Pictures with detail of every size, the less the smaller, as photographs have; their names."""
+    """Write pictures with detail at every scale, as in photographs; return their names."""
     rng = np.random.default_rng(0)
     width, height = PHOTO
     names = [f"{number}.jpg" for number in range(count)]

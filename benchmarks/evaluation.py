@@ -1,15 +1,14 @@
-"""What the evaluation of a test split costs: from JPEGs to a DOS of each, in batches as main.py does it."""
+"""Evaluation of a test split: from JPEGs to their DOS, in batches as in main.py."""
 
 import tempfile
-import time
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader
 
 from benchmarks.data_cache import write_photos
 from benchmarks.peer import networks
 from benchmarks.rows import Measured, in_turn
+from benchmarks.timing import seconds
 from datasets.cache import PictureSource
 from datasets.dataset import IQADataset
 from datasets.loader import make_loader
@@ -24,7 +23,7 @@ WORKERS = 2
 
 
 def measure() -> list[Measured]:
-    """`evaluation`: seconds for a split of JPEGs; the peer takes them one by one, as the release's evaluation does."""
+    """Measure `evaluation`: seconds per split of JPEGs; the peer scores them one by one, as the release does."""
     network, _, peer = networks("fp32", torch.device("cpu"))
     settings = TransformSettings()
     transform = build_test_transform(settings)
@@ -36,20 +35,11 @@ def measure() -> list[Measured]:
         loader = make_loader(dataset, TrainSettings().batch_size, workers=WORKERS)
 
         @torch.inference_mode()
-        def one_by_one() -> float:
-            begun = time.perf_counter()
+        def one_by_one() -> None:
             for name in names:
                 peer(transform(load_image(Path(folder) / name))[None])
-            return time.perf_counter() - begun
 
-        seconds_of(network, loader)  # once for nothing: the workers start
-        ours, peers = in_turn(lambda: seconds_of(network, loader), one_by_one, RUNS)
+        predict(network, loader)  # warm-up: the workers start
+        ours, peers = in_turn(lambda: seconds(lambda: predict(network, loader)), lambda: seconds(one_by_one), RUNS)
     what = f"{IMAGES} JPEGs of 1024x768 from dataset.cache=disk, batches of up to {TrainSettings().batch_size}, fp32"
     return [Measured("evaluation", what, "the same JPEGs one at a time through the peer", "s", ours, peers)]
-
-
-def seconds_of(network: torch.nn.Module, loader: DataLoader) -> float:
-    """Seconds that an evaluation takes."""
-    begun = time.perf_counter()
-    predict(network, loader)
-    return time.perf_counter() - begun

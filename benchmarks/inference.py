@@ -1,4 +1,4 @@
-"""One image through the network, and batches of them, beside the same function as the Hugging Face port computes it."""
+"""Inference on one image and on batches, compared with the Hugging Face port of CvT."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ RUNS, CEILING_RUNS = 11, 5
 BATCHES, BATCH_RUNS = (2, 4), 3
 WARM_UP = 2
 SIDE = 384  # pixels
-GFLOP = 49.7  # of one such image, two for each multiply-add
+GFLOP = 49.7  # per image, counting a multiply-add as two
 MATRIX = 1024  # rows and columns of both factors
 CPU = torch.device("cpu")
 
@@ -23,30 +23,32 @@ Network = Callable[[Tensor], Tensor]
 
 
 def measure(precision: str) -> list[Measured]:
-    """`inference_<precision>_b1`: milliseconds for one image of 384 pixels, with the same weights on both sides."""
+    """Measure `inference_<precision>_b1`: milliseconds per image of 384 pixels, with the same weights on both sides."""
     _, fast, peer = networks(precision, CPU)
     plan, images = plan_for(precision, CPU), random_images(1, CPU)
     with torch.inference_mode():
         tolerance = 1e-5 if plan == Plan() else 0.01
-        torch.testing.assert_close(fast(images), peer(images), atol=tolerance, rtol=0)  # else nothing can be compared
+        torch.testing.assert_close(
+            fast(images), peer(images), atol=tolerance, rtol=0
+        )  # the comparison requires equal outputs
         ours, peers = both(fast, peer, images, RUNS)
     what = f"one image of {SIDE} pixels, {GFLOP} GFLOP, in {plan.describe()}"
     return [Measured(f"inference_{precision}_b1", what, PEER, "ms", ours, peers)]
 
 
 def measure_batches() -> list[Measured]:
-    """`inference_fp32_best`: milliseconds for an image in batches, on both sides of the size that is best there."""
+    """Measure `inference_fp32_best`: milliseconds per image at the best batch size of each side."""
     _, fast, peer = networks(FP32, CPU)
-    size, ours, of_peer, peers = best_batches(fast, peer, BATCHES, CPU)
+    size, ours, peer_size, peers = best_batches(fast, peer, BATCHES, CPU)
     what = f"an image of {SIDE} pixels in batches of {size}, the best of {', '.join(map(str, BATCHES))}, in {FP32}"
-    return [Measured("inference_fp32_best", what, f"{PEER}, batches of {of_peer}", "ms", ours, peers)]
+    return [Measured("inference_fp32_best", what, f"{PEER}, batches of {peer_size}", "ms", ours, peers)]
 
 
 @torch.inference_mode()
 def best_batches(
     fast: nn.Module, peer: nn.Module, sizes: Sequence[int], device: torch.device
 ) -> tuple[int, list[float], int, list[float]]:
-    """Of both sides the best size of a batch, and milliseconds for an image in batches of it."""
+    """Return the best batch size of each side, each with its milliseconds per image."""
     taken = {size: both(fast, peer, random_images(size, device), BATCH_RUNS) for size in sizes}
     result = []
     for side in (0, 1):
@@ -60,7 +62,7 @@ def random_images(count: int, device: torch.device) -> Tensor:
 
 
 def both(fast: Network, peer: Network, images: Tensor, runs: int) -> tuple[list[float], list[float]]:
-    """Milliseconds of a batch on both sides, in turn."""
+    """Measure milliseconds per batch on both sides, alternately."""
     for _ in range(WARM_UP):
         fast(images)
         peer(images)
@@ -68,7 +70,7 @@ def both(fast: Network, peer: Network, images: Tensor, runs: int) -> tuple[list[
 
 
 def measure_ceiling() -> list[Measured]:
-    """`matmul_ceiling_fp32` and `_bf16`: the rate of matrix products, which no network can exceed; more is better."""
+    """Measure `matmul_ceiling_fp32` and `_bf16`: the rate of matrix products, an upper bound for any network."""
     what = f"product of {MATRIX} x {MATRIX} matrices"
     kinds = {"fp32": torch.float32, "bf16": torch.bfloat16}
     return [
@@ -78,7 +80,7 @@ def measure_ceiling() -> list[Measured]:
 
 
 def rates(side: int, dtype: torch.dtype, device: torch.device) -> list[float]:
-    """GFLOP/s of products of square matrices."""
+    """Measure GFLOP/s for products of square matrices."""
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     taken = [milliseconds(lambda: left @ right) for _ in range(WARM_UP + CEILING_RUNS)][WARM_UP:]
     return [2 * side**3 / 1e6 / each for each in taken]

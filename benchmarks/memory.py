@@ -1,4 +1,4 @@
-"""The most memory that scoring and training hold, ours and the peer's each in a process of its own."""
+"""Peak memory of scoring and training, measured for ours and the peer in separate processes."""
 
 import json
 import subprocess
@@ -20,22 +20,22 @@ ROOT = Path(__file__).resolve().parents[1]
 RUNS = 2
 KINDS = (("inference", "ours"), ("inference", "peer"), ("train", "ours"), ("train", "peer"), ("checkpointing", "ours"))
 MEGABYTE = 2**20
-CALL = "import sys; sys.path.insert(0, '.'); from benchmarks.memory import used; print(used(*sys.argv[1:]))"
+CALL = "import sys; sys.path.insert(0, '.'); from benchmarks.memory import task_peak; print(task_peak(*sys.argv[1:]))"
 
 
 def measure() -> list[Measured]:
-    """`peak_memory_inference`, `_train` and `_checkpointing`: of whole processes with torch and weights."""
+    """Measure `peak_memory_inference`, `_train` and `_checkpointing` of whole processes, with torch and weights."""
     rows = [
         ("inference", f"one image of {SIDE} pixels in fp32", "inference"),
         ("train", f"gradients of {BATCH} images of {TRAIN_SIDE} pixels in fp32", "train"),
         ("checkpointing", "the same with train.checkpointing", "train"),
     ]
-    held: dict[tuple[str, str], list[float]] = {kind: [] for kind in KINDS}
+    peaks: dict[tuple[str, str], list[float]] = {kind: [] for kind in KINDS}
     for kind in KINDS * RUNS:
-        held[kind].append(_megabytes(*kind))
+        peaks[kind].append(_megabytes(*kind))
     return [
-        Measured(f"peak_memory_{task}", what, PEER, "MB", held[task, "ours"], held[peers_task, "peer"])
-        for task, what, peers_task in rows
+        Measured(f"peak_memory_{task}", what, PEER, "MB", peaks[task, "ours"], peaks[peer_task, "peer"])
+        for task, what, peer_task in rows
     ]
 
 
@@ -45,8 +45,8 @@ def _megabytes(task: str, whose: str) -> float:
     return json.loads(done.stdout.splitlines()[-1]) / MEGABYTE
 
 
-def used(task: str, whose: str) -> int:
-    """The peak of this process, in bytes, once a task was done with one of the networks."""
+def task_peak(task: str, whose: str) -> int:
+    """Run a task with one of the networks and return the peak memory of this process in bytes."""
     ours = whose == "ours"
     if task == "inference":
         _, fast, peer = networks("fp32", CPU)

@@ -1,4 +1,4 @@
-"""The peer: the same function as the Hugging Face port of CvT computes it, with our pooling and head."""
+"""The peer: the Hugging Face port of CvT with our pooling and head, which computes the same function."""
 
 from typing import Any
 
@@ -18,14 +18,14 @@ PEER = "transformers.CvtModel, QuickGELU, same head"
 
 
 class QuickGelu(nn.Module):
-    """The activation of CvT, for which the port has the exact GELU."""
+    """The activation of CvT; the port uses the exact GELU instead."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.sigmoid(QUICK_GELU_SLOPE * x)
 
 
 class Peer(nn.Module):
-    """The port's backbone under a network's own pooling and head."""
+    """The port's backbone with the pooling and head of a network."""
 
     def __init__(self, backbone: CvtModel, network: RichIQA):
         super().__init__()
@@ -36,8 +36,8 @@ class Peer(nn.Module):
         return self.network.logits(self.network.pool(maps)).softmax(dim=1)  # (B, K)
 
 
-def port_of(name: str = "cvt_21", **options: Any) -> CvtModel:
-    """The port's untrained backbone with the activation of CvT."""
+def build_port(name: str = "cvt_21", **options: Any) -> CvtModel:
+    """Return the port's untrained backbone with the activation of CvT."""
     shape = CVT_SHAPES[name]
     sizes = {"depth": list(shape.depths), "embed_dim": list(shape.widths), "num_heads": list(shape.heads)}
     backbone = CvtModel(CvtConfig(**sizes, **options))
@@ -48,8 +48,8 @@ def port_of(name: str = "cvt_21", **options: Any) -> CvtModel:
 
 
 def networks(precision: str, device: torch.device, name: str = "cvt_21") -> tuple[RichIQA, nn.Module, Peer]:
-    """The network, what `fused_model` makes of it, and the peer, all in evaluation mode with the same weights."""
-    backbone = port_of(name).eval()
+    """Return the network, its fused version and the peer, in evaluation mode with the same weights."""
+    backbone = build_port(name).eval()
     network = build_model(ModelSettings(backbone=name)).eval()
     load_exactly(network.backbone, from_huggingface(backbone.state_dict()), "transformers")
     network.to(device)
@@ -57,12 +57,12 @@ def networks(precision: str, device: torch.device, name: str = "cvt_21") -> tupl
 
 
 def trained_networks(device: torch.device, name: str = "cvt_21") -> tuple[RichIQA, Peer]:
-    """The network and the peer to be trained, with the same weights and heads of their own.
+    """Return the network and the peer for training, with equal weights and separate heads.
 
-    Without stochastic depth: the port's drops other things than CvT does.
+    Stochastic depth is off, because the port drops other parts than CvT does.
     """
     settings = ModelSettings(backbone=name, drop_path=0.0)
-    backbone = port_of(name, drop_path_rate=[0.0, 0.0, 0.0])
+    backbone = build_port(name, drop_path_rate=[0.0, 0.0, 0.0])
     network, head = build_model(settings), build_model(settings)
     load_exactly(network.backbone, from_huggingface(backbone.state_dict()), "transformers")
     head.load_state_dict(network.state_dict())

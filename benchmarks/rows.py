@@ -1,4 +1,4 @@
-"""One measured comparison, and tables of them."""
+"""Measured comparisons, and tables of them."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -9,15 +9,15 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Measured:
-    """Ours and the peer, measured in turn.
+    """Measurements of ours and of the peer, taken in turn.
 
     Args:
-        name: Of the row.
-        what: In words.
-        peer_is: What the peer is, in words.
-        unit: Of both medians; with a peer, less is better.
-        ours: Every measurement.
-        peers: Of the peer, each taken right after ours of the same place; empty where there is none.
+        name: Name of the row.
+        what: Description of the measurement.
+        peer_is: Description of the peer.
+        unit: Unit of the measurements; with a peer, less is better.
+        ours: Measurements of ours.
+        peers: Measurements of the peer, each taken right after the one of ours; empty without a peer.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Measured:
     peers: Sequence[float] = ()
 
     def as_row(self) -> dict:
-        """Medians, `ratio` (peer / ours: how many times less ours takes) and `spread`: its least and its most."""
+        """Return medians, `ratio` (peer / ours) and `spread`, the smallest and largest ratio."""
         ratios = [peer / ours for ours, peer in zip(self.ours, self.peers, strict=bool(self.peers))]
         return {
             "name": self.name,
@@ -44,24 +44,24 @@ class Measured:
 
 
 def in_turn(ours: Callable[[], float], peer: Callable[[], float], runs: int) -> tuple[list[float], list[float]]:
-    """Measurements of both, one after the other, so that what the machine does besides falls on both."""
+    """Measure both alternately, so that other load on the machine affects both."""
     pairs = [(ours(), peer()) for _ in range(runs)]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
 
 def table_of(rows: Sequence[dict]) -> pd.DataFrame:
-    """Rows as texts for a page."""
+    """Return the rows as a table of text."""
     lines = []
     for row in rows:
         low, high = row["spread"]
-        against = row["ratio"] is not None
+        has_peer = row["ratio"] is not None
         lines.append(
             {
                 "name": row["name"],
                 "what": row["what"],
                 "ours": f"{row['ours']:.3g} {row['unit']}",
-                "peer": f"{row['peer']:.3g} {row['unit']} ({row['peer_is']})" if against else "",
-                "peer / ours": f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})" if against else "",
+                "peer": f"{row['peer']:.3g} {row['unit']} ({row['peer_is']})" if has_peer else "",
+                "peer / ours": f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})" if has_peer else "",
                 "runs": str(row["runs"]),
             }
         )

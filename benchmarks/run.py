@@ -1,6 +1,6 @@
-"""Measures what things cost beside a peer, in one run: `python benchmarks/run.py [--only NAME ...] [--json FILE]`.
+"""Run the benchmarks: `python benchmarks/run.py [--only NAME ...] [--json FILE]`.
 
-Each benchmark runs in a process of its own, so that the memory which another one has left cannot change its ratio.
+Each benchmark runs in its own process, so that memory left over from another cannot change its ratio.
 """
 
 import argparse
@@ -46,7 +46,7 @@ BENCHMARKS: dict[str, Callable[[], list[Measured]]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), metavar="NAME", help=", ".join(BENCHMARKS))
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
     args = parser.parse_args(arguments)
     chosen = [name for name in BENCHMARKS if name in (args.only or BENCHMARKS)]
     with tqdm(chosen, disable=None, leave=False) as bar:
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(to_markdown(table_of(rows)))
     versions = ", ".join(f"{name} {version}" for name, version in environment(pick_device("auto")).items())
     print(f"\n{date.today():%Y-%m-%d}, {torch.get_num_threads()} threads, {versions}")
-    print("GPUs are measured by benchmarks/gpu_all.sh")
+    print("GPU benchmarks: benchmarks/gpu_all.sh")
     if args.json:
         write_text(args.json, to_json(rows, indent=2) + "\n")
     return 0
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _in_new_process(name: str, bar: tqdm) -> list[dict]:
     bar.set_description(name)
-    forked = os.name == "posix" and not torch.cuda.is_available()  # a fork saves the imports, but cannot use a GPU
+    forked = os.name == "posix" and not torch.cuda.is_available()  # forking saves the imports but cannot use a GPU
     context = get_context("forkserver" if forked else "spawn")
     if forked:
         context.set_forkserver_preload(["benchmarks.run"])
@@ -71,7 +71,7 @@ def _in_new_process(name: str, bar: tqdm) -> list[dict]:
 
 
 def rows_of(name: str) -> list[dict]:
-    """The rows of one benchmark, measured here."""
+    """Run one benchmark in this process and return its rows."""
     return [row.as_row() for row in BENCHMARKS[name]()]
 
 

@@ -1,4 +1,4 @@
-"""How long a call takes, on a GPU until its results are there."""
+"""Timing of calls; on a GPU, until the results are ready."""
 
 import time
 from collections.abc import Callable
@@ -7,19 +7,19 @@ import torch
 
 
 def milliseconds(call: Callable[[], object]) -> float:
-    """How long a call takes."""
-    _wait()
-    begun = time.perf_counter()
+    """Return the duration of a call in milliseconds."""
+    _synchronise()
+    start = time.perf_counter()
     call()
-    _wait()
-    return 1000 * (time.perf_counter() - begun)
+    _synchronise()
+    return 1000 * (time.perf_counter() - start)
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """The same in seconds."""
+    """Return the duration of a call in seconds."""
     return milliseconds(call) / 1000
 
 
-def _wait() -> None:
+def _synchronise() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""One training step on a CPU, beside the same step on the Hugging Face port's backbone, and parts of it."""
+"""Training steps on a CPU, compared with the Hugging Face port's backbone, and their parts."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,27 +19,27 @@ RUNS, PART_RUNS = 7, 15
 BATCH = 8  # images
 SIDE = 224  # pixels
 CPU = torch.device("cpu")
-TOLERANCE = 1e-3  # of a loss of about 10
+TOLERANCE = 1e-3  # for a loss of about 10
 
 
 def measure() -> list[Measured]:
-    """`train_step_fp32`: seconds from images to new weights; same weights, head and loss; the peer has torch's Adam."""
+    """Measure `train_step_fp32`: seconds per step with the same weights, head and loss; the peer has torch's Adam."""
     network, port = trained_networks(CPU)
     state, adam = TrainingState(network, Config(), 1), torch_adam(port)
-    ours, peer = step_of(network, state.optimizer, state.update), step_of(port, adam, adam.step)
-    difference = abs(ours() - peer())  # also once for nothing
+    ours, peer = build_step(network, state.optimizer, state.update), build_step(port, adam, adam.step)
+    difference = abs(ours() - peer())  # also the warm-up
     if difference > TOLERANCE:
-        raise AssertionError(f"the two losses differ by {difference}: nothing can be compared")
+        raise AssertionError(f"the two losses differ by {difference}, so the comparison is invalid")
     mine, peers = in_turn(lambda: seconds(ours), lambda: seconds(peer), RUNS)
     what = f"one step of Adam on {BATCH} images of {SIDE} pixels, in fp32"
     return [Measured("train_step_fp32", what, f"{PEER} and loss, torch.optim.Adam", "s", mine, peers)]
 
 
 def measure_parts() -> list[Measured]:
-    """`train_quick_gelu`: milliseconds for activation and gradient; `train_adam`: for the optimizer's step alone."""
-    tokens = torch.randn(BATCH, 197, 1536, requires_grad=True)  # of a block of stage 3
-    outer = tokens.detach()
-    gelu = [lambda f=each: torch.autograd.grad(f(tokens), tokens, outer) for each in (quick_gelu, QuickGelu())]
+    """Measure `train_quick_gelu`, activation and gradient, and `train_adam`, the optimiser's step, in milliseconds."""
+    tokens = torch.randn(BATCH, 197, 1536, requires_grad=True)  # shape in a block of stage 3
+    gradient = tokens.detach()
+    gelu = [lambda f=each: torch.autograd.grad(f(tokens), tokens, gradient) for each in (quick_gelu, QuickGelu())]
     networks = trained_networks(CPU)
     for network in networks:
         for parameter in network.parameters():
@@ -55,19 +55,19 @@ def measure_parts() -> list[Measured]:
 
 def _compared(name: str, what: str, peer_is: str, calls: Sequence[Callable[[], object]]) -> Measured:
     for call in calls:
-        call()  # once for nothing
+        call()  # warm-up
     ours, peers = in_turn(*(lambda call=each: milliseconds(call) for each in calls), PART_RUNS)
     return Measured(name, what, peer_is, "ms", ours, peers)
 
 
 def torch_adam(model: nn.Module) -> torch.optim.Adam:
-    """The optimizer of the release, as torch makes it."""
+    """Return torch's Adam with the settings of the release."""
     optim = Config().optim
     return torch.optim.Adam(model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay)
 
 
-def step_of(model: nn.Module, optimizer: Optimizer, update: Callable[[], object]) -> Callable[[], float]:
-    """A function that makes one step, always on the same batch, and returns the loss before it."""
+def build_step(model: nn.Module, optimizer: Optimizer, update: Callable[[], object]) -> Callable[[], float]:
+    """Return a function that takes one step on a fixed batch and returns the loss before it."""
     model.train()
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(BATCH, 3, SIDE, SIDE, generator=generator)
@@ -85,6 +85,6 @@ def step_of(model: nn.Module, optimizer: Optimizer, update: Callable[[], object]
 
 
 def targets(generator: torch.Generator) -> dict[str, Tensor]:
-    """Labels of a batch: `dos` (B, K), `mos` (B,), `sos` (B,)."""
+    """Return random labels of a batch: `dos` (B, K), `mos` (B,), `sos` (B,)."""
     dos, mos, sos = (torch.rand(BATCH, count, generator=generator) for count in (5, 1, 1))
     return {"dos": dos / dos.sum(1, keepdim=True), "mos": 1 + 4 * mos[:, 0], "sos": sos[:, 0]}

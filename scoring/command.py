@@ -1,17 +1,17 @@
-"""What `inference.py` does once its command line is understood."""
+"""Score images with the local engine of `inference.py`, and write rows for either engine."""
 
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from scoring.loading import build_predictor
-from scoring.local import Scored, Tally, score
-from scoring.output import Output, StrictError, format_of
+from scoring.local import OnScored, Tally, score_rows, with_progress
+from scoring.output import Output, StrictError, row_format
 from scoring.predictor import Predictor
-from scoring.records import Record, Recorder
+from scoring.records import RowBuilder, ScoreRow
 from utils.errors import UserError, printable
 from utils.installation import require_packages
 from utils.memory import peak_memory
@@ -20,89 +20,88 @@ if TYPE_CHECKING:
     from scoring.gallery.collector import RunGallery
 
 CPU_BATCH, GPU_BATCH = 1, 32
-SHOWN = 3  # errors on the standard error
+SHOWN_ERRORS = 3  # printed on stderr
 
 
 def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
-    """Scores images as the options say; returns how many could not be scored.
+    """Score images as the options say; return the number of images that could not be scored.
 
     Raises:
-        UserError: Options that do not go together, a checkpoint that does not fit; with --strict, a bad image.
+        UserError: Options contradict each other or the checkpoint does not fit; with --strict, a bad image.
     """
-    form = format_of(args.format, args.output)
+    form = row_format(args.format, args.output)
     gallery = build_gallery(args)
     predictor = build_predictor(args)
-    recorder = Recorder(predictor, args.relative_to)
+    row_builder = RowBuilder(predictor, args.relative_to)
     batch_size = args.batch_size or (CPU_BATCH if predictor.device.type == "cpu" else GPU_BATCH)
-    output = Output(form, args.output, lambda kind: kind(recorder.columns, str(predictor.checkpoint)))
+    output = Output(form, args.output, row_builder.columns, predictor.checkpoint)
     output.check_overwrite(args.resume, args.overwrite)
-    require_other_place(args, paths)
+    check_output_not_input(args, paths)
     if args.resume:
-        names = [recorder.name(path) for path in paths]
-        left = output.resume(names, recorder.same, batch_size)
+        names = [row_builder.name(path) for path in paths]
+        indices = output.resume(names, row_builder.run_fields, batch_size)
         if output.others:
-            print(f"{output.others} rows of {args.output} are of other images; they stay", file=sys.stderr)
+            print(f"{output.others} rows of {args.output} belong to other images and are kept", file=sys.stderr)
         if gallery is not None:
             gallery.keep(output.kept(), dict(zip(names, paths, strict=True)))
-        paths = [paths[index] for index in left]
+        paths = [paths[index] for index in indices]
     workers = args.workers or os.cpu_count() or 1
     tally = Tally()
-    batches = score(paths, predictor, recorder, batch_size, workers, tally, watcher(args, predictor, recorder))
-    errors = write(gallery.gathered(batches, paths) if gallery is not None else batches, output, args.strict)
+    rows = score_rows(paths, predictor, row_builder, batch_size, workers, map_writer(args, predictor, row_builder))
+    batches = with_progress(rows, tally, len(paths))
+    errors = write(gallery.collect(batches, paths) if gallery is not None else batches, output, args.strict)
     if gallery is not None:
-        gallery.write(recorder.same, predictor.pictures, workers)
-    describe_errors(tally, errors)
+        gallery.write(row_builder.run_fields, predictor.pictures, workers)
+    print_errors(tally, errors)
     if len(paths) != 1:
         print(tally.describe(peak_memory()), file=sys.stderr)
     return tally.failed + output.failed
 
 
-def require_other_place(args: argparse.Namespace, paths: Sequence[str]) -> None:
-    """Refuses an --output that would replace what is read."""
+def check_output_not_input(args: argparse.Namespace, paths: Sequence[str]) -> None:
+    """Refuse an --output that would replace an input of this run."""
     if args.output is None or not os.path.exists(args.output):
         return
-    place = os.path.realpath(args.output)
-    read = [*args.list, *([args.checkpoint] if args.checkpoint else []), *([args.config] if args.config else [])]
     same_name = (path for path in paths if os.path.basename(path) == os.path.basename(args.output))
-    for path in [*read, *same_name]:
-        if os.path.realpath(path) == place:
-            raise UserError(f"--output: {args.output} is read in this run; name another file")
+    for path in [*args.list, *filter(None, (args.checkpoint, args.config)), *same_name]:
+        if os.path.realpath(path) == os.path.realpath(args.output):
+            raise UserError(f"--output: {args.output} is an input of this run; name another file")
 
 
-def write(batches: Iterable[list[Record]], output: Output, strict: bool) -> list[str]:
-    """Writes batches of records as they come; returns the first few errors in them.
+def write(batches: Iterable[list[ScoreRow]], output: Output, strict: bool) -> list[str]:
+    """Write batches of rows as they come; return the first few errors in them.
 
     Raises:
-        StrictError: With `strict`, at the first error; what came before it is written.
+        StrictError: With `strict`, the first error; the rows before it are written.
     """
     errors, stopped = [], None
     with output:
-        for records in batches:
-            failed = [record["error"] for record in records if record["error"] is not None]
+        for rows in batches:
+            failed = [row["error"] for row in rows if row["error"] is not None]
             if strict and failed:
-                output.write(list(takewhile(lambda record: record["error"] is None, records)))
+                output.write(list(takewhile(lambda row: row["error"] is None, rows)))
                 stopped = StrictError(f"--strict: {failed[0]}")
                 break
-            output.write(records)
-            errors += failed[: SHOWN - len(errors)]
+            output.write(rows)
+            errors += failed[: SHOWN_ERRORS - len(errors)]
     output.finish()
     if stopped is not None:
         raise stopped
     return errors
 
 
-def watcher(args: argparse.Namespace, predictor: Predictor, recorder: Recorder) -> Callable[[Scored], None] | None:
-    """What is done with each image beside its record."""
+def map_writer(args: argparse.Namespace, predictor: Predictor, row_builder: RowBuilder) -> OnScored | None:
+    """Return the writer of quality maps if `--map` is given."""
     if args.map is None:
         return None
     require_packages("matplotlib")
     from scoring.maps import MapWriter  # noqa: PLC0415, imports matplotlib
 
-    return MapWriter(args.map, predictor, recorder)
+    return MapWriter(args.map, predictor, row_builder)
 
 
 def build_gallery(args: argparse.Namespace) -> "RunGallery | None":
-    """What `--report` gathers, if it is asked for."""
+    """Return the collector for the gallery page if `--report` is given."""
     if args.report is None:
         return None
     require_packages("jinja2")
@@ -111,8 +110,8 @@ def build_gallery(args: argparse.Namespace) -> "RunGallery | None":
     return RunGallery(args)
 
 
-def describe_errors(tally: Tally, errors: Sequence[str]) -> None:
-    """What could not be scored, on the standard error."""
+def print_errors(tally: Tally, errors: Sequence[str]) -> None:
+    """Print on stderr how many images could not be scored, and the first errors."""
     if errors:
         more = f" and {tally.failed - len(errors)} more" if tally.failed > len(errors) else ""
         print(f"{tally.failed} could not be scored: {printable('; '.join(errors))}{more}", file=sys.stderr)

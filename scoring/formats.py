@@ -1,6 +1,6 @@
-"""The formats that results are written in, a piece at a time: what begins a file, each record, what ends it.
+"""Output formats, written piece by piece: the head of a file, one piece per row, the tail.
 
-Each can be read back up to where a killed process stopped.
+Every format except plain text can be read back up to the point where a process was killed.
 """
 
 import csv
@@ -11,167 +11,162 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from datasets.scale import RatingScale
+from scoring.records import ScoreRow
 from scoring.scale_text import parse_scale
 from utils.errors import shortened
 
 BAR_WIDTH = 30
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
-Record = dict[str, Any]
 
-
-class Format(ABC):
-    """How records become text."""
+class RowFormat(ABC):
+    """Convert score rows to text, and text back to rows."""
 
     resumable = True
-    separator = ""  # between two records
+    separator = ""  # between two rows
 
     def __init__(self, columns: Sequence[str], checkpoint: str):
         self.columns = tuple(columns)
         self.checkpoint = checkpoint
 
     def head(self) -> str:
-        """What stands before the first record."""
+        """Return the text before the first row."""
         return ""
 
     @abstractmethod
-    def record(self, record: Record) -> str:
-        """A record."""
+    def row(self, row: ScoreRow) -> str:
+        """Return one row as text."""
 
     def tail(self) -> str:
-        """What stands after the last record."""
+        """Return the text after the last row."""
         return ""
 
-    def read(self, content: bytes) -> Iterator[tuple[Record, int]]:
-        """Whole records at the beginning of a file, and at which byte each ends; stops where one is not whole.
+    def read(self, content: bytes) -> Iterator[tuple[ScoreRow, int]]:
+        """Yield the complete rows of a file with the byte position after each; stop at an incomplete row.
 
         Raises:
-            ValueError: The file begins with something else, or is in a format for people.
+            ValueError: The file was not written by such a run, or the format is plain text.
         """
-        raise ValueError(f"{len(content)} bytes of text for people cannot be read back")
+        raise ValueError(f"{len(content)} bytes of plain text cannot be read back")
+
+    def _body_start(self, content: bytes, beginning: str) -> int:
+        """Return the position after the head; `beginning` is how every file of this run begins."""
+        expected = beginning.encode()
+        if not (content.startswith(expected) or expected.startswith(content)):
+            raise ValueError("its beginning is not that of this run's output")
+        return len(self.head().encode())
+
+    def _parse(self, line: bytes) -> ScoreRow:
+        row = json.loads(line)
+        if not isinstance(row, dict) or tuple(row) != self.columns:
+            raise ValueError("its rows have other fields than those of this run")
+        return row
 
 
-class JsonLines(Format):
-    """One JSON object a line."""
+class JsonLines(RowFormat):
+    """Write one JSON object per line."""
 
-    def record(self, record: Record) -> str:
-        return as_json(record) + "\n"
+    def row(self, row: ScoreRow) -> str:
+        return json.dumps(row, ensure_ascii=False) + "\n"
 
-    def read(self, content: bytes) -> Iterator[tuple[Record, int]]:
-        end, beginning = 0, f'{{"{self.columns[0]}": "'.encode()
-        if not (content.startswith(beginning) or beginning.startswith(content)):
-            raise ValueError("it does not begin as this run's output would")
+    def read(self, content: bytes) -> Iterator[tuple[ScoreRow, int]]:
+        end = self._body_start(content, f'{{"{self.columns[0]}": "')
         for line in content.splitlines(keepends=True):
             if not line.endswith(b"\n"):
                 return
             end += len(line)
-            yield _object(line, self.columns), end
+            yield self._parse(line), end
 
 
-class Json(Format):
-    """One object, `checkpoint` and `images`, each record on a line of its own."""
+class Json(RowFormat):
+    """Write one object with `checkpoint` and `images`, one row per line."""
 
     separator = ","
 
     def head(self) -> str:
         return f'{{"checkpoint": {json.dumps(self.checkpoint, ensure_ascii=False)}, "images": ['
 
-    def record(self, record: Record) -> str:
-        return "\n" + as_json(record)
+    def row(self, row: ScoreRow) -> str:
+        return "\n" + json.dumps(row, ensure_ascii=False)
 
     def tail(self) -> str:
         return "\n]}\n"
 
-    def read(self, content: bytes) -> Iterator[tuple[Record, int]]:
-        head = self.head().encode()
-        if not content.startswith(head):
-            if head.startswith(content):
-                return
-            raise ValueError("it does not begin as this run's output would")
-        end = len(head)
+    def read(self, content: bytes) -> Iterator[tuple[ScoreRow, int]]:
+        end = self._body_start(content, self.head())
         lines = content[end:].split(b"\n")[1:]
         for number, line in enumerate(lines, start=1):
             text = line.removesuffix(b",")
             if text == b"]}":
                 return
             try:
-                record = _object(text, self.columns)
+                row = self._parse(text)
             except (json.JSONDecodeError, UnicodeDecodeError):
-                if number == len(lines):  # where the process was killed
+                if number == len(lines):  # the process was killed here
                     return
                 raise
             end += (1 if content[end : end + 1] == b"\n" else 2) + len(text)
-            yield record, end
+            yield row, end
 
 
-class Csv(Format):
-    """A header row, then a row for each record; empty where there is nothing."""
+class Csv(RowFormat):
+    """Write a header and one row per image; fields without a value are empty."""
 
     def head(self) -> str:
         return _csv_line(self.columns)
 
-    def record(self, record: Record) -> str:
-        return _csv_line("" if record[name] is None else record[name] for name in self.columns)
+    def row(self, row: ScoreRow) -> str:
+        return _csv_line("" if row[name] is None else row[name] for name in self.columns)
 
-    def read(self, content: bytes) -> Iterator[tuple[Record, int]]:
-        head = self.head().encode()
-        if not content.startswith(head):
-            if head.startswith(content):
-                return
-            raise ValueError("its header row is not the one of this run")
-        begun, consumed = len(head), [len(head)]
+    def read(self, content: bytes) -> Iterator[tuple[ScoreRow, int]]:
+        start = end = self._body_start(content, self.head())
 
         def lines() -> Iterator[str]:
-            for line in content[len(head) :].splitlines(keepends=True):
-                consumed[0] += len(line)
+            nonlocal end
+            for line in content[start:].splitlines(keepends=True):
+                end += len(line)
                 yield line.decode("utf-8", "replace")
 
-        for row in csv.reader(lines()):
-            written = content[begun : consumed[0]]
-            if len(row) != len(self.columns) or not written.endswith(b"\n") or written.count(b'"') % 2:
-                if consumed[0] < len(content):
-                    raise ValueError(f"its row of {shortened(row[0])} is damaged")
-                return  # where the process was killed, within quotation marks if their number is odd
-            begun = consumed[0]
-            yield {name: value or None for name, value in zip(self.columns, row, strict=True)}, consumed[0]
+        row_start = start
+        for cells in csv.reader(lines()):
+            written = content[row_start:end]
+            if len(cells) != len(self.columns) or not written.endswith(b"\n") or written.count(b'"') % 2:
+                if end < len(content):
+                    raise ValueError(f"its row {shortened(cells[0])} is damaged")
+                return  # the process was killed here; an odd number of quotation marks means within a quoted cell
+            row_start = end
+            yield {name: value or None for name, value in zip(self.columns, cells, strict=True)}, end
 
 
-class Text(Format):
-    """Blocks for a terminal: MOS with its scale, SOS, and a bar for each bin."""
+class Text(RowFormat):
+    """Write blocks for a terminal: MOS with its scale, SOS, and one bar per bin."""
 
     resumable = False
 
     def head(self) -> str:
         return f"checkpoint {self.checkpoint}\n"
 
-    def record(self, record: Record) -> str:
-        path = on_one_line(record["path"])
-        if record["error"] is not None:
-            return f"\n{path}\n  not scored: {on_one_line(record['error'])}\n"
-        scale = parse_scale(record["scale"])
+    def row(self, row: ScoreRow) -> str:
+        path = on_one_line(row["path"])
+        if row["error"] is not None:
+            return f"\n{path}\n  not scored: {on_one_line(row['error'])}\n"
+        scale = parse_scale(row["scale"])
         lines = [
             path,
-            f"  MOS {record['mos']:8.3f}  (scale {scale.describe()})",
-            f"  SOS {record['sos']:8.3f}",
-            *_bars(record, scale),
-            *([f"  note: {record['notes']}"] if record["notes"] else []),
+            f"  MOS {row['mos']:8.3f}  (scale {scale.describe()})",
+            f"  SOS {row['sos']:8.3f}",
+            *_bars(row, scale),
+            *([f"  note: {row['notes']}"] if row["notes"] else []),
         ]
         return "\n" + "\n".join(lines) + "\n"
 
 
-FORMATS: dict[str, type[Format]] = {"text": Text, "json": Json, "jsonl": JsonLines, "csv": Csv}
+ROW_FORMATS: dict[str, type[RowFormat]] = {"text": Text, "json": Json, "jsonl": JsonLines, "csv": Csv}
 
 
-def as_json(record: Record) -> str:
-    """A record on one line."""
-    return json.dumps(record, ensure_ascii=False)
-
-
-def _object(line: bytes, columns: Sequence[str]) -> Record:
-    record = json.loads(line)
-    if not isinstance(record, dict) or tuple(record) != tuple(columns):
-        raise ValueError("its records have other fields than those of this run")
-    return record
+def on_one_line(text: str) -> str:
+    """Return a text with its control characters escaped, safe for a terminal."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def _csv_line(cells: Any) -> str:
@@ -180,19 +175,8 @@ def _csv_line(cells: Any) -> str:
     return line.getvalue().removesuffix("\r\n") + "\n"
 
 
-def _bars(record: Record, scale: RatingScale) -> list[str]:
-    shares = [record[f"p{k}"] for k in range(1, scale.num_bins + 1)]
-    return [
-        f"  DOS {center:8g}  {_bar(share)} {100 * share:5.1f} %"
-        for center, share in zip(scale.bin_centers, shares, strict=True)
-    ]
-
-
-def _bar(share: float) -> str:
-    full, rest = divmod(round(share * BAR_WIDTH * 8), 8)
-    return ("█" * full + (EIGHTHS[rest] if rest else "")).ljust(BAR_WIDTH)
-
-
-def on_one_line(text: str) -> str:
-    """A text whose control characters cannot disturb a terminal."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+def _bars(row: ScoreRow, scale: RatingScale) -> Iterator[str]:
+    for k, center in enumerate(scale.bin_centers, start=1):
+        full, rest = divmod(round(row[f"p{k}"] * BAR_WIDTH * 8), 8)
+        bar = "█" * full + (EIGHTHS[rest] if rest else "")
+        yield f"  DOS {center:8g}  {bar:{BAR_WIDTH}} {100 * row[f'p{k}']:5.1f} %"

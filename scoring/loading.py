@@ -1,4 +1,4 @@
-"""A predictor from a checkpoint alone."""
+"""Build a predictor from a checkpoint."""
 
 import argparse
 import hashlib
@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
 from datasets.scale import RatingScale
 from models.precision import FP32
 from models.weights import TrainedNetwork, load_network
-from scoring.pictures import PictureSettings, accept_truncated
+from scoring.pictures import PictureSettings
 from scoring.predictor import Predictor
 from scoring.preprocess import RELEASE
 from scoring.scale_text import parse_scale
@@ -23,7 +23,7 @@ from utils.settings import Config, ScaleSettings
 
 RUNS = Path("checkpoint")
 HASH_LENGTH = 16  # hexadecimal digits
-HASH_BLOCK = 2**20
+HASH_BLOCK = 2**20  # bytes
 
 
 def load_predictor(
@@ -36,61 +36,59 @@ def load_predictor(
     precision: str = FP32,
     compiled: bool = False,
 ) -> Predictor:
-    """Builds a predictor from a checkpoint alone.
+    """Build a predictor from a checkpoint.
 
     Args:
-        checkpoint: `best.pt` or `last.pt` of a run, or a checkpoint of the RichIQA release; None for the newest best.pt
-            under checkpoint/.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        scale: Rating scale of a checkpoint of the release, which does not carry one; a text as for `--scale`.
-        config: Instead of `scale`, the config that such a checkpoint was trained with: scale, transform and network;
-            or the path of its YAML.
-        preprocess: `release`, `release-224`, `five-crop` or `full`, see scoring/preprocess.py.
-        pictures: The largest picture that is decoded, and the colour behind transparent ones.
-        precision: `fp32`, `bf16`, `fp16` or `auto`, see models/precision.py.
-        compiled: By torch's compiler, at the first call, which then takes a minute; not with `full`.
+        checkpoint: `best.pt` or `last.pt` of a run, or a checkpoint of the RichIQA release; None selects the newest
+            best.pt under checkpoint/.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        scale: Rating scale of a release checkpoint, which does not contain one; may be text, as for `--scale`.
+        config: Config that a release checkpoint was trained with, or the path of its YAML; replaces `scale`.
+        preprocess: `release`, `release-224`, `five-crop` or `full`; see scoring/preprocess.py.
+        pictures: Largest picture to decode, and the background of transparent ones.
+        precision: `fp32`, `bf16`, `fp16` or `auto`; see models/precision.py.
+        compiled: Whether to use torch.compile, which takes a minute at the first call; not with `full`.
 
     Raises:
-        MissingFileError: No checkpoint.
-        UserError: A checkpoint that does not fit, a device, precision or compiler that is not there, or a scale too
-            many or too few.
+        MissingFileError: The checkpoint does not exist.
+        UserError: The checkpoint does not fit; the device, precision or compiler is not available; the scale is
+            missing, or given although the checkpoint contains one.
     """
     path = Path(checkpoint) if checkpoint is not None else newest_best(RUNS)
     target = pick_device(device)
-    with ThreadPoolExecutor(1) as pool:  # reading for the hash takes as long as building, and leaves Python free
-        digest = pool.submit(hash_of, path)
-        network = load_stated(path, scale, config)
+    with ThreadPoolExecutor(1) as pool:  # hashing takes as long as building the network, and releases the GIL
+        digest = pool.submit(short_hash, path)
+        network = load_with_scale(path, scale, config)
     return Predictor(network, digest.result(), target, preprocess, pictures, precision, compiled)
 
 
 def build_predictor(args: argparse.Namespace) -> Predictor:
-    """The network that the options name; sets what Pillow keeps for the whole process."""
+    """Build the predictor that the options select; changes Pillow's settings for the whole process."""
     pictures = PictureSettings(args.max_pixels, args.background)
-    Image.MAX_IMAGE_PIXELS = None  # `max_pixels` stands for it, and says what to do
-    warnings.filterwarnings("ignore", module="PIL")  # odd EXIF and palettes: the picture is read all the same
-    if args.truncated == "accept":
-        accept_truncated()
+    Image.MAX_IMAGE_PIXELS = None  # `max_pixels` replaces it, with a clearer message
+    warnings.filterwarnings("ignore", module="PIL")  # about odd EXIF and palettes that do not prevent reading
+    ImageFile.LOAD_TRUNCATED_IMAGES = args.truncated == "accept"  # the missing part is blank
     return load_predictor(
         args.checkpoint, args.device, args.scale, args.config, args.preprocess, pictures, args.precision, args.compile
     )
 
 
-def load_stated(
+def load_with_scale(
     path: str | Path, scale: RatingScale | str | None, config: Config | str | Path | None
 ) -> TrainedNetwork:
-    """A network from its checkpoint, with what is said of one of the release, as for `load_predictor`.
+    """Load a network from its checkpoint; `scale` or `config` complete a release checkpoint, as in `load_predictor`.
 
     Raises:
-        UserError: A checkpoint that carries its own scale and config, and others were said; or none, and nothing was.
+        UserError: A scale or config is missing, or given although the checkpoint contains both.
     """
-    network = load_network(path, _stated_config(scale, config))
+    network = load_network(path, _release_config(scale, config))
     if network.own and not (scale is None and config is None):
-        raise UserError(f"{path} carries its own rating scale and config; leave yours away")
+        raise UserError(f"{path} already contains its rating scale and config; omit yours")
     return network
 
 
-def _stated_config(scale: RatingScale | str | None, config: Config | str | Path | None) -> Config | None:
-    """The config that a caller states for a checkpoint of the release: its own, or the release's on a stated scale."""
+def _release_config(scale: RatingScale | str | None, config: Config | str | Path | None) -> Config | None:
+    """Return the config for a release checkpoint: the given one, or the default on the given scale."""
     if config is not None:
         return config if isinstance(config, Config) else load_config(config)
     if scale is None:
@@ -99,8 +97,8 @@ def _stated_config(scale: RatingScale | str | None, config: Config | str | Path 
     return Config(scale=ScaleSettings(**{name: getattr(scale, name) for name in ScaleSettings.model_fields}))
 
 
-def hash_of(path: Path) -> str:
-    """The first digits of a file's SHA-256."""
+def short_hash(path: Path) -> str:
+    """Return the first digits of a file's SHA-256."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(HASH_BLOCK):
@@ -109,15 +107,14 @@ def hash_of(path: Path) -> str:
 
 
 def newest_best(root: Path) -> Path:
-    """The best.pt that was written last under a root of runs.
+    """Return the most recent best.pt in a folder of runs.
 
     Raises:
-        MissingFileError: There is none.
+        MissingFileError: The folder contains no best.pt.
     """
     found = sorted(root.glob("*/split_*/best.pt"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise MissingFileError(
-            f"no trained network under {root.resolve()}; `python main.py` trains the demo, --checkpoint FILE names "
-            "another"
+            f"no trained network in {root.resolve()}; `python main.py` trains the demo, or name one with --checkpoint"
         )
     return found[-1]

@@ -1,97 +1,75 @@
-"""The local engine: one network on one device, fed by threads that decode."""
+"""The local engine: one network on one device, with threads that decode images."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import tee
 
 from scoring.pictures import Encoded
 from scoring.predictor import Prediction, Predictor, Prepared
-from scoring.records import Record, Recorder
-from utils.errors import UserError
+from scoring.records import RowBuilder, ScoreRow
 from utils.progress import Progress
 
-Scored = tuple[str, Prediction, Prepared]
+OnScored = Callable[[str, Prediction, Prepared], None]
 
 
 @dataclass
 class Tally:
-    """How many images were scored, how many were not, and since when it is counted."""
+    """Count scored and failed images, and measure the time."""
 
     scored: int = 0
     failed: int = 0
-    since: float = field(default_factory=time.monotonic)
+    start: float = field(default_factory=time.monotonic)
 
-    def add(self, records: Iterable[Record]) -> None:
-        """Counts records."""
-        for record in records:
-            if record["error"] is None:
-                self.scored += 1
-            else:
-                self.failed += 1
+    def add(self, rows: Sequence[ScoreRow]) -> None:
+        """Count score rows."""
+        failed = sum(row["error"] is not None for row in rows)
+        self.failed += failed
+        self.scored += len(rows) - failed
 
     def describe(self, memory: int | None = None) -> str:
-        """`98 images scored, 2 not, in 12.3 s (8.1 images/s); peak memory 812 MB`; `memory` in bytes."""
-        seconds = max(time.monotonic() - self.since, 1e-3)
+        """Return `98 images scored, 2 not, in 12.3 s (8.1 images/s); peak memory 812 MB`; `memory` is in bytes."""
+        seconds = max(time.monotonic() - self.start, 1e-3)
         total = self.scored + self.failed
         failed = f", {self.failed} not" if self.failed else ""
         peak = f"; peak memory {memory / 1e6:.0f} MB" if memory is not None else ""
         return f"{self.scored} images scored{failed}, in {seconds:.1f} s ({total / seconds:.1f} images/s){peak}"
 
 
-def score(
-    paths: Sequence[str],
-    predictor: Predictor,
-    recorder: Recorder,
-    batch_size: int,
-    workers: int,
-    tally: Tally,
-    watch: Callable[[Scored], None] | None = None,
-) -> Iterator[list[Record]]:
-    """Records of images, a batch at a time, in their order; shows progress on the standard error.
-
-    Args:
-        paths: Of the images.
-        predictor: Scores them.
-        recorder: Makes the records.
-        batch_size: How many go through the network at once.
-        workers: Threads that read and decode.
-        tally: Is kept.
-        watch: Is shown each image that was scored, such as to draw it.
-    """
-    with progress(len(paths)) as bar:
-        for records in records_of(paths, predictor, recorder, batch_size, workers, watch):
-            tally.add(records)
-            yield records
-            bar.update(len(records))
-
-
-def records_of(
+def score_rows(
     images: Iterable[str | Encoded],
     predictor: Predictor,
-    recorder: Recorder,
+    row_builder: RowBuilder,
     batch_size: int,
     workers: int,
-    watch: Callable[[Scored], None] | None = None,
-) -> Iterator[list[Record]]:
-    """The same for a stream of images, paths or not, taken as they are needed; counts nothing and shows nothing."""
-    sources, shown = tee(images)
-    for batch in predictor.prepared_batches(shown, batch_size, workers):
-        predictions = iter(predictor.predict([item for item in batch if isinstance(item, Prepared)]))
-        records = []
-        for item in batch:
-            source = next(sources)
-            path = source.name if isinstance(source, Encoded) else source
-            if isinstance(item, UserError):
-                records.append(recorder.failed(path, str(item)))
+    on_scored: OnScored | None = None,
+) -> Iterator[list[ScoreRow]]:
+    """Score images and yield their rows batch by batch, in the order of the images.
+
+    Args:
+        images: Paths or encoded images, read from the stream only when they are needed.
+        predictor: Scores the images.
+        row_builder: Builds the rows.
+        batch_size: Number of images per forward pass.
+        workers: Number of threads that read and decode.
+        on_scored: Called with path, prediction and prepared views of each scored image.
+    """
+    for batch in predictor.scored_batches(images, batch_size, workers):
+        rows = []
+        for image, prepared, prediction in batch:
+            path = image.name if isinstance(image, Encoded) else image
+            if prepared is None:
+                rows.append(row_builder.failed(path, str(prediction)))
                 continue
-            prediction = next(predictions)
-            records.append(recorder.scored(path, prediction, item))
-            if watch is not None:
-                watch((path, prediction, item))
-        yield records
+            rows.append(row_builder.scored(path, prediction, prepared))
+            if on_scored is not None:
+                on_scored(path, prediction, prepared)
+        yield rows
 
 
-def progress(total: int | None) -> Progress:
-    """On the standard error; None: it is not known how many images there will be."""
-    return Progress("scoring", total, "image")
+def with_progress(batches: Iterable[list[ScoreRow]], tally: Tally, total: int | None) -> Iterator[list[ScoreRow]]:
+    """Pass on batches of rows while counting them and showing progress on stderr; `total` None means unknown."""
+    with Progress("scoring", total, "image") as progress:
+        for rows in batches:
+            tally.add(rows)
+            yield rows
+            progress.update(len(rows))

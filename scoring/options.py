@@ -4,100 +4,94 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from scoring.defaults import (
-    BACKGROUND,
-    ENGINES,
-    FORMATS,
-    IMAGE_BYTES,
-    IMAGE_COLUMNS,
-    LOCAL,
-    MAX_PIXELS,
-    OUTPUT_SUFFIXES,
-    PAGE_SUFFIX,
-    PRECISIONS,
-    PREPROCESS,
-    RAY,
-    SHARDS,
-    SUFFIXES,
-    is_remote,
-)
+from scoring import defaults
+from scoring.defaults import LOCAL, RAY
 from scoring.inputs import Inputs
 
-LOCAL_ONLY = ("map", "report")  # options of what is made beside the rows, where the pictures are
+LOCAL_ONLY = ("map", "report")  # they need the images on this machine
+RAY_ONLY = ("ray_address", "image_bytes")
 RAY_DEVICES = ("auto", "cpu", "cuda")
 EPILOG = """\
 exit status: 0 all images were scored, 3 some were not (their rows say why), 2 the command was wrong, 130 interrupted,
-1 anything else, such as a full disk
+1 any other error, such as a full disk
 """
 
 
-def inputs_of(args: argparse.Namespace) -> Inputs:
-    left_out = [place for place in (args.map, args.output) if place]
-    return Inputs(args.images, args.list, args.recursive, args.image_column, args.root, left_out, args.engine == RAY)
+def selected_inputs(args: argparse.Namespace) -> Inputs:
+    """Return the inputs that the options select."""
+    excluded = [place for place in (args.map, args.output) if place]
+    return Inputs(args.images, args.list, args.recursive, args.image_column, args.root, excluded, args.engine == RAY)
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Predict how good people would find photographs, and how much they would disagree.",
+        description="Predict how people would rate photographs, and how much their opinions would differ.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    _add_inputs(parser.add_argument_group("what is scored"))
-    _add_network(parser.add_argument_group("by which network"))
-    _add_pictures(parser.add_argument_group("how pictures are read"))
-    _add_outputs(parser.add_argument_group("what is written"))
-    _add_engine(parser.add_argument_group("where it runs"))
+    _add_inputs(parser.add_argument_group("inputs"))
+    _add_network(parser.add_argument_group("network"))
+    _add_decoding(parser.add_argument_group("decoding"))
+    _add_outputs(parser.add_argument_group("outputs"))
+    _add_engine(parser.add_argument_group("engine"))
     args = parser.parse_args(arguments)
-    if not args.images and not args.list:
-        parser.error("name images, folders, patterns or a --list")
-    if args.resume and args.overwrite:
-        parser.error("--resume and --overwrite contradict each other")
-    for option in ("batch_size", "workers", "max_pixels"):
-        if getattr(args, option) is not None and getattr(args, option) < 1:
-            parser.error(f"--{option.replace('_', '-')} is 1 or more, got {getattr(args, option)}")
-    mistake = _mistake_with_ray(args) if args.engine == RAY else _mistake_without_ray(args)
-    if mistake:
-        parser.error(mistake)
+    problem = _problem_with(args)
+    if problem:
+        parser.error(problem)
     return args
 
 
-def changed(args: argparse.Namespace, **values) -> argparse.Namespace:
-    """The options with other values."""
+def with_options(args: argparse.Namespace, **values) -> argparse.Namespace:
+    """Return a copy of the options with other values."""
     return argparse.Namespace(**{**vars(args), **values})
 
 
 def is_folder(output: str | None) -> bool:
-    """Whether an --output of the Ray engine is a folder of Parquet files."""
-    return output is not None and (output.endswith("/") or is_remote(output) or os.path.isdir(output))
+    """Return whether an --output of the Ray engine is a folder of Parquet files."""
+    return output is not None and (output.endswith("/") or defaults.is_remote(output) or os.path.isdir(output))
 
 
-def _mistake_with_ray(args: argparse.Namespace) -> str | None:
-    for option in LOCAL_ONLY:
+def _problem_with(args: argparse.Namespace) -> str | None:
+    if not args.images and not args.list:
+        return "name images, folders, patterns or a --list"
+    if args.resume and args.overwrite:
+        return "--resume and --overwrite contradict each other"
+    for option in ("batch_size", "workers", "max_pixels"):
+        if getattr(args, option) is not None and getattr(args, option) < 1:
+            return f"{_flag(option)} is 1 or more, got {getattr(args, option)}"
+    return _engine_problem(args)
+
+
+def _engine_problem(args: argparse.Namespace) -> str | None:
+    for option in LOCAL_ONLY if args.engine == RAY else RAY_ONLY:
         if getattr(args, option) is not None:
-            return f"--{option} goes with --engine local only"
+            return f"{_flag(option)} works with --engine {LOCAL if args.engine == RAY else RAY} only"
+    if args.engine == RAY:
+        return _ray_problem(args)
+    if args.output is not None and (args.output.endswith("/") or defaults.is_remote(args.output)):
+        return f"--output: {args.output} is a folder or in an object store, which needs --engine ray; name a file"
+    return None
+
+
+def _ray_problem(args: argparse.Namespace) -> str | None:
     if args.device not in RAY_DEVICES:
-        return f"--device: {args.device!r}, with --engine ray: {', '.join(RAY_DEVICES)}; Ray gives each worker its GPU"
+        return f"--device: {args.device!r}; with --engine ray: {', '.join(RAY_DEVICES)}; Ray gives each worker its GPU"
     if args.output is None:
-        return "--engine ray: name the --output, a file or a FOLDER/ of Parquet"
+        return "--engine ray: name the --output, a file or a FOLDER/ of Parquet files"
     if is_folder(args.output) and args.format not in (None, "parquet"):
-        return f"--format: a folder is written as parquet, got {args.format}; name a file, or leave --format away"
+        return f"--format: a folder is written as parquet, got {args.format}; name a file, or omit --format"
     if is_folder(args.output) and args.strict:
-        return f"--strict: all workers write into the folder {args.output} at once; name a file"
+        return f"--strict: all workers write to the folder {args.output} at the same time; name a file"
     return None
 
 
-def _mistake_without_ray(args: argparse.Namespace) -> str | None:
-    for option in ("ray_address", "image_bytes"):
-        if getattr(args, option) is not None:
-            return f"--{option.replace('_', '-')} goes with --engine ray only"
-    if args.output is not None and (args.output.endswith("/") or is_remote(args.output)):
-        return f"--output: {args.output} is a folder or in an object store, which --engine ray writes; name a file"
-    return None
+def _flag(option: str) -> str:
+    return f"--{option.replace('_', '-')}"
 
 
-def _count(text: str) -> int:
-    """A whole number, `2e8` as well."""
+def _integer(text: str) -> int:
+    """Parse an integer, also in the form `2e8`."""
     number = float(text)
     if number != int(number):
         raise ValueError(text)
@@ -105,105 +99,103 @@ def _count(text: str) -> int:
 
 
 def _add_inputs(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
+    add = group.add_argument
+    suffixes = " ".join(sorted(defaults.IMAGE_SUFFIXES))
+    add(
         "images",
         nargs="*",
         metavar="IMAGE",
-        help="files, folders (of which images are picked: " + " ".join(sorted(SUFFIXES)) + "), patterns in quotation "
-        "marks, or - for a list on the standard input",
+        help=f"files, folders (whose images are scored: {suffixes}), patterns in quotation marks, or - for a list on "
+        "the standard input",
     )
-    group.add_argument(
-        "--list", action="append", default=[], metavar="FILE", help="names of images: one in each line, or .csv, .tsv"
-    )
-    group.add_argument(
-        "--image-column", metavar="NAME", help=f"of a --list with columns; default: {' or '.join(IMAGE_COLUMNS)}"
-    )
-    group.add_argument("--root", metavar="FOLDER", help="that names in lists are below; default: the working folder")
-    group.add_argument("--recursive", action="store_true", help="search folders to the bottom")
+    add("--list", action="append", default=[], metavar="FILE", help="image names: one per line, or a .csv or .tsv")
+    column = " or ".join(defaults.IMAGE_COLUMNS)
+    add("--image-column", metavar="NAME", help=f"column of image names in a --list; default: {column}")
+    add("--root", metavar="FOLDER", help="base folder of relative names in lists; default: the working folder")
+    add("--recursive", action="store_true", help="search folders and their subfolders")
 
 
 def _add_network(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--checkpoint", metavar="FILE", help="default: the newest best.pt under checkpoint/")
-    group.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
-    group.add_argument("--batch-size", type=int, metavar="N", help="images at once; default: 1 on a CPU, else 32")
-    group.add_argument(
+    add = group.add_argument
+    add("--checkpoint", metavar="FILE", help="default: the newest best.pt under checkpoint/")
+    add("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
+    add("--batch-size", type=int, metavar="N", help="images per forward pass; default: 1 on a CPU, else 32")
+    add(
         "--precision",
-        choices=PRECISIONS,
-        default=PRECISIONS[0],
-        help="fp32 (default): the scores of evaluation; bf16, or fp16 on a GPU: less exact products; auto: bf16 where "
+        choices=defaults.PRECISIONS,
+        default=defaults.PRECISIONS[0],
+        help="fp32 (default): the scores of evaluation; bf16, or fp16 on a GPU: less exact products; auto: bf16 if "
         "this machine has instructions for it, else fp32",
     )
-    group.add_argument(
+    add(
         "--compile",
         action="store_true",
-        help="by torch's compiler: a minute more at the start, for many images; on a CPU no gain was measured",
+        help="use torch.compile, which takes a minute at the start; for many images (on CPUs no gain was measured)",
     )
-    of_release = group.add_mutually_exclusive_group()
-    of_release.add_argument("--scale", help="rating scale of a release checkpoint: acr, 0,100 or 1,5:1,2,3,4,5")
-    of_release.add_argument("--config", metavar="FILE", help="YAML that a release checkpoint was trained with")
-    group.add_argument(
+    release = group.add_mutually_exclusive_group()
+    release.add_argument("--scale", help="rating scale of a release checkpoint: acr, 0,100 or 1,5:1,2,3,4,5")
+    release.add_argument("--config", metavar="FILE", help="YAML that a release checkpoint was trained with")
+    add(
         "--preprocess",
-        choices=PREPROCESS,
-        default=PREPROCESS[0],
-        help="release (default): squash to a square, central crop, as in training's tests; release-224: the square of "
-        "224 pixels of the release's own inference; five-crop: centre and corners, averaged; full: the whole picture "
-        "at its own aspect",
+        choices=defaults.PREPROCESS,
+        default=defaults.PREPROCESS[0],
+        help="release (default): squash to a square, central crop, as in evaluation; release-224: squash to 224 "
+        "pixels, as in the release's inference script; five-crop: centre and corners, averaged; full: the whole "
+        "picture at its own aspect ratio",
     )
 
 
-def _add_pictures(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
+def _add_decoding(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
         "--workers",
         type=int,
         metavar="N",
-        help="threads that read and decode; default: one a core. With Ray, processes; default: one a GPU, else one a "
-        "core",
+        help="threads that read and decode; default: one per core. With Ray, processes; default: one per GPU, else one "
+        "per core",
     )
-    group.add_argument(
+    add(
         "--max-pixels",
-        type=_count,
-        default=MAX_PIXELS,
+        type=_integer,
+        default=defaults.MAX_PIXELS,
         metavar="N",
-        help="larger pictures are not decoded; default: 2e8",
+        help="largest picture; default: 2e8",
     )
-    group.add_argument(
+    add(
         "--truncated",
         choices=("error", "accept"),
         default="error",
-        help="a file that ends too early is an error (default), or is scored with the rest blank",
+        help="report a truncated file as an error (default), or score it with the missing part blank",
     )
-    group.add_argument("--background", default=BACKGROUND, metavar="COLOUR", help="behind transparency; default: white")
+    add("--background", default=defaults.BACKGROUND, metavar="COLOUR", help="behind transparent pixels; default: white")
 
 
 def _add_outputs(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--format",
-        choices=FORMATS,
-        help="default: by the suffix of --output, on the terminal text",
-    )
-    group.add_argument("--output", metavar="FILE", help=f"{', '.join(OUTPUT_SUFFIXES)}; default: the terminal")
-    group.add_argument("--relative-to", metavar="FOLDER", help="tell paths from there; default: as they were named")
-    group.add_argument("--resume", action="store_true", help="go on with a half-finished --output")
-    group.add_argument("--overwrite", action="store_true", help="replace the --output and --report that are there")
-    group.add_argument("--strict", action="store_true", help="stop at the first image that cannot be scored")
-    group.add_argument(
-        "--report", metavar="FILE", help=f"a page to look through, pictures and scores, in one file: {PAGE_SUFFIX}"
-    )
-    group.add_argument("--map", metavar="FOLDER", help="draw there, for each image, what lowers and raises its MOS")
+    add = group.add_argument
+    add("--format", choices=defaults.FORMATS, help="default: from the suffix of --output, or text on the terminal")
+    add("--output", metavar="FILE", help=f"{', '.join(defaults.OUTPUT_SUFFIXES)}; default: the terminal")
+    add("--relative-to", metavar="FOLDER", help="write paths relative to this folder; default: as given")
+    add("--resume", action="store_true", help="continue an incomplete --output")
+    add("--overwrite", action="store_true", help="replace an existing --output and --report")
+    add("--strict", action="store_true", help="stop at the first image that cannot be scored")
+    add("--report", metavar="FILE", help=f"write a page with pictures and scores, in one {defaults.PAGE_SUFFIX} file")
+    add("--map", metavar="FOLDER", help="draw, for each image, the areas that lower and raise its MOS")
 
 
 def _add_engine(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
+    add = group.add_argument
+    shards = ", ".join(sorted(defaults.SHARD_SUFFIXES))
+    add(
         "--engine",
-        choices=ENGINES,
+        choices=defaults.ENGINES,
         default=LOCAL,
-        help="local (default): one network on one device; ray: several processes, GPUs or machines, which also takes "
-        f"object stores (s3://..., gs://...) and images inside of files ({', '.join(sorted(SHARDS))}), and writes a "
-        "folder of Parquet files (--output FOLDER/); needs requirements-scale.txt",
+        help="local (default): one network on one device; ray: several processes, GPUs or machines, which also reads "
+        f"object stores (s3://..., gs://...) and files with many images ({shards}), and writes a folder "
+        "of Parquet files (--output FOLDER/); needs requirements-scale.txt",
     )
-    group.add_argument("--ray-address", metavar="ADDRESS", help="of a Ray cluster; default: one of this machine's own")
-    group.add_argument(
+    add("--ray-address", metavar="ADDRESS", help="address of a Ray cluster; default: start a local one")
+    add(
         "--image-bytes",
         metavar="NAME",
-        help=f"column of Parquet files that holds the image files; default: {IMAGE_BYTES}. --image-column names theirs",
+        help=f"column of image files in Parquet shards; default: {defaults.BYTES_COLUMN}. --image-column names them",
     )

@@ -1,7 +1,7 @@
-"""A picture beside itself with a map of what each place does to its score.
+"""Drawings of a picture next to a map of what raises and lowers its score.
 
-Lengths are pixels of the drawing and y is counted from the top, where nothing else is said. Neither pyplot nor any
-setting of matplotlib is touched.
+Unless noted, lengths are pixels of the drawing and y counts from the top. pyplot and matplotlib's settings stay
+unchanged.
 """
 
 import textwrap
@@ -20,31 +20,31 @@ Box = tuple[float, float, float, float]
 
 WIDTH, MARGIN, GAP = 1200, 24, 24
 DPI = 100
-FONT, BODY, TITLE = "DejaVu Sans", 17, 22  # matplotlib brings this font along
-LINE = 25  # from one line of text to the next
-TITLE_LETTERS, CAPTION_LETTERS = 84, 126  # that fit into a line
+FONT, BODY, TITLE = "DejaVu Sans", 17, 22  # this font comes with matplotlib
+LINE = 25  # line height
+TITLE_LETTERS, CAPTION_LETTERS = 84, 126  # letters per line
 BAR_WIDTH, BAR_HEIGHT = 420, 18
 
-LONGEST = 10  # sides of a picture as drawn differ by this factor at most; a longer one is squeezed, as by the network
-STACKED = 2.2  # from this ratio of width to height on, panels stand one above the other
-TALLEST = 640
-NARROWEST = 340  # a column, for the heading of a narrow picture
+MAX_ASPECT = 10  # between the sides of a drawn picture; longer pictures are squeezed, as for the network
+STACKED_ASPECT = 2.2  # wider pictures have their panels one above the other
+MAX_HEIGHT = 640
+MIN_WIDTH = 340  # of a column, so that the heading of a narrow picture fits
 
-BETTER, WORSE = (0, 114, 178), (213, 94, 0)  # blue and vermilion, which every kind of colour vision tells apart
+BETTER, WORSE = (0, 114, 178), (213, 94, 0)  # blue and vermilion, distinct for every kind of colour vision
 # Source: Okabe and Ito, Color Universal Design, 2008
 INK, QUIET = "#1a1a1a", "#555555"
-ROBUST = 97  # percentile of the magnitudes at which colours are full: few bright spots must not pale the rest
-AREA = 10  # colours stand for points per so many percent of what the network saw
-STRONGEST = 0.8  # share of the colour there, so that the picture shines through
-PALE = 0.45  # share of white in the grey picture under the colours
-UNSEEN = 0.85  # the same outside of what the network saw
-STRIPES, STRIPE = 10, 3  # pixels from one stripe to the next along a row, and of a stripe; where quality is lowered
-STRIPE_SHADE = 0.55  # what a stripe at full strength leaves of the light
+FULL_PERCENTILE = 97  # of the magnitudes, at which colours are full: a few extremes must not pale the rest
+AREA = 10  # percent of the network's input that the colour bar's unit refers to
+MAX_OPACITY = 0.8  # of the colours, so that the picture shows through
+PALE = 0.45  # fraction of white in the grey picture under the colours
+OUTSIDE_PALE = 0.85  # the same outside of the network's input
+STRIPE_PERIOD, STRIPE_WIDTH = 10, 3  # pixels along a row, where quality is lowered
+STRIPE_SHADE = 0.55  # brightness of a stripe at full strength
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Places of the two panels (left, top, width, height) and what stands below them."""
+    """Position of the two panels (left, top, width, height), and of the bar and the caption below them."""
 
     panels: tuple[tuple[int, int, int, int], tuple[int, int, int, int]]
     bar: int
@@ -53,41 +53,38 @@ class Layout:
 
 
 def draw_overlay(
-    picture: Image.Image,
-    box: Box,
-    values: Array,
-    title: str,
-    caption: str,
-    higher_is_better: bool = True,
+    picture: Image.Image, box: Box, values: Array, title: str, caption: str, higher_is_better: bool = True
 ) -> Image.Image:
-    """Draws the picture, and the same in grey under colours: blue where quality is raised, vermilion where lowered.
+    """Draw the picture next to a grey copy with colours: blue raises quality, vermilion lowers it.
 
-    Colours are full at the 97th percentile of the magnitudes, the same on both sides of zero; zero has no colour. Where
-    quality is lowered there are stripes as well, so that the map can be read without colours.
+    Colours are full at the 97th percentile of the magnitudes, symmetric around zero, which has no colour. Areas that
+    lower quality are also striped, so that the map can be read without colours.
 
     Args:
-        picture: Any size; a small one is enlarged, one longer than 10 to 1 is squeezed to that.
-        box: What the network saw: left, top, right, bottom in pixels of the picture.
-        values: Map (H, W) over the box, points of MOS per pixel of the map, as `mos_map` makes it.
-        title: One line, such as the file's name; a long one loses its middle.
-        caption: Below, as many lines as it needs.
-        higher_is_better: False where a positive value lowers quality.
+        picture: Picture of any size; a small one is enlarged, one longer than 10 to 1 is squeezed.
+        box: Input of the network: left, top, right, bottom in pixels of the picture.
+        values: Map (H, W) of the box from `mos_map`, in points of MOS per pixel of the map.
+        title: One line, such as the file name; a long title is shortened in the middle.
+        caption: Text below, wrapped to several lines.
+        higher_is_better: False if a positive value lowers quality.
 
     Returns:
-        RGB, 1200 pixels wide.
+        An RGB image, 1200 pixels wide.
 
     Raises:
-        ValueError: A box that is empty or beyond the picture, values that are not a finite map.
+        ValueError: The box is empty or exceeds the picture, or the values are not a finite map.
     """
-    _require_within(box, picture.size)
+    left, top, right, bottom = box
+    if not (0 <= left < right <= picture.width and 0 <= top < bottom <= picture.height):
+        raise ValueError(f"box: {box} is not within the picture of {picture.width} x {picture.height} pixels")
     picture = picture.convert("RGB")
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or values.size == 0 or not np.isfinite(values).all():
-        raise ValueError(f"values: a map (H, W) of finite numbers is drawn, got shape {values.shape}")
+        raise ValueError(f"values: expected a map (H, W) of finite numbers, got shape {values.shape}")
     density = values * values.size * AREA / 100
-    limit = float(np.percentile(np.abs(density), ROBUST)) or float(np.abs(density).max())
+    limit = float(np.percentile(np.abs(density), FULL_PERCENTILE)) or float(np.abs(density).max())
     sign = 1 if higher_is_better else -1
-    share = sign * density / limit if limit else density  # positive is better, full colour from 1 on
+    share = sign * density / limit if limit else density  # positive is better; full colour at 1
 
     lines = textwrap.wrap(caption, CAPTION_LETTERS)
     layout = lay_out(picture.size, len(lines))
@@ -103,17 +100,17 @@ def draw_overlay(
 
 
 def lay_out(size: tuple[int, int], caption_lines: int) -> Layout:
-    """Places for a picture of a size (width, height): side by side, or one above the other where it is wide."""
-    ratio = float(np.clip(size[0] / size[1], 1 / LONGEST, LONGEST))
-    stacked = ratio > STACKED
+    """Return the layout for a picture size (width, height): side by side, or stacked if the picture is wide."""
+    ratio = float(np.clip(size[0] / size[1], 1 / MAX_ASPECT, MAX_ASPECT))
+    stacked = ratio > STACKED_ASPECT
     widest = WIDTH - 2 * MARGIN if stacked else (WIDTH - 2 * MARGIN - GAP) // 2
-    width = round(min(widest, TALLEST * ratio))
+    width = round(min(widest, MAX_HEIGHT * ratio))
     height = round(width / ratio)
     top = MARGIN + 3 * LINE  # below the title and the heading
     if stacked:
         first, second = ((MARGIN, y, width, height) for y in (top, top + height + GAP + LINE))
     else:
-        step = max(width, NARROWEST) + GAP
+        step = max(width, MIN_WIDTH) + GAP
         left = WIDTH // 2 - step + GAP // 2
         first, second = ((x, top, width, height) for x in (left, left + step))
     bar = second[1] + height + GAP
@@ -122,17 +119,17 @@ def lay_out(size: tuple[int, int], caption_lines: int) -> Layout:
 
 
 def tint(grey: Array, share: Array) -> Array:
-    """Grey levels 0..255 (H, W) under the colours of shares (H, W), full at -1 and 1, none at 0: (H, W, 3) of uint8."""
+    """Colour grey levels from 0 to 255 (H, W) by shares (H, W), from -1 to 1; return uint8 (H, W, 3)."""
     share = np.clip(share, -1, 1)[..., None]  # (H, W, 1)
-    strength = STRONGEST * np.abs(share)
+    strength = MAX_OPACITY * np.abs(share)
     mixed = (1 - strength) * grey[..., None] + strength * np.where(share > 0, BETTER, WORSE)  # (H, W, 3)
     rows, columns = np.indices(grey.shape)
-    striped = ((rows + columns) % STRIPES < STRIPE)[..., None]  # (H, W, 1)
+    striped = ((rows + columns) % STRIPE_PERIOD < STRIPE_WIDTH)[..., None]  # (H, W, 1)
     return np.rint(mixed * (1 - (1 - STRIPE_SHADE) * striped * np.maximum(-share, 0))).astype(np.uint8)
 
 
 def _draw_panels(figure: Figure, layout: Layout, picture: Image.Image, box: Box, share: Array) -> None:
-    """The picture, then the picture under the map; both with a frame around what the network saw."""
+    """Draw the picture, then the picture under the map, both with a frame around the network's input."""
     (_, _, width, height), _ = layout.panels
     enlarged = width >= 2 * picture.width
     shown = picture.resize((width, height), Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS)
@@ -141,9 +138,9 @@ def _draw_panels(figure: Figure, layout: Layout, picture: Image.Image, box: Box,
     top, bottom = _pixels(box[1] * down, box[3] * down, height)
     grey = np.asarray(shown.convert("L"), dtype=np.float64)
     fitted = Image.fromarray(share.astype(np.float32)).resize((right - left, bottom - top), Image.Resampling.BILINEAR)
-    covered = tint(_pale(grey, UNSEEN), np.zeros_like(grey))  # (H, W, 3)
+    covered = tint(_pale(grey, OUTSIDE_PALE), np.zeros_like(grey))  # (H, W, 3)
     covered[top:bottom, left:right] = tint(_pale(grey[top:bottom, left:right]), np.asarray(fitted))
-    headings = ("What the network saw (in the frame)", "What raises and what lowers its score")
+    headings = ("Input of the network (in the frame)", "Areas that raise and lower the score")
     for place, heading, content in zip(layout.panels, headings, (np.asarray(shown), covered), strict=True):
         _write(figure, place[0], place[1] - LINE, heading)
         axes = _axes(figure, layout, place)
@@ -155,7 +152,7 @@ def _draw_panels(figure: Figure, layout: Layout, picture: Image.Image, box: Box,
 
 
 def _draw_bar(figure: Figure, layout: Layout, limit: float, sign: int) -> None:
-    """Colours and what they stand for, worse on the left."""
+    """Draw the colour bar with its labels, worse on the left."""
     left, below = (WIDTH - BAR_WIDTH) // 2, layout.bar + BAR_HEIGHT + 4
     axes = _axes(figure, layout, (left, layout.bar, BAR_WIDTH, BAR_HEIGHT))
     shares = np.tile(np.linspace(-1, 1, BAR_WIDTH), (BAR_HEIGHT, 1))
@@ -170,12 +167,12 @@ def _draw_bar(figure: Figure, layout: Layout, limit: float, sign: int) -> None:
 
 
 def _pale(grey: Array | float, white: float = PALE) -> Array | float:
-    """Grey levels mixed with white, so that colours over dark places can be told apart."""
+    """Mix grey levels with white, so that colours are distinct over dark areas."""
     return (1 - white) * grey + white * 255
 
 
 def _axes(figure: Figure, layout: Layout, place: tuple[int, int, int, int]) -> Axes:
-    """Without ticks and spines, at (left, top, width, height)."""
+    """Add axes without ticks and spines at (left, top, width, height)."""
     left, top, width, height = place
     bottom = 1 - (top + height) / layout.height
     axes = figure.add_axes((left / WIDTH, bottom, width / WIDTH, height / layout.height))
@@ -183,13 +180,13 @@ def _axes(figure: Figure, layout: Layout, place: tuple[int, int, int, int]) -> A
     return axes
 
 
-def _write(figure: Figure, x: float, y: float, text: str, size: int = BODY, **look) -> None:
-    """One line, its upper edge at y; a dollar sign stays one, and a letter that the font lacks becomes `?`."""
+def _write(figure: Figure, x: float, y: float, text: str, size: int = BODY, **style) -> None:
+    """Write one line with its upper edge at y; `$` is literal, and a letter missing from the font becomes `?`."""
     known = get_font(findfont(FONT)).get_charmap()
     text = "".join(letter if ord(letter) in known else "?" for letter in text)
     height = figure.get_figheight() * DPI
     plain = {"va": "top", "family": FONT, "fontsize": size * 72 / DPI, "usetex": False, "parse_math": False}
-    figure.text(x / WIDTH, 1 - y / height, text, **{"color": INK, "ha": "left", **plain, **look})
+    figure.text(x / WIDTH, 1 - y / height, text, **{"color": INK, "ha": "left", **plain, **style})
 
 
 def _shortened(title: str) -> str:
@@ -198,13 +195,7 @@ def _shortened(title: str) -> str:
     return title if len(title) <= TITLE_LETTERS else f"{title[:half]} … {title[-half + 3 :]}"
 
 
-def _require_within(box: Box, size: tuple[int, int]) -> None:
-    left, top, right, bottom = box
-    if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
-        raise ValueError(f"box: {tuple(box)} is not within a picture of {size[0]} x {size[1]} pixels")
-
-
 def _pixels(start: float, end: float, most: int) -> tuple[int, int]:
-    """Whole pixels from start to end, at least one, below `most`."""
+    """Round to whole pixels from start to end, at least one, below `most`."""
     first = min(round(start), most - 1)
     return first, max(round(end), first + 1)

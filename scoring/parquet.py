@@ -1,53 +1,64 @@
-"""Parquet files, made of a journal in JSON Lines; needs pyarrow."""
+"""Parquet files, converted from a journal in JSON Lines; needs pyarrow."""
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scoring.formats import Format
+from scoring.records import RUN_FIELDS, ScoreRow
 from utils.errors import UserError, one_line
 from utils.files import write_atomically
 
-TEXTS = ("path", "scale", "preprocess", "checkpoint", "notes", "error")
-WHOLE_NUMBERS = ("width", "height")
+TEXT_FIELDS = ("path", *RUN_FIELDS, "notes", "error")
+INTEGER_FIELDS = ("width", "height")
+ROWS_PER_CHUNK = 10_000  # rows in memory while a file is written
 
 
-def schema_of(columns: tuple[str, ...]) -> pa.Schema:
-    """Texts, whole numbers and float64; every column may be null."""
-    kinds = dict.fromkeys(TEXTS, pa.string()) | dict.fromkeys(WHOLE_NUMBERS, pa.int64())
-    return pa.schema([(name, kinds.get(name, pa.float64())) for name in columns])
+def schema_for(columns: Sequence[str]) -> pa.Schema:
+    """Return the schema of score rows: text, integers and float64; every column may be null."""
+    types = dict.fromkeys(TEXT_FIELDS, pa.string()) | dict.fromkeys(INTEGER_FIELDS, pa.int64())
+    return pa.schema([(name, types.get(name, pa.float64())) for name in columns])
 
 
-def write_parquet(journal: Path, output: Path, form: Format, rows_at_once: int) -> None:
-    """A Parquet file of all records of a journal, whole or not at all, `rows_at_once` in memory.
+def write_parquet(journal: Path, output: Path, columns: Sequence[str]) -> None:
+    """Write all rows of a journal as a Parquet file, completely or not at all.
 
     Raises:
-        UserError: The place cannot be written.
+        UserError: The file cannot be written.
     """
-    schema = schema_of(form.columns)
+    schema = schema_for(columns)
 
     def fill(file) -> None:
         with open(journal, encoding="utf-8") as lines, pq.ParquetWriter(file, schema) as writer:
-            while rows := [json.loads(line) for line in islice(lines, rows_at_once)]:
+            while rows := [json.loads(line) for line in islice(lines, ROWS_PER_CHUNK)]:
                 writer.write_table(pa.Table.from_pylist(rows, schema=schema))
 
     write_atomically(output, fill)
 
 
-def read_parquet(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
-    """All records of a Parquet file.
+def read_parquet(path: Path, schema: pa.Schema) -> list[ScoreRow]:
+    """Return all rows of a Parquet file.
 
     Raises:
-        UserError: It is none, or one with other columns.
+        UserError: The file is not Parquet, or has other columns.
     """
-    try:
+    with arrow_errors(f"{path} cannot be read as Parquet"):
         table = pq.read_table(path)
         if not table.schema.equals(schema):
             raise UserError(f"{path} has other columns than those of this run; --overwrite replaces it")
         return table.to_pylist()
+
+
+@contextmanager
+def arrow_errors(problem: str) -> Iterator[None]:
+    """Turn errors from pyarrow and the system into a UserError that begins with the problem."""
+    try:
+        yield
+    except UserError:
+        raise
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} cannot be read as Parquet: {one_line(error)}") from error
+        raise UserError(f"{problem}: {one_line(error)}") from error

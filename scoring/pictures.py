@@ -1,4 +1,4 @@
-"""Pictures as they come: of any kind that Pillow reads, to RGB as a person would see them."""
+"""Read images of any kind that Pillow supports, and convert them to upright RGB pictures."""
 
 import io
 import os
@@ -19,9 +19,9 @@ from datasets.transforms import errors_of, to_rgb
 from scoring.defaults import BACKGROUND, MAX_PIXELS
 from utils.errors import MissingFileError, UserError, one_line
 
-LARGE = 32_000_000  # pixels above which pictures are decoded one at a time, so that memory stays bounded
+LARGE = 32_000_000  # pixels; larger pictures are decoded one at a time to limit memory
 HEIF = (".heic", ".heif")
-TURNS = {  # by orientation in EXIF, what makes it upright
+UPRIGHT = {  # transposition for each EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -31,19 +31,21 @@ TURNS = {  # by orientation in EXIF, what makes it upright
     8: Image.Transpose.ROTATE_90,
 }
 POSTSCRIPT = "EPS"
-STEREO = "MPO"  # JPEG with further pictures of the same scene, as many cameras write it
+STEREO = "MPO"  # JPEG with more pictures of the same scene, written by many cameras
 
-_one_large_at_a_time = Lock()
+CHANNELS = (1, 3, 4)
+
+_large_picture_lock = Lock()
 
 
 @dataclass(frozen=True)
 class PictureSettings:
-    """How pictures are read.
+    """Settings for reading pictures.
 
     Args:
-        max_pixels: Larger ones are refused before they are decoded. In a program of yours Pillow's own limit,
-            Image.MAX_IMAGE_PIXELS, holds as well; inference.py lifts it.
-        background: Colour that shows through where a picture is transparent.
+        max_pixels: Larger pictures are refused before they are decoded. In your own programs Pillow's limit
+            Image.MAX_IMAGE_PIXELS also applies; inference.py removes it.
+        background: Colour behind transparent pixels.
     """
 
     max_pixels: int = MAX_PIXELS
@@ -51,24 +53,24 @@ class PictureSettings:
 
     def __post_init__(self):
         if self.max_pixels < 1:
-            raise UserError(f"max_pixels: {self.max_pixels} is not a number of pixels; give 1 or more")
+            raise UserError(f"max_pixels: {self.max_pixels} is not allowed; use 1 or more")
         try:
             ImageColor.getrgb(self.background)
         except ValueError as error:
             raise UserError(
-                f"background: {self.background!r} is no colour; give one such as white or '#808080'"
+                f"background: {self.background!r} is not a colour; use one such as white or '#808080'"
             ) from error
 
     @property
     def id(self) -> str:
-        """What differs from the defaults in a way that changes scores, as records carry it behind the preprocessing."""
+        """Settings that change scores and differ from the defaults, appended to the preprocessing in score rows."""
         background = f",background={self.background}" if self.background != BACKGROUND else ""
         return background + (",truncated=accept" if ImageFile.LOAD_TRUNCATED_IMAGES else "")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An RGB picture, upright, and what a careful user may want to know of how it came about."""
+    """An upright RGB picture, with notes on how it was read."""
 
     image: Image.Image
     notes: tuple[str, ...] = ()
@@ -76,11 +78,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Encoded:
-    """An image file that does not lie on this machine's disk: inside an archive or a table, or in an object store.
+    """An encoded image that is not a local file: in an archive, a table or an object store.
 
     Args:
-        name: What errors and records call it.
-        read: Gives its bytes; raises as `open_picture`.
+        name: Name in errors and score rows.
+        read: Returns its bytes; raises as `open_picture` does.
     """
 
     name: str
@@ -91,46 +93,42 @@ class Encoded:
 def opened_picture(
     source: str | Path | Encoded | Image.Image, settings: PictureSettings = PictureSettings(), coarse: int | None = None
 ) -> Iterator[Picture]:
-    """Reads an image; until the end of the block no other large picture is decoded, so that memory stays bounded.
+    """Read an image; other large pictures wait until the end of the block, which limits memory.
 
     Args:
-        source: The file, its path, or an image that Pillow has opened.
+        source: A path, an encoded image, or an image opened by Pillow.
         settings: How it is read.
-        coarse: Pixels; a JPEG may then be decoded at a fraction of its size, which is quick, with no side shorter than
-            this. None: in full.
+        coarse: Decode a JPEG at a fraction of its size, which is faster, with no side shorter than this in pixels;
+            None decodes in full.
 
     Raises:
-        MissingFileError: No such file.
-        UserError: Not a file, not an image, damaged, or larger than `settings.max_pixels`.
+        MissingFileError: The file does not exist.
+        UserError: It is not a file or not an image, is damaged, or is larger than `settings.max_pixels`.
     """
-    with ExitStack() as held:
+    with ExitStack() as locks:
         if isinstance(source, Image.Image):
-            with _in_our_words("the image"):
-                picture = _as_seen(source, settings, held)
+            with _decoding_errors("the image"):
+                picture = _to_upright_rgb(source, settings, locks)
         else:
-            picture = _read(source, settings, coarse, held)
+            name = source.name if isinstance(source, Encoded) else source
+            file = _encoded_file(source) if isinstance(source, Encoded) else _require_file(source)
+            with _decoding_errors(name), _open_image(file, name) as image:
+                if coarse is not None:
+                    _require_few_pixels(image, settings)  # before the draft reduces its size
+                    image.draft(None, (coarse, coarse))
+                picture = _to_upright_rgb(image, settings, locks)
         yield picture
 
 
 def open_picture(source: str | Path | Encoded | Image.Image, settings: PictureSettings = PictureSettings()) -> Picture:
-    """The same, for those who open one picture at a time."""
+    """Read one image; raises as `opened_picture` does."""
     with opened_picture(source, settings) as picture:
         return picture
 
 
-def _read(source: str | Path | Encoded, settings: PictureSettings, coarse: int | None, held: ExitStack) -> Picture:
-    name = source.name if isinstance(source, Encoded) else source
-    file = _bytes_of(source) if isinstance(source, Encoded) else _require_file(source)
-    with _in_our_words(name), _opened(file, name) as image:
-        if coarse is not None:
-            _require_few_pixels(image, settings)  # of the whole picture
-            image.draft(None, (coarse, coarse))
-        return _as_seen(image, settings, held)
-
-
 @contextmanager
-def _in_our_words(name: str | Path) -> Iterator[None]:
-    """Whatever a plugin of Pillow raises on bytes made to break it, as an error of this file."""
+def _decoding_errors(name: str | Path) -> Iterator[None]:
+    """Turn any error from a Pillow plugin into a UserError that names the file."""
     try:
         with errors_of(name):
             yield
@@ -142,31 +140,24 @@ def _in_our_words(name: str | Path) -> Iterator[None]:
         raise UserError(f"{name} cannot be decoded: {type(error).__name__}: {one_line(error)}") from error
 
 
-def _as_seen(image: Image.Image, settings: PictureSettings, held: ExitStack) -> Picture:
-    """An opened image as a person sees it: the first frame, turned as EXIF says, transparency over the background.
+def _to_upright_rgb(image: Image.Image, settings: PictureSettings, locks: ExitStack) -> Picture:
+    """Convert the first frame to RGB, turned as EXIF says, with the background behind transparent pixels.
 
-    Colour profiles are left alone, as by the release. A large picture's turn to be decoded is `held`.
+    Colour profiles are ignored, as in the release. The lock for large pictures is added to `locks`.
     """
     if image.format == POSTSCRIPT:
-        raise UserError("PostScript is a program and is not run; save it as an image")
+        raise UserError("PostScript files are programs and are not run; save it as an image")
     _require_few_pixels(image, settings)
     if image.width * image.height > LARGE:
-        held.enter_context(_one_large_at_a_time)
+        locks.enter_context(_large_picture_lock)
     image.load()
-    notes = [*_notes_of_kind(image)]
-    upright, turned = _upright(image)
-    flat, was_transparent = _flattened(upright, settings.background)
-    notes += [turned] if turned else []
-    notes += [f"transparency over {settings.background}"] if was_transparent else []
-    return Picture(to_rgb(flat), tuple(notes))
+    upright, turned = _turn_upright(image)
+    flat, was_transparent = _flatten(upright, settings.background)
+    blended = f"transparency over {settings.background}" if was_transparent else ""
+    return Picture(to_rgb(flat), tuple(filter(None, (*_format_notes(image), turned, blended))))
 
 
-def accept_truncated() -> None:
-    """From here on this process takes truncated files for what there is of them, the rest blank."""
-    ImageFile.LOAD_TRUNCATED_IMAGES = True
-
-
-def _bytes_of(source: Encoded) -> io.BytesIO:
+def _encoded_file(source: Encoded) -> io.BytesIO:
     content = source.read()
     if not content:
         raise UserError(f"{source.name} is empty")
@@ -174,7 +165,7 @@ def _bytes_of(source: Encoded) -> io.BytesIO:
 
 
 def _require_file(path: str | Path) -> str | Path:
-    """The path; tells what is no file from one that cannot be read, before a pipe is waited for."""
+    """Return the path if it is a readable regular file; a pipe would block, and other errors would be less clear."""
     try:
         mode = os.stat(path)
     except FileNotFoundError as error:
@@ -196,56 +187,49 @@ def _require_few_pixels(image: Image.Image, settings: PictureSettings) -> None:
     width, height = image.size
     if width * height > settings.max_pixels:
         raise UserError(
-            f"{width}x{height} is {width * height} pixels, more than the {settings.max_pixels} that are decoded; "
-            "--max-pixels (in Python, max_pixels of PictureSettings) sets another limit"
+            f"{width}x{height} is {width * height} pixels, more than the limit of {settings.max_pixels}; change it "
+            "with --max-pixels (in Python, PictureSettings.max_pixels)"
         )
 
 
-def _opened(file: str | Path | io.BytesIO, name: str | Path) -> Image.Image:
+def _open_image(file: str | Path | io.BytesIO, name: str | Path) -> Image.Image:
     try:
         return Image.open(file)
     except UnidentifiedImageError as error:
         if os.path.splitext(name)[1].lower() not in HEIF:
             raise
-        if not _heif_registered():
+        try:
+            from pillow_heif import register_heif_opener  # noqa: PLC0415, optional
+        except ImportError:
             raise UserError("HEIC needs the package pillow-heif; `pip install pillow-heif`") from error
+        register_heif_opener()
         return Image.open(file)
 
 
-def _heif_registered() -> bool:
-    """Whether the plugin for HEIC is there; it is not one of the packages that are required."""
-    try:
-        from pillow_heif import register_heif_opener  # noqa: PLC0415, optional
-    except ImportError:
-        return False
-    register_heif_opener()
-    return True
-
-
-def _notes_of_kind(image: Image.Image) -> list[str]:
+def _format_notes(image: Image.Image) -> list[str]:
     notes = []
     if getattr(image, "is_animated", False) and image.format != STEREO:
         notes.append("first frame of several")
     profile = image.info.get("icc_profile") or b""
-    if profile and b"sRGB" not in profile.replace(b"\0", b""):  # names in profiles are UTF-16, or plain
-        notes.append("colour profile left alone")
+    if profile and b"sRGB" not in profile.replace(b"\0", b""):  # names in profiles are UTF-16 or ASCII
+        notes.append("colour profile ignored")
     return notes
 
 
-def _upright(image: Image.Image) -> tuple[Image.Image, str]:
+def _turn_upright(image: Image.Image) -> tuple[Image.Image, str]:
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except MemoryError:
         raise
-    except Exception:  # EXIF is of little weight: what cannot be read of it is said, not made an error
+    except Exception:  # damaged EXIF is a note, not an error
         return image, "EXIF cannot be read"
-    if orientation not in TURNS:
+    if orientation not in UPRIGHT:
         return image, ""
-    return image.transpose(TURNS[orientation]), "turned as EXIF says"
+    return image.transpose(UPRIGHT[orientation]), "turned as EXIF says"
 
 
-def _flattened(image: Image.Image, background: str) -> tuple[Image.Image, bool]:
-    """Without transparency, and whether there was any."""
+def _flatten(image: Image.Image, background: str) -> tuple[Image.Image, bool]:
+    """Return the image without transparency, and whether it had any."""
     if image.mode.startswith(("I", "F")) or not image.has_transparency_data:
         return image, False
     rgba = image.convert("RGBA")
@@ -255,43 +239,41 @@ def _flattened(image: Image.Image, background: str) -> tuple[Image.Image, bool]:
     return Image.alpha_composite(canvas, rgba).convert("RGB"), True
 
 
-CHANNELS = (1, 3, 4)
-
-
 def to_picture(image: Any) -> Image.Image:
-    """A picture from a PIL image, a uint8 array (H, W) or (H, W, C), or a tensor (C, H, W), uint8 or float in 0..1.
+    """Convert a PIL image, a uint8 array (H, W) or (H, W, C), or a tensor (C, H, W), uint8 or float from 0 to 1.
 
     Raises:
-        UserError: Another type, shape or range.
+        UserError: The type, shape or range is not supported.
     """
     if isinstance(image, Image.Image):
         return image
     if isinstance(image, Tensor):
-        return _from_array(_pixels_of(image))
+        return _from_array(_to_array(image))
     if isinstance(image, np.ndarray):
         return _from_array(image)
-    kind = type(image).__name__
-    raise UserError(f"an image is a path, a PIL image, a uint8 array or a tensor, got {kind}")
+    raise UserError(f"an image is a path, a PIL image, a uint8 array or a tensor, got {type(image).__name__}")
 
 
-def _pixels_of(tensor: Tensor) -> np.ndarray:
-    """A tensor (C, H, W) or (H, W) as an array (H, W, C) or (H, W)."""
+def _to_array(tensor: Tensor) -> np.ndarray:
+    """Convert a tensor (C, H, W) or (H, W) to a uint8 array (H, W, C) or (H, W)."""
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point():
         low, high = (float(end) for end in tensor.aminmax()) if tensor.numel() else (0.0, 0.0)
         if not (low >= 0 and high <= 1):
-            raise UserError(f"a float tensor of an image lies in 0..1, got {low:g} to {high:g}; scale it, or use uint8")
+            raise UserError(
+                f"a float image tensor has values from 0 to 1, got {low:g} to {high:g}; scale it, or use uint8"
+            )
         tensor = (tensor.float() * 255).round().to(torch.uint8)
     if tensor.dim() == 3 and tensor.shape[0] not in CHANNELS:
-        raise UserError(f"a tensor of an image is (C, H, W) with C 1, 3 or 4, got {tuple(tensor.shape)}")
+        raise UserError(f"an image tensor is (C, H, W) with C 1, 3 or 4, got {tuple(tensor.shape)}")
     return (tensor.permute(1, 2, 0) if tensor.dim() == 3 else tensor).numpy()
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
     if array.dtype != np.uint8:
-        raise UserError(f"an array of an image is uint8, got {array.dtype}; scale it to 0..255 and convert it")
+        raise UserError(f"an image array is uint8, got {array.dtype}; scale it to 0..255 and convert it")
     flat = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in CHANNELS)
     if not flat or 0 in array.shape:
-        raise UserError(f"an array of an image is (H, W), (H, W, 3) or (H, W, 4), got {array.shape}")
+        raise UserError(f"an image array is (H, W), (H, W, 3) or (H, W, 4), got {array.shape}")
     single = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
     return Image.fromarray(np.ascontiguousarray(single))

@@ -1,6 +1,6 @@
-"""A trained network as a function from pictures to what people would say of them.
+"""A trained network that predicts how people would rate images.
 
-B pictures, V views of one, H W image size, K bins.
+B images, V views of one image, H W image size, K bins.
 """
 
 from collections import deque
@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,16 +30,16 @@ from utils.errors import UserError, one_line
 from utils.memory import enough_memory
 
 SMALLER_BATCH = "use a smaller --batch-size"
-COMPILE = "compile"  # as messages name it
+COMPILE = "compile"  # the option's name in messages
 AHEAD = 2  # batches that are decoded while one is scored
 
 Array = np.ndarray
-Shown = str | Path | Encoded | Image.Image | Array | Tensor
+ImageInput = str | Path | Encoded | Image.Image | Array | Tensor
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What people would say of one image: `mos` and `sos` in units of `scale`, `dos` over its bins, lowest first."""
+    """The predicted ratings of one image: `mos` and `sos` in units of `scale`, `dos` over its bins, lowest first."""
 
     mos: float
     sos: float
@@ -47,19 +49,35 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A picture that is ready to be scored, views (V, 3, H, W); `small` is there where it is to be shown."""
+    """The views (V, 3, H, W) of one image, ready to be scored.
+
+    Args:
+        views: Inputs of the network.
+        width: Width of the upright image in pixels.
+        height: Its height.
+        notes: Remarks on how it was read.
+        preview: A smaller copy, if the predictor has a `preview_side`.
+    """
 
     views: Tensor
     width: int
     height: int
     notes: tuple[str, ...]
-    small: Image.Image | None = None
+    preview: Image.Image | None = None
+
+
+class Scored(NamedTuple):
+    """An image with its prediction; if it cannot be read, `prepared` is None and `prediction` is the error."""
+
+    image: ImageInput
+    prepared: Prepared | None
+    prediction: Prediction | UserError
 
 
 class Predictor:
-    """A trained network with its transform and its rating scale; made by `scoring.loading.load_predictor`.
+    """A trained network with its transform and rating scale; built by `scoring.loading.load_predictor`.
 
-    `model` is the network, for maps and gradients; scores come from what `fused_model` makes of it.
+    `model` is the network for quality maps and gradients; scores come from `fused`, its optimised version.
     """
 
     def __init__(
@@ -72,7 +90,7 @@ class Predictor:
         precision: str = FP32,
         compiled: bool = False,
     ):
-        self.kept_side: int | None = None  # pixels of the long side of `Prepared.small`; None: there is none
+        self.preview_side: int | None = None  # long side of `Prepared.preview` in pixels; None makes no previews
         self.model = network.model.eval().requires_grad_(False).to(device)
         self.precision = plan_for(precision, device).describe()
         self.scale = RatingScale(**network.config.scale.model_dump())
@@ -85,35 +103,35 @@ class Predictor:
         self.checkpoint = network.path
         self.checkpoint_hash = checkpoint_hash
 
-    def __call__(self, images: Shown | Sequence[Shown]) -> Prediction | list[Prediction]:
-        """Scores one image, as the evaluation of main.py does, or a list of them.
+    def __call__(self, images: ImageInput | Sequence[ImageInput]) -> Prediction | list[Prediction]:
+        """Score one image or a list of images, exactly as the evaluation in main.py does.
 
         Args:
-            images: Each a path, a PIL image of any mode, or a uint8 array or tensor: (H, W), (H, W, 3) or (H, W, 4)
-                of NumPy, (C, H, W) of torch; of torch also float in 0..1. A list, or an array or tensor with one more
-                dimension, is a list of images.
+            images: A path, a PIL image of any mode, a uint8 NumPy array (H, W), (H, W, 3) or (H, W, 4), or a torch
+                tensor (C, H, W), uint8 or float from 0 to 1. A list, or an array or tensor with one more dimension,
+                is a list of images.
 
         Returns:
-            A prediction, or a list of them.
+            One prediction, or a list of predictions.
 
         Raises:
-            MissingFileError: No such file.
-            UserError: Not an image that can be decoded, or another type.
+            MissingFileError: The file does not exist.
+            UserError: The image cannot be decoded, or has another type.
         """
-        if is_several(images):
+        if is_image_list(images):
             return list(self.score_many(images))
         return self.predict([self.prepare(images)])[0]
 
     def score_many(
-        self, images: Iterable[Shown], batch_size: int = 8, workers: int = 2, errors: str = "raise"
+        self, images: Iterable[ImageInput], batch_size: int = 8, workers: int = 2, errors: str = "raise"
     ) -> Iterator[Prediction | UserError]:
-        """Scores a stream of images, in its order, decoding the next ones meanwhile.
+        """Score a stream of images in order, decoding the next ones in the background.
 
         Args:
-            images: As for a call; taken from the stream as they are needed.
-            batch_size: How many go through the network at once; changes scores by rounding alone.
-            workers: Threads that read and decode.
-            errors: `raise`, or `return`: the error takes the place of the prediction, and the stream goes on.
+            images: As for a call; read from the stream only when they are needed.
+            batch_size: Number of images per forward pass; changes scores by rounding only.
+            workers: Number of threads that read and decode.
+            errors: `raise`, or `return` to yield the error in place of the prediction and continue.
 
         Raises:
             UserError: As for a call.
@@ -122,59 +140,59 @@ class Predictor:
             raise UserError(f"errors: {errors!r}; allowed: raise, return")
         if batch_size < 1 or workers < 1:
             raise UserError(f"batch_size and workers are 1 or more, got {batch_size} and {workers}")
-        for batch in self.prepared_batches(images, batch_size, workers):
-            predictions = iter(self.predict([item for item in batch if isinstance(item, Prepared)]))
-            for item in batch:
-                if isinstance(item, UserError) and errors == "raise":
-                    raise item
-                yield item if isinstance(item, UserError) else next(predictions)
+        for batch in self.scored_batches(images, batch_size, workers):
+            for _, _, prediction in batch:
+                if isinstance(prediction, UserError) and errors == "raise":
+                    raise prediction
+                yield prediction
 
-    def prepared_batches(
-        self, images: Iterable[Shown], batch_size: int, workers: int
-    ) -> Iterator[list[Prepared | UserError]]:
-        """Batches of what `prepare` makes of a stream of images, or the error that it raises."""
+    def scored_batches(self, images: Iterable[ImageInput], batch_size: int, workers: int) -> Iterator[list[Scored]]:
+        """Score a stream of images batch by batch; an image that cannot be read is returned with its error."""
         if isinstance(self.fused, CompiledScorer):
             self.fused.expect(batch_size)
-        waiting: deque[Future] = deque()
+        waiting: deque[tuple[ImageInput, Future]] = deque()
         stream = iter(images)
         with ThreadPoolExecutor(workers) as pool:
             try:
                 while True:
-                    while len(waiting) < AHEAD * batch_size + workers:
-                        image = next(stream, waiting)  # `waiting` itself says that there are no more
-                        if image is waiting:
-                            break
-                        waiting.append(pool.submit(self._prepared_or_error, image))
+                    for image in islice(stream, AHEAD * batch_size + workers - len(waiting)):
+                        waiting.append((image, pool.submit(self._prepare_or_error, image)))
                     if not waiting:
                         return
-                    yield [waiting.popleft().result() for _ in range(min(batch_size, len(waiting)))]
+                    batch = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
+                    prepared = [future.result() for _, future in batch]
+                    predictions = iter(self.predict([item for item in prepared if isinstance(item, Prepared)]))
+                    yield [
+                        Scored(image, None, item)
+                        if isinstance(item, UserError)
+                        else Scored(image, item, next(predictions))
+                        for (image, _), item in zip(batch, prepared, strict=True)
+                    ]
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def prepare(self, image: Shown) -> Prepared:
-        """Reads one image and makes its views.
-
-        Raises:
-            MissingFileError: No such file.
-            UserError: Not an image that can be decoded, or another type.
-        """
+    def prepare(self, image: ImageInput) -> Prepared:
+        """Read one image and prepare its views; raises as a call does."""
         source = image if isinstance(image, (str, Path, Encoded)) else to_picture(image)
         with opened_picture(source, self.pictures) as picture:
             width, height = picture.image.size
             views = torch.stack(self.preprocess.views(picture.image))
-            small = self._small(picture.image)
+            preview = None
+            if self.preview_side is not None:
+                preview = picture.image.copy()
+                preview.thumbnail((self.preview_side, self.preview_side))
         notes = picture.notes
         if min(width, height) < self.transform.crop:
-            notes = (*notes, f"smaller than the {self.transform.crop} pixels that the network sees: enlarged")
-        return Prepared(views, width, height, notes, small)
+            notes = (*notes, f"smaller than the network's input of {self.transform.crop} pixels: enlarged")
+        return Prepared(views, width, height, notes, preview)
 
     @torch.inference_mode()
     def predict(self, prepared: Sequence[Prepared]) -> list[Prediction]:
-        """Scores what `prepare` made; pictures whose views have the same size go through the network together.
+        """Score prepared images; views of equal size share one forward pass.
 
         Raises:
-            UserError: The network predicts something that is not finite, or cannot take views of this size.
-            MachineError: The device has not enough memory for them.
+            UserError: The network predicts values that are not finite, or cannot take views of this size.
+            MachineError: The device does not have enough memory.
         """
         groups: dict[torch.Size, list[int]] = {}
         for index, item in enumerate(prepared):
@@ -189,13 +207,13 @@ class Predictor:
         return [predictions[index] for index in range(len(prepared))]
 
     def differentiable(self, pixels: Tensor) -> Tensor:
-        """MOS (B,) of images (B, 3, H, W) in 0..1, with a gradient that reaches the pixels: a loss, or a filter.
+        """Return the MOS (B,) of images (B, 3, H, W) from 0 to 1, differentiable with respect to the pixels.
 
-        The squash and the central crop are those of the test transform, on floats: PIL rounds to 8 bits, so a MOS
-        differs from that of a call by a little. Lower may be better: see `scale`.
+        Useful as a loss. Squash and central crop are those of the test transform but on floats, whereas PIL rounds to
+        8 bits, so that the MOS differs slightly from that of a call. On some scales lower is better: see `scale`.
 
         Raises:
-            UserError: Another shape, or not floats.
+            UserError: The images have another shape, or are not floats.
         """
         if pixels.dim() != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
             got = f"{pixels.dtype} {tuple(pixels.shape)}"
@@ -205,22 +223,15 @@ class Predictor:
         left, top, right, bottom = central_box(self.transform.resize, self.transform.crop)
         return self.scale.mean(self.model(normalise(square[:, :, top:bottom, left:right])))  # (B,)
 
-    def _small(self, image: Image.Image) -> Image.Image | None:
-        if self.kept_side is None:
-            return None
-        small = image.copy()
-        small.thumbnail((self.kept_side, self.kept_side))
-        return small
-
-    def _prepared_or_error(self, image: Shown) -> Prepared | UserError:
+    def _prepare_or_error(self, image: ImageInput) -> Prepared | UserError:
         try:
             return self.prepare(image)
         except UserError as error:
             return error
 
     def _dos(self, views: Tensor) -> Array:
-        """DOS (B, K), float64, of views (B, 3, H, W)."""
-        with self._any_size(views), enough_memory(SMALLER_BATCH):
+        """Return the DOS (B, K) in float64 for views (B, 3, H, W)."""
+        with self._check_size(views), enough_memory(SMALLER_BATCH):
             dos = self.fused(views).cpu().double().numpy()
         if not np.isfinite(dos).all():
             reason = "its training went wrong" if self.precision == FP32 else f"try --precision {FP32}"
@@ -228,8 +239,8 @@ class Predictor:
         return dos
 
     @contextmanager
-    def _any_size(self, views: Tensor) -> Iterator[None]:
-        """What torch and timm say of views of another size than the network was trained with."""
+    def _check_size(self, views: Tensor) -> Iterator[None]:
+        """Turn errors from torch and timm about an input of another size than in training into a UserError."""
         try:
             yield
         except (AssertionError, ValueError, RuntimeError) as error:
@@ -242,21 +253,21 @@ class Predictor:
 
 
 def compiled_scorer(network: nn.Module, device: torch.device, preprocess: str) -> CompiledScorer:
-    """A network compiled for views of one size.
+    """Return a network compiled for views of one size.
 
     Raises:
-        UserError: There is no compiler, or views are of any size.
+        UserError: No compiler is available, or the preprocessing does not have a fixed size.
     """
     if preprocess == FULL:
         raise UserError(
-            f"{COMPILE}: a network is compiled for one size of picture, and preprocess {FULL} has any; choose one"
+            f"{COMPILE}: a network is compiled for one image size, and preprocess {FULL} has no fixed size; choose one"
         )
     require_compiler(device, COMPILE)
     return CompiledScorer(network, COMPILE)
 
 
-def is_several(images: Shown | Sequence[Shown]) -> bool:
-    """Whether an argument is a list of images rather than one."""
+def is_image_list(images: ImageInput | Sequence[ImageInput]) -> bool:
+    """Return whether an argument is a list of images rather than one image."""
     if isinstance(images, (np.ndarray, Tensor)):
         return images.ndim == 4
     return isinstance(images, (list, tuple))

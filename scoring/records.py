@@ -1,4 +1,4 @@
-"""What is written of each image: one flat record, the same in every format.
+"""Score rows: one flat dictionary per image, with the same fields in every output format.
 
 K bins.
 """
@@ -15,57 +15,61 @@ from scoring.defaults import is_remote
 from scoring.predictor import Prediction, Predictor, Prepared
 from scoring.scale_text import scale_text
 
-CENTRAL = 0.9  # of the opinions lie within `low_90` and `high_90`
+CENTRAL = 0.9  # share of the opinions between `low_90` and `high_90`
 DECIMALS = 8  # finer than float32 resolves
-HEAD = ("path", "mos", "mos_01", "sos")
-TAIL = (
-    *("median", "entropy", "low_90", "high_90", "width", "height"),
-    *("scale", "preprocess", "checkpoint", "notes", "error"),
-)
+RUN_FIELDS = ("scale", "preprocess", "checkpoint")  # the same in all rows of a run
 
-Record = dict[str, Any]
+ScoreRow = dict[str, Any]
 Array = np.ndarray
 
 
-def columns(scale: RatingScale) -> tuple[str, ...]:
-    """Names of a record's fields, in order."""
-    return (*HEAD, *(f"p{k}" for k in range(1, scale.num_bins + 1)), *TAIL)
+class RowBuilder:
+    """Build the score rows of one predictor.
 
-
-class Recorder:
-    """Makes the records of one predictor.
-
-    A record: `path`; `mos` and `sos` in units of the scale; `mos_01` 0..1, higher is better whatever the scale;
-    `p1`..`pK` the DOS, lowest score first; `median`, `low_90` and `high_90` in units of the scale: quantiles 0.5, 0.05
-    and 0.95 of the DOS, opinions spread evenly over their bin; `entropy` of the DOS in nats, 0..ln K; `width` and
-    `height` of the upright picture in pixels; `scale` as `--scale` takes it; `preprocess`, followed by the precision
-    where that is not fp32 (`release@440x384+bf16`); `checkpoint`, the beginning of its SHA-256; `notes` on how the
-    picture was read; `error`, and then no numbers. None where there is nothing.
+    The fields of a row:
+        path: The image, relative to `relative_to` if that is given.
+        mos, sos: In units of the scale.
+        mos_01: MOS from 0 to 1; higher is better on every scale.
+        p1, ..., pK: The DOS, lowest score first.
+        median, low_90, high_90: Quantiles 0.5, 0.05 and 0.95 of the DOS in units of the scale, with opinions spread
+            evenly over their bin.
+        entropy: Entropy of the DOS in nats, 0 to ln K.
+        width, height: Size of the upright picture in pixels.
+        scale: The rating scale, as `--scale` takes it.
+        preprocess: The preprocessing, followed by the precision unless that is fp32: `release@440x384+bf16`.
+        checkpoint: The first digits of the checkpoint's SHA-256.
+        notes: Remarks on how the picture was read.
+        error: Why the image could not be scored; such a row has no numbers.
+    A field without a value is None.
 
     Args:
-        predictor: Whose scale, preprocessing and checkpoint are told.
-        relative_to: Folder that paths are told from; None: as they were named.
+        predictor: Its scale, preprocessing and checkpoint are part of every row.
+        relative_to: Folder that paths are relative to; None keeps paths as they were given.
     """
 
     def __init__(self, predictor: Predictor, relative_to: str | None = None):
         self.relative_to = relative_to
         self.scale = predictor.scale
-        self.columns = columns(predictor.scale)
+        self.columns = (
+            *("path", "mos", "mos_01", "sos"),
+            *(f"p{k}" for k in range(1, predictor.scale.num_bins + 1)),
+            *("median", "entropy", "low_90", "high_90", "width", "height", *RUN_FIELDS, "notes", "error"),
+        )
         precision = "" if predictor.precision == FP32 else f"+{predictor.precision}"
-        self.same = {
+        self.run_fields = {
             "scale": scale_text(predictor.scale),
             "preprocess": predictor.preprocess.id + predictor.pictures.id + precision,
             "checkpoint": predictor.checkpoint_hash,
         }
 
     def name(self, path: str) -> str:
-        """A path as records tell it: as text that every format can hold, bytes that are no UTF-8 as `\\xff`."""
-        here = self.relative_to
-        told = path if not path or here is None or is_remote(path) != is_remote(here) else os.path.relpath(path, here)
-        return os.fsencode(told).decode("utf-8", "backslashreplace")
+        """Return a path as rows show it: valid text in every format, with bytes that are not UTF-8 as `\\xff`."""
+        base = self.relative_to
+        shown = path if not path or base is None or is_remote(path) != is_remote(base) else os.path.relpath(path, base)
+        return _valid_text(shown)
 
-    def scored(self, path: str, prediction: Prediction, prepared: Prepared) -> Record:
-        """The record of an image that was scored."""
+    def scored(self, path: str, prediction: Prediction, prepared: Prepared) -> ScoreRow:
+        """Return the row of an image that was scored."""
         dos, scale = np.array(prediction.dos), self.scale
         share = (prediction.mos - scale.low) / (scale.high - scale.low)
         tail = (1 - CENTRAL) / 2
@@ -80,7 +84,7 @@ class Recorder:
             "low_90": low,
             "high_90": high,
         }
-        return self._record(
+        return self._row(
             path=self.name(path),
             **{name: round(float(value), DECIMALS) for name, value in numbers.items()},
             width=prepared.width,
@@ -88,25 +92,29 @@ class Recorder:
             notes="; ".join(prepared.notes) or None,
         )
 
-    def failed(self, path: str, error: str) -> Record:
-        """The record of an image that could not be scored."""
-        return self._record(path=self.name(path), error=os.fsencode(error).decode("utf-8", "backslashreplace"))
+    def failed(self, path: str, error: str) -> ScoreRow:
+        """Return the row of an image that could not be scored."""
+        return self._row(path=self.name(path), error=_valid_text(error))
 
-    def _record(self, **values: Any) -> Record:
-        values = {**self.same, **values}
+    def _row(self, **values: Any) -> ScoreRow:
+        values = {**self.run_fields, **values}
         return {name: values.get(name) for name in self.columns}
 
 
 def quantiles(dos: Array, scale: RatingScale, shares: Sequence[float]) -> Array:
-    """Scores below which these shares of a DOS (K,) lie, within the ends of the scale.
+    """Return the scores below which the given shares of a DOS (K,) lie, within the ends of the scale.
 
-    Opinions count as spread evenly over their bin, as in the PIT of utils/metrics.py.
+    Opinions are spread evenly over their bin, as in the PIT in utils/metrics.py.
     """
     below = np.concatenate([[0.0], dos.cumsum()])  # (K + 1,)
     return np.clip(np.interp(np.array(shares) * below[-1], below, scale.edges), scale.low, scale.high)
 
 
 def entropy(dos: Array) -> float:
-    """Shannon entropy of a DOS (K,) in nats; 0 ln 0 is 0."""
+    """Return the Shannon entropy of a DOS (K,) in nats; 0 ln 0 is 0."""
     present = dos[dos > 0]
     return float(-(present * np.log(present)).sum()) + 0.0  # no -0
+
+
+def _valid_text(text: str) -> str:
+    return os.fsencode(text).decode("utf-8", "backslashreplace")

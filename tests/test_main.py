@@ -137,7 +137,7 @@ def test_an_unreadable_image_is_named_in_one_line(workers, quick, koniq_root):
 
 def test_a_place_that_cannot_be_written_is_named(quick, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"folder .* cannot be made"):
+    with pytest.raises(UserError, match=r"folder .* cannot be created"):
         train(quick, f"run.root={tmp_path / 'file'}")
 
 

@@ -178,7 +178,7 @@ def test_a_loss_that_is_not_finite_names_the_images_of_its_process(options, tmp_
         ),
         (["protocol.parallel_splits=2"], "torchrun has started 2 for one training; set protocol.parallel_splits=1"),
         (["dataset.cache=ram"], "each of 2 processes would hold a copy"),
-        (["train.device=mps"], "mps is one for all 2 processes; allowed: auto, cuda, cpu"),
+        (["train.device=mps"], "mps cannot be shared by 2 processes; allowed: auto, cuda, cpu"),
         (["--evaluate", "best.pt"], "--evaluate runs in one process, and torchrun has started 2"),
         (["optim.lrr=1"], "did you mean 'lr'?"),
         (["--resum"], "unrecognized arguments: --resum"),

@@ -1,7 +1,7 @@
-"""Says what a database holds, what is wrong with it, and whether it can be trained on.
+"""Check a database: report its contents, its problems, and whether it can be used for training.
 
 `python tools/check_dataset.py --config configs/spaq.yaml [key.subkey=value ...]`, or `--dataset spaq --root FOLDER`.
-Exit status 0 when it can be trained on, 1 when not, 2 for a mistake on the command line.
+Exit status: 0 if it can be used for training, 1 if not, 2 for a mistake on the command line.
 """
 
 import argparse
@@ -29,12 +29,12 @@ from utils.script import run_script
 from utils.settings import Config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-SHOWN = 10  # problems of a kind, unless --all
+SHOWN = 10  # problems of each kind, without --all
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
-    config = with_defaults(load_config(config_path(args), overrides_of(args)))
+    config = with_defaults(load_config(config_path(args), all_overrides(args)))
     examinations = []
     for member in config.members:
         examinations.append(examine(config, member, args.decode, progress))
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if trainable:
         print(advice_on_batches(config, examinations), end="")
     if args.save_splits and not trainable:
-        print(f"{args.save_splits} is not written: mend the database first, else its splits fit no complete copy")
+        print(f"{args.save_splits} is not written: fix the database first; its splits would not fit a complete copy")
     elif args.save_splits:
         write_text(args.save_splits, to_json(splits_of(config, examinations), indent=1))
         print(f"splits: {args.save_splits}, for protocol.method=file dataset.split_file={args.save_splits}")
@@ -66,47 +66,47 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     source.add_argument(
         "--dataset", metavar="NAME", help=f"{', '.join(READERS)}: with the settings of configs/NAME.yaml"
     )
-    parser.add_argument("--root", metavar="FOLDER", help="the folder that the archive was unpacked to")
-    parser.add_argument("--decode", action="store_true", help="decode every image instead of its header alone")
-    parser.add_argument("--all", action="store_true", help=f"list every problem, not the first {SHOWN} of a kind")
+    parser.add_argument("--root", metavar="FOLDER", help="folder with the unpacked archive")
+    parser.add_argument("--decode", action="store_true", help="decode every image, instead of reading its header")
+    parser.add_argument("--all", action="store_true", help=f"list every problem, not only {SHOWN} of each kind")
     picture = parser.add_mutually_exclusive_group()
     picture.add_argument("--picture", metavar="FILE", help="PNG file, default: checkpoint/check_NAME.png")
-    picture.add_argument("--no-picture", action="store_true", help="draw none")
-    parser.add_argument("--save-splits", metavar="FILE", help="write the splits as JSON, to be used on another machine")
-    parser.add_argument("overrides", nargs="*", metavar="key.subkey=value", help="settings that replace the file's")
+    picture.add_argument("--no-picture", action="store_true", help="draw no picture")
+    parser.add_argument("--save-splits", metavar="FILE", help="write the splits as JSON, for use on another machine")
+    parser.add_argument("overrides", nargs="*", metavar="key.subkey=value", help="settings that override the file")
     return parser.parse_intermixed_args(arguments)
 
 
 def config_path(args: argparse.Namespace) -> Path:
-    """The YAML file that is meant."""
+    """Return the YAML file that the options select."""
     if args.config:
         return Path(args.config)
     if args.dataset == "csv":
-        raise UserError("--dataset csv: its scale is not known; copy configs/custom.yaml, set it there, use --config")
+        raise UserError("--dataset csv: its scale is unknown; set it in a copy of configs/custom.yaml, use --config")
     if args.dataset not in READERS:
         hint = did_you_mean(args.dataset, READERS)
         raise UserError(f"--dataset: unknown database {args.dataset!r}{hint}; known: {', '.join(READERS)}")
     return CONFIGS / f"{args.dataset}.yaml"
 
 
-def overrides_of(args: argparse.Namespace) -> list[str]:
-    """`--root` as the override that it is, in quotes, since a path is not YAML."""
+def all_overrides(args: argparse.Namespace) -> list[str]:
+    """Return the overrides, including `--root`, which is quoted because a path need not be valid YAML."""
     root = [f"dataset.root={json.dumps(args.root, ensure_ascii=False)}"] if args.root is not None else []
     return [*root, *args.overrides]
 
 
 def progress(items: Iterable, total: int) -> Iterable:
-    """The images, with progress on the standard error."""
-    with Progress("images", total, "image") as shown:
+    """Yield the images while showing progress on stderr."""
+    with Progress("images", total, "image") as bar:
         for item in items:
             yield item
-            shown.update()
+            bar.update()
 
 
-def picture_path(wanted: str | None, config: Config, title: str) -> Path:
-    """The file that is wanted, with the title of the database in its name where there are several."""
-    path = Path(wanted or Path(config.run.root) / "check.png")
-    return path.with_name(f"{path.stem}_{title}{path.suffix}") if config.several or not wanted else path
+def picture_path(requested: str | None, config: Config, title: str) -> Path:
+    """Return the path of the picture; with several databases its name includes their title."""
+    path = Path(requested or Path(config.run.root) / "check.png")
+    return path.with_name(f"{path.stem}_{title}{path.suffix}") if config.several or not requested else path
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Compares labels made of official annotation files with the label files of the RichIQA release; prints Markdown.
+"""Compare labels from official annotation files with the label files of the RichIQA release; print Markdown tables.
 
 `python tools/compare_labels.py --annotations FOLDER --release FOLDER [--write docs/DATABASES.md]`. The first folder has
-one folder for each database, called as in configs/, with whatever annotation files there are; the second has the text
-files of the release. With --write, the tables take the place of those between the marks in that file.
+one subfolder per database, named as in configs/, with the available annotation files; the second has the text files of
+the release. With --write, the tables replace those between the marks in that file.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for folder in (args.annotations, args.release):
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder")
-    text = document(args.write) if args.write else ""  # a mistake shows before the work
+    text = read_document(args.write) if args.write else ""  # report mistakes before the long comparison
     tables = comparison_tables(args.annotations, args.release)
     if args.write:
         write_text(args.write, replace_tables(text, tables))
@@ -39,11 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def document(path: Path) -> str:
-    """The text of a file with all the marks that tables are written between.
+def read_document(path: Path) -> str:
+    """Return the text of a file that contains the marks of all tables.
 
     Raises:
-        UserError: It cannot be read, or lacks a mark.
+        UserError: The file cannot be read, or a mark is missing.
     """
     try:
         with reading(path):

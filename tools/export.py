@@ -1,11 +1,10 @@
-"""Takes a trained network out of this project: weights with their config, or a graph that needs none of its code.
+"""Export a trained network: weights with their config, or a graph that runs without this project.
 
-`python tools/export.py CHECKPOINT --format safetensors|onnx|torch [--output FILE]`. The graph takes images of one size,
-`transform.crop` of the training, in batches of any size.
+`python tools/export.py CHECKPOINT --format safetensors|onnx|torch [--output FILE]`. The graph takes batches of any size
+with images of one size, `transform.crop` of the training.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -20,9 +19,9 @@ require_installation()
 from datasets.scale import RatingScale
 from models.export import CHECKED, FORMATS, INPUT, ExportFormat, export, in_words
 from models.weights import TrainedNetwork
-from scoring.loading import load_stated
+from scoring.loading import load_with_scale
 from utils.errors import UserError
-from utils.files import reading
+from utils.files import reading, require_place
 from utils.script import run_script
 
 
@@ -30,9 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     form = choose_format(args.format, args.output)
     require_packages(form)
-    network = load_stated(args.checkpoint, args.scale, args.trained_with)
+    network = load_with_scale(args.checkpoint, args.scale, args.trained_with)
     path = args.output or args.checkpoint.with_suffix(form.suffix)
-    require_place(path, args.checkpoint, args.overwrite)
+    check_output(path, args.checkpoint, args.overwrite)
     differences = export(network, form, path)
     print(describe(network, form, path, differences))
     return 0
@@ -41,24 +40,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="best.pt of a run, or one of the release")
-    parser.add_argument("--format", choices=list(FORMATS), help="default: by the suffix of --output")
-    parser.add_argument("--output", metavar="FILE", type=Path, help="default: beside the checkpoint")
-    parser.add_argument("--overwrite", action="store_true", help="replace the file that is there")
-    of_release = parser.add_mutually_exclusive_group()
-    of_release.add_argument("--scale", help="rating scale of a release checkpoint: acr, 0,100 or 1,5:1,2,3,4,5")
-    of_release.add_argument("--trained-with", metavar="FILE", help="YAML that a release checkpoint was trained with")
+    parser.add_argument("--format", choices=list(FORMATS), help="default: from the suffix of --output")
+    parser.add_argument("--output", metavar="FILE", type=Path, help="default: next to the checkpoint")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    release = parser.add_mutually_exclusive_group()
+    release.add_argument("--scale", help="rating scale of a release checkpoint: acr, 0,100 or 1,5:1,2,3,4,5")
+    release.add_argument("--trained-with", metavar="FILE", help="YAML that a release checkpoint was trained with")
     return parser.parse_args(arguments)
 
 
 def choose_format(name: str | None, output: Path | None) -> ExportFormat:
-    """The format that is named or, without, that of the file's suffix.
+    """Return the requested format, else the one of the file's suffix.
 
     Raises:
-        UserError: Neither is said, or they do not go together.
+        UserError: Neither is given, or they contradict each other.
     """
     known = ", ".join(form.suffix for form in FORMATS.values())
     if output is None and name is None:
-        raise UserError(f"which format? Say --format {', '.join(FORMATS)}, or --output FILE that ends in {known}")
+        raise UserError(f"no format: use --format {', '.join(FORMATS)}, or an --output FILE ending in {known}")
     if output is None:
         return FORMATS[name]
     by_suffix = {form.suffix: key for key, form in FORMATS.items()}
@@ -71,28 +70,26 @@ def choose_format(name: str | None, output: Path | None) -> ExportFormat:
 
 
 def require_packages(form: ExportFormat) -> None:
-    """Refuses a format whose packages are not installed."""
+    """Refuse a format whose packages are not installed."""
     missing = [name for name in form.packages if find_spec(name) is None]
     if missing:
         raise UserError(f"{form.suffix} needs {', '.join(missing)}; run `pip install {' '.join(form.packages)}`")
 
 
-def require_place(path: Path, checkpoint: Path, overwrite: bool) -> None:
-    """Refuses what would be found out only after the work: a folder, the checkpoint itself, a file that is there."""
+def check_output(path: Path, checkpoint: Path, overwrite: bool) -> None:
+    """Check before the work that the file can be written and does not replace another file."""
     with reading(path):
         if path.is_dir():
             raise UserError(f"--output: {path} is a folder; name a file in it")
         if path.exists() and path.samefile(checkpoint):
             raise UserError(f"{path} is the checkpoint itself; name another file with --output")
         if path.exists() and not overwrite:
-            raise UserError(f"{path} is there already; --overwrite replaces it")
-        above = next(folder for folder in path.absolute().parents if folder.exists())
-        if not (above.is_dir() and os.access(above, os.W_OK)):
-            raise UserError(f"--output: {path} cannot be written: {above} is no folder that you may write to")
+            raise UserError(f"{path} already exists; --overwrite replaces it")
+    require_place(path.parent)
 
 
 def describe(network: TrainedNetwork, form: ExportFormat, path: Path, differences: dict[str, float]) -> str:
-    """What was written, what goes in and comes out, and how exact it is."""
+    """Describe the exported file: its inputs and outputs, and its accuracy."""
     scale, crop = RatingScale(**network.config.scale.model_dump()), network.config.transform.crop
     resize, centers = network.config.transform.resize, scale.bin_centers
     rows = [
@@ -103,12 +100,12 @@ def describe(network: TrainedNetwork, form: ExportFormat, path: Path, difference
     ]
     lines = [f"written to {path}: {form.title}, {path.stat().st_size / 1e6:.1f} MB"]
     if form is FORMATS["safetensors"]:
-        lines.append("  weights, config and scale; inference.py --checkpoint and model.pretrained take it")
-        lines.append("  the training's split is not in it: main.py --evaluate cannot know which images it has seen")
+        lines.append("  weights, config and scale, for inference.py --checkpoint and model.pretrained")
+        lines.append("  without the training's split: main.py --evaluate cannot know which images it was trained on")
     else:
         lines += [f"  {name:6}  {shape:{len(rows[0][1])}}  float32, {meaning}" for name, shape, meaning in rows]
     lines.append(f"  largest difference from the network on {CHECKED} random images: {in_words(differences)}")
-    return "\n".join([*lines, "  (mos and sos as shares of the scale's width)"])
+    return "\n".join([*lines, "  (mos and sos relative to the scale's width)"])
 
 
 if __name__ == "__main__":

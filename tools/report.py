@@ -1,4 +1,4 @@
-"""Builds the report of a run anew, such as after jobs on a cluster or on a machine that has the images.
+"""Rebuild the report of a run, such as after jobs on a cluster, or on a machine that has the images.
 
 `python tools/report.py RUN ...`, where RUN is the folder of a run, such as checkpoint/demo. Writes RUN/report.html.
 """

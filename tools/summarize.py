@@ -1,8 +1,8 @@
-"""Summarises runs over their splits: mean, standard deviation, median, paired tests, published numbers.
+"""Summarise runs over their splits: mean, standard deviation, median, paired tests, published numbers.
 
 `python tools/summarize.py checkpoint/RUN... [--baseline RUN] [--selection last|validation|release]
-[--metrics srcc,plcc] [--format markdown|latex|csv] [--output FILE]`. A RUN is the folder of a run, a folder that holds
-runs, or a pattern such as 'checkpoint/koniq10k_*'.
+[--metrics srcc,plcc] [--format markdown|latex|csv] [--output FILE]`. A RUN is the folder of a run, a folder that
+contains runs, or a pattern such as 'checkpoint/koniq10k_*'.
 """
 
 import argparse
@@ -14,16 +14,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from experiments.results.lines import SELECTION_NOTES, SUMMARY
 from experiments.results.summary.comparison import summarise
-from utils.errors import UserError
-from utils.files import write_text
+from utils.files import choose_format, write_text
 from utils.script import run_script
 
-FORMS = {".md": "markdown", ".tex": "latex", ".csv": "csv"}
+FORMATS = {".md": "markdown", ".tex": "latex", ".csv": "csv"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
-    form = form_of(args.format, args.output)
+    form = choose_format(args.format, args.output, FORMATS, "markdown")
     text, notes = summarise(args.runs, args.baseline, args.selection, args.metrics, form)
     if args.output:
         write_text(args.output, text)
@@ -38,30 +37,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run or of runs, or a pattern")
-    parser.add_argument("--baseline", metavar="RUN", help="folder or name of the run that the others are compared with")
+    parser.add_argument("--baseline", metavar="RUN", help="folder or name of the run to compare the others with")
     parser.add_argument(
         "--selection",
         choices=list(SELECTION_NOTES),
         default="last",
-        help="which epoch the metrics are of: "
+        help="epoch of the metrics: "
         + ", ".join(f"{name} ({note})" for name, note in SELECTION_NOTES.items())
         + "; default: %(default)s",
     )
     parser.add_argument(
-        "--metrics", metavar="NAMES", help=f"with commas between, as in metrics.json; default: {','.join(SUMMARY)}"
+        "--metrics", metavar="NAMES", help=f"comma-separated, as in metrics.json; default: {','.join(SUMMARY)}"
     )
-    parser.add_argument("--format", choices=[*FORMS.values()], help="default: by the suffix of --output, else markdown")
+    parser.add_argument(
+        "--format", choices=[*FORMATS.values()], help="default: from the suffix of --output, else markdown"
+    )
     parser.add_argument("--output", metavar="FILE", type=Path, help="a .md, .tex or .csv; default: the terminal")
     return parser.parse_args(arguments)
-
-
-def form_of(form: str | None, output: Path | None) -> str:
-    """The format that is asked for or, without, that of the file's suffix."""
-    if form is not None or output is None:
-        return form or "markdown"
-    if output.suffix.lower() not in FORMS:
-        raise UserError(f"--output: {output} should end with {', '.join(FORMS)}, or name the --format")
-    return FORMS[output.suffix.lower()]
 
 
 if __name__ == "__main__":

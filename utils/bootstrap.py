@@ -1,7 +1,7 @@
-"""Confidence intervals of the metrics by bootstrap over units of images, without a loop over resamples.
+"""Bootstrap confidence intervals of the metrics, vectorised over resamples.
 
-R resamples, N images, U units, G groups of equal values. A resample is how often it draws each image: a row of weights
-(R, N).
+R resamples, N images, U units, G groups of equal values. A resample is a row of weights (R, N): how often it draws each
+image.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
@@ -14,8 +14,8 @@ Array = np.ndarray
 
 RESAMPLES = 1000
 LEVEL = 0.95
-CHUNK = 4_000_000  # numbers in one array of weights
-BLOCK = 8_000_000  # numbers in one array of signs
+CHUNK = 4_000_000  # largest number of weights at once
+BLOCK = 8_000_000  # largest number of signs at once
 
 
 def confidence_intervals(
@@ -26,23 +26,23 @@ def confidence_intervals(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of 95 % for every metric of `utils.metrics.split_metrics`, by name.
+    """Return 95 % percentile intervals for every metric of `utils.metrics.split_metrics`, by name.
 
-    The logistic fit of `plcc` and `rmse` is made once, on all images, and kept: an interval says what other images of
-    the same kind would change, not what another fit would.
+    The logistic fit for `plcc` and `rmse` is made once, on all images: intervals reflect the choice of images, not of
+    the fit.
 
     Args:
-        pred: `mos` (N,), `sos` (N,) and, if it has the bins of the labels, `dos` (N, K), lowest score first.
-        target: The same, with `dos`.
-        centers: Score of each bin (K,), rising.
-        units: Of each image (N,) what is drawn with all its images, such as the scene; None: each image is a unit.
-            Versions of one scene are alike, so that drawing single images would promise too much. Of few units, below
-            20 or so, the intervals are still somewhat too narrow.
-        seed: Of the draws.
-        resamples: How many.
+        pred: `mos` (N,), `sos` (N,) and, if the bins match those of the labels, `dos` (N, K), lowest score first.
+        target: Labels `mos`, `sos` and `dos`.
+        centers: Score of each bin (K,), increasing.
+        units: Unit of each image (N,), such as its scene, whose images are drawn together; None: each image is a unit.
+            Versions of a scene are similar, so drawing single images would give intervals that are too narrow. With
+            fewer than about 20 units they are still somewhat too narrow.
+        seed: Seed of the draws.
+        resamples: Number of resamples.
 
     Returns:
-        Both ends; `(nan, nan)` where a metric is not defined, and for all of them where there is only one unit.
+        Both ends; `(nan, nan)` if a metric is not defined, and for all metrics if there is only one unit.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13; Davison and Hinkley, Bootstrap
         Methods and their Application, 1997, section 3.8 (whole groups).
@@ -53,24 +53,24 @@ def confidence_intervals(
     fitted = fit_logistic(pred_mos, target_mos)
     mapped = pred_mos if fitted is None else logistic(pred_mos, *fitted)
     images = per_image_metrics(pred["dos"], target, centers) if "dos" in pred else {}
-    drawn: dict[str, list[Array]] = {}
-    unit_of = _numbered(range(len(pred_mos)) if units is None else units)
-    for weights in _resamples(unit_of, resamples, np.random.default_rng(seed)):
+    samples: dict[str, list[Array]] = {}
+    unit_ids = _unit_ids(range(len(pred_mos)) if units is None else units)
+    for weights in _resamples(unit_ids, resamples, np.random.default_rng(seed)):
         values = {
-            **_of_mos(weights, pred_mos, mapped, target_mos),
+            **_mos_metrics(weights, pred_mos, mapped, target_mos),
             "sos_srcc": _pearson(weights, _ranks(weights, pred_sos), _ranks(weights, target_sos)),
             "sos_plcc": _pearson(weights, pred_sos, target_sos),
-            **{name: _mean(weights, of_images) for name, of_images in images.items()},
+            **{name: _mean(weights, per_image) for name, per_image in images.items()},
         }
-        for name, of_chunk in values.items():
-            drawn.setdefault(name, []).append(of_chunk)
-    if unit_of.max() == 0:
-        return dict.fromkeys(drawn, (float("nan"), float("nan")))
-    return {name: _percentiles(np.concatenate(chunks)) for name, chunks in drawn.items()}
+        for name, chunk in values.items():
+            samples.setdefault(name, []).append(chunk)
+    if unit_ids.max() == 0:
+        return dict.fromkeys(samples, (float("nan"), float("nan")))
+    return {name: _percentiles(np.concatenate(chunks)) for name, chunks in samples.items()}
 
 
-def _of_mos(weights: Array, pred: Array, mapped: Array, target: Array) -> dict[str, Array]:
-    """Metrics of MOS (R,) from predictions (N,), the same after the logistic fit, and labels."""
+def _mos_metrics(weights: Array, pred: Array, mapped: Array, target: Array) -> dict[str, Array]:
+    """Return the MOS metrics (R,) from predictions (N,), raw and after the logistic fit, and labels."""
     return {
         "srcc": _pearson(weights, _ranks(weights, pred), _ranks(weights, target)),
         "plcc": _pearson(weights, mapped, target),
@@ -81,30 +81,30 @@ def _of_mos(weights: Array, pred: Array, mapped: Array, target: Array) -> dict[s
     }
 
 
-def _numbered(units: Sequence[Hashable]) -> Array:
-    """The unit of each image as a number (N,), in the order in which the units first come."""
+def _unit_ids(units: Sequence[Hashable]) -> Array:
+    """Return an integer for the unit of each image (N,), numbered by first appearance."""
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(unit, len(numbers)) for unit in units])
 
 
-def _resamples(unit_of: Array, resamples: int, generator: np.random.Generator) -> Iterator[Array]:
-    """Weights (r, N) of all resamples, in chunks that fit into memory; images of one unit (N,) have the same."""
-    units = int(unit_of.max()) + 1
-    chunk = max(1, CHUNK // len(unit_of))
+def _resamples(unit_ids: Array, resamples: int, generator: np.random.Generator) -> Iterator[Array]:
+    """Yield the weights of all resamples in chunks (r, N) that fit into memory; images of a unit share a weight."""
+    units = int(unit_ids.max()) + 1
+    chunk = max(1, CHUNK // len(unit_ids))
     for start in range(0, resamples, chunk):
         count = min(chunk, resamples - start)
         drawn = generator.integers(0, units, (count, units)) + np.arange(count)[:, None] * units
-        of_units = np.bincount(drawn.ravel(), minlength=count * units).reshape(count, units)
-        yield of_units.take(unit_of, axis=1).astype(np.float64)
+        unit_weights = np.bincount(drawn.ravel(), minlength=count * units).reshape(count, units)
+        yield unit_weights.take(unit_ids, axis=1).astype(np.float64)
 
 
 def _mean(weights: Array, x: Array) -> Array:
-    """Mean (R,) of values (N,), or of (R, N) where each resample has its own."""
+    """Return the mean (R,) of values (N,), or of values (R, N) that differ by resample."""
     return (weights @ x if x.ndim == 1 else (weights * x).sum(1)) / weights.sum(1)
 
 
 def _pearson(weights: Array, x: Array, y: Array) -> Array:
-    """Pearson's correlation (R,) of (N,) or (R, N) values; NaN where a resample is constant."""
+    """Return Pearson's correlation (R,) of values (N,) or (R, N); NaN if a resample is constant."""
     x, y = (v - (v.mean() if v.ndim == 1 else _mean(weights, v)[:, None]) for v in (x, y))
     mean_x, mean_y = _mean(weights, x), _mean(weights, y)
     spread = [np.maximum(_mean(weights, v**2) - mean**2, 0) for v, mean in ((x, mean_x), (y, mean_y))]
@@ -115,20 +115,20 @@ def _pearson(weights: Array, x: Array, y: Array) -> Array:
 
 
 def _group_weights(weights: Array, x: Array) -> tuple[Array, Array]:
-    """How often a resample draws each distinct value, (R, G), smallest first; and the group of each image, (N,)."""
-    _, group_of, sizes = np.unique(x, return_inverse=True, return_counts=True)
+    """Return how often a resample draws each distinct value (R, G), smallest first, and each image's group (N,)."""
+    _, group_ids, sizes = np.unique(x, return_inverse=True, return_counts=True)
     starts = np.cumsum(sizes) - sizes
-    return np.add.reduceat(weights[:, np.argsort(x, kind="stable")], starts, axis=1), group_of.ravel()
+    return np.add.reduceat(weights[:, np.argsort(x, kind="stable")], starts, axis=1), group_ids.ravel()
 
 
 def _ranks(weights: Array, x: Array) -> Array:
-    """Mean rank (R, N) of each image within each resample."""
-    groups, group_of = _group_weights(weights, x)
-    return (groups.cumsum(1) - groups + (groups + 1) / 2)[:, group_of]
+    """Return the mean rank (R, N) of each image within each resample."""
+    groups, group_ids = _group_weights(weights, x)
+    return (groups.cumsum(1) - groups + (groups + 1) / 2)[:, group_ids]
 
 
 def _kendall(weights: Array, x: Array, y: Array) -> Array:
-    """Kendall's tau-b (R,): concordant less discordant pairs are a quadratic form of the weights."""
+    """Return Kendall's tau-b (R,); concordant minus discordant pairs are a quadratic form of the weights."""
     images = len(x)
     single = weights.astype(np.float32)
     concordance = np.zeros(len(weights))
@@ -144,7 +144,7 @@ def _kendall(weights: Array, x: Array, y: Array) -> Array:
 
 
 def _percentiles(values: Array) -> tuple[float, float]:
-    """Both ends of the interval, over the resamples in which the metric is defined."""
+    """Return both ends of the interval over the resamples in which the metric is defined."""
     values = values[np.isfinite(values)]
     if len(values) == 0:
         return float("nan"), float("nan")

@@ -1,4 +1,4 @@
-"""Checkpoints: plain dicts of tensors, lists, strings and numbers, so that weights-only loading suffices."""
+"""Checkpoints: plain dicts of tensors, lists, strings and numbers, which weights-only loading can read."""
 
 import io
 import json
@@ -15,46 +15,37 @@ from utils.files import to_json, write_atomically
 
 FORMAT = "richiqa"
 FORMAT_VERSION = 1
-# what torch and safetensors raise for bytes that are not theirs, or for objects that weights-only loading refuses
-UNREADABLE = (
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    SafetensorError,
-)
+# raised by torch and safetensors for other kinds of files, and for objects that weights-only loading refuses
+UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, TypeError, AttributeError, LookupError, SafetensorError)
 
 
 def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
-    """Writes a checkpoint, whole or not at all."""
-    buffer = io.BytesIO()  # torch.save straight to a full disk raises errors of its own
+    """Write a checkpoint completely or not at all."""
+    buffer = io.BytesIO()  # torch.save raises its own errors when the disk is full
     torch.save({"format": FORMAT, "version": FORMAT_VERSION, **content}, buffer)
     write_atomically(path, lambda file: file.write(buffer.getbuffer()))
 
 
 def to_safetensors(model: dict[str, torch.Tensor], config: dict[str, Any]) -> bytes:
-    """The content of a .safetensors file that `read_tensors` gives back as an own checkpoint: weights and config.
+    """Return the content of a .safetensors file with weights and config, which `read_tensors` reads back.
 
-    Its metadata, which any reader of such files shows, are those of `own_metadata`.
+    Its metadata, visible in any safetensors reader, come from `own_metadata`.
     """
     return save({name: tensor.contiguous() for name, tensor in model.items()}, own_metadata(config))
 
 
 def own_metadata(config: dict[str, Any]) -> dict[str, str]:
-    """What an exported network says of itself, as text: format, version, config and rating scale in JSON."""
+    """Return the metadata of an exported network: format, version, and config and rating scale as JSON."""
     version = str(FORMAT_VERSION)
     return {"format": FORMAT, "version": version, "config": to_json(config), "scale": to_json(config["scale"])}
 
 
 def read_tensors(path: str | Path) -> dict[str, Any]:
-    """The dict in a .pt, .pth, .bin or .safetensors file, on the CPU.
+    """Return the dict in a .pt, .pth, .bin or .safetensors file, on the CPU.
 
     Raises:
-        MissingFileError: No such file.
-        UserError: Not such a file, or one that holds more than plain data.
+        MissingFileError: The file does not exist.
+        UserError: It is another kind of file, or contains more than plain data.
     """
     path = Path(path)
     if not path.is_file():
@@ -63,9 +54,9 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # torch's text advises to switch this safety off
+    except pickle.UnpicklingError as error:  # torch's message advises to disable this protection
         raise UserError(
-            f"{path} is not a checkpoint: not a file of torch, or one that holds more than plain data"
+            f"{path} is not a checkpoint: not a torch file, or one that contains more than plain data"
         ) from error
     except PermissionError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
@@ -74,7 +65,7 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
             f"{path} is not a checkpoint: damaged, half-written or another kind of file ({one_line(error)})"
         ) from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} is not a checkpoint: it holds a {type(content).__name__}, not names and tensors")
+        raise UserError(f"{path} is not a checkpoint: it contains a {type(content).__name__}, not names and tensors")
     return content
 
 
@@ -89,15 +80,15 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def is_own(content: dict[str, Any]) -> bool:
-    """Whether a dict was written by this project, rather than by the release or another one."""
+    """Return whether a dict was written by this project rather than by the release or another project."""
     return content.get("format") == FORMAT
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A checkpoint written by `save_checkpoint`.
+    """Return a checkpoint written by `save_checkpoint`.
 
     Raises:
-        UserError: Something else, or written by a later version.
+        UserError: The file is something else, or was written by a later version.
     """
     content = read_tensors(path)
     if not is_own(content):
@@ -107,6 +98,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def require_readable_version(content: dict[str, Any], path: str | Path) -> None:
-    """Refuses an own checkpoint that a later version of this code wrote."""
+    """Refuse a checkpoint that a later version of this project wrote."""
     if content["version"] > FORMAT_VERSION:
         raise UserError(f"{path} has format version {content['version']}; this code reads up to {FORMAT_VERSION}")

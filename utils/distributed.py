@@ -1,7 +1,6 @@
-"""The processes of one training, as torchrun starts them; where there is one, every function here leaves all as it is.
+"""Functions for training in several processes started by torchrun; with one process they change nothing.
 
-Every process does the same at the same time, so that what one of them computes from what all share, all have. Process 0
-writes and speaks for all.
+All processes run the same code in step, so results computed from shared data agree. Only process 0 writes and prints.
 """
 
 import functools
@@ -17,43 +16,45 @@ from torch import Tensor
 
 Item = TypeVar("Item")
 
-BY_TORCHRUN = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}  # of the environment
+TORCHRUN_VARIABLES = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 
-_WRITING: ContextVar[bool] = ContextVar("writing", default=False)  # within a function of `main_process_only`
+_WRITING: ContextVar[bool] = ContextVar(
+    "writing", default=False
+)  # inside a function decorated with `main_process_only`
 
 
 def launched() -> bool:
-    """Whether torchrun, or something like it, has started this process as one of several."""
-    return os.environ.keys() >= BY_TORCHRUN and os.environ["WORLD_SIZE"] != "1"
+    """Return whether torchrun or a similar launcher started this process as one of several."""
+    return os.environ.keys() >= TORCHRUN_VARIABLES and os.environ["WORLD_SIZE"] != "1"
 
 
 def is_distributed() -> bool:
-    """Whether several processes have joined."""
+    """Return whether several processes have joined."""
     return dist.is_available() and dist.is_initialized()
 
 
 def world() -> int:
-    """Number of processes."""
+    """Return the number of processes."""
     return dist.get_world_size() if is_distributed() else 1
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """Return the index of this process."""
     return dist.get_rank() if is_distributed() else 0
 
 
 def local_rank() -> int:
-    """Number of this process among those of its machine."""
+    """Return the index of this process on its machine."""
     return int(os.environ["LOCAL_RANK"]) if is_distributed() else 0
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes."""
+    """Return whether this is process 0, which writes."""
     return rank() == 0
 
 
 def sum_over_processes(values: Tensor) -> Tensor:
-    """The sum of a tensor over processes, in each of them; without gradient."""
+    """Return the sum of a tensor over all processes, without gradient."""
     if is_distributed():
         values = values.detach().clone()
         dist.all_reduce(values)
@@ -61,26 +62,26 @@ def sum_over_processes(values: Tensor) -> Tensor:
 
 
 def any_of(flag: bool) -> bool:
-    """Whether the flag is set in any process."""
+    """Return whether the flag is set in any process."""
     return bool(sum_over_processes(torch.tensor(int(flag))).item()) if is_distributed() else flag
 
 
 def barrier() -> None:
-    """Waits until every process is here."""
+    """Wait until every process reaches this point."""
     any_of(False)
 
 
 def gathered(items: Sequence[Item]) -> list[Item]:
-    """The items of all processes, one process after the other, in each of them; any number from each."""
+    """Return the items of all processes, ordered by process; their numbers may differ."""
     if not is_distributed():
         return list(items)
-    of_processes: list[Any] = [None] * world()
-    dist.all_gather_object(of_processes, list(items))
-    return [item for of_one in of_processes for item in of_one]
+    lists: list[Any] = [None] * world()
+    dist.all_gather_object(lists, list(items))
+    return [item for process_items in lists for item in process_items]
 
 
 def broadcast_from_main(value: Item) -> Item:
-    """What process 0 has, in all: what is read from a disk that others see later, say."""
+    """Return the value of process 0 in every process, such as data from a disk that others see later."""
     if not is_distributed():
         return value
     box = [value]
@@ -89,13 +90,13 @@ def broadcast_from_main(value: Item) -> Item:
 
 
 def main_process_only(write: Callable[..., None]) -> Callable[..., None]:
-    """A function that writes, as one that only process 0 runs, while the others wait.
+    """Decorate a function that writes, so that only process 0 runs it while the others wait.
 
-    One of them may call another: nobody waits for that in particular.
+    Decorated functions may call each other; the processes wait for the outermost call only.
     """
 
     @functools.wraps(write)
-    def waiting(*arguments: Any, **named: Any) -> None:
+    def wrapper(*arguments: Any, **named: Any) -> None:
         if _WRITING.get():
             write(*arguments, **named)
             return
@@ -107,12 +108,12 @@ def main_process_only(write: Callable[..., None]) -> Callable[..., None]:
                 _WRITING.reset(before)
         barrier()
 
-    return waiting
+    return wrapper
 
 
 @contextmanager
 def in_turns() -> Iterator[None]:
-    """Lets process 0 go first, then one of each other machine, then the rest: what the first write, the others find."""
+    """Run process 0 first, then one process per other machine, then the rest, which find the files already written."""
     turn = 0 if is_main() else 1 if local_rank() == 0 else 2
     for _ in range(turn):
         barrier()
@@ -121,9 +122,9 @@ def in_turns() -> Iterator[None]:
         barrier()
 
 
-def local_shard(of_all: Tensor) -> Tensor:
-    """This process's share of the rows of a batch, of which each process has as many, in order."""
+def local_shard(batch: Tensor) -> Tensor:
+    """Return this process's rows of a batch; all processes have equally many, in order."""
     if not is_distributed():
-        return of_all
-    rows = len(of_all) // world()
-    return of_all[rank() * rows : (rank() + 1) * rows]
+        return batch
+    rows = len(batch) // world()
+    return batch[rank() * rows : (rank() + 1) * rows]

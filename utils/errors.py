@@ -1,51 +1,51 @@
-"""Errors that speak to people: scripts print them in one line and exit with status 2."""
+"""Errors with messages for users: scripts print them in one line and exit with their status."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """Something the user can mend: says what was wrong, the value, what is allowed and the next step.
+    """A mistake that the user can fix; the message says what was wrong, the value, what is allowed, the next step.
 
-    `status` is what a script that ends with it exits with.
+    `status` is the exit status of the script.
     """
 
     status = 2
 
 
 class MissingFileError(UserError, FileNotFoundError):
-    """A file or folder that should be there is not."""
+    """A required file or folder does not exist."""
 
 
 class MachineError(UserError):
-    """The machine, not the command, stands in the way: a full disk, memory that is not enough."""
+    """A problem of the machine rather than the command, such as a full disk or too little memory."""
 
     status = 1
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """` (did you mean X?)` for the nearest of the known words, whatever their case, or nothing."""
-    spelt = {name.casefold(): name for name in known}
-    near = get_close_matches(word.casefold(), list(spelt), n=1)
-    return f" (did you mean {spelt[near[0]]!r}?)" if near else ""
+    """Return ` (did you mean X?)` for the most similar known word, ignoring case, or an empty string."""
+    originals = {name.casefold(): name for name in known}
+    near = get_close_matches(word.casefold(), list(originals), n=1)
+    return f" (did you mean {originals[near[0]]!r}?)" if near else ""
 
 
 def one_line(error: Exception, limit: int = 300) -> str:
-    """The message of an error that a library raised, in one line of at most `limit` characters."""
+    """Return the message of a library's error in one line of at most `limit` characters."""
     return shortened(" ".join(str(error).split()) or type(error).__name__, limit)
 
 
 def shortened(text: str, limit: int = 300) -> str:
-    """The text, or its beginning and three dots where it is longer than `limit` characters."""
+    """Return the text, cut to `limit` characters including three dots if it is longer."""
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def printable(text: str) -> str:
-    """The text in one line, such as the name of a folder: what cannot be shown as its code, a line break as `\\n`."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    """Return the text in one line, with characters that cannot be printed escaped, such as a line break as `\\n`."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def some_of(items: Sequence[str], limit: int) -> str:
-    """`a, b, c`, or `a, b and 7 more` where there are more than `limit`."""
+    """Return `a, b, c`, or `a, b and 7 more` if there are more than `limit` items."""
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
     return ", ".join(items[:limit]) + more

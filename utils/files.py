@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic file writing, JSON, and folders."""
 
 import errno
 import glob
@@ -9,28 +9,28 @@ import os
 import platform
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from utils.errors import MachineError, UserError, one_line
 
-DOOMED = ".deleted"  # behind a dot and the name of a folder that is being deleted
+DOOMED = ".deleted"  # suffix of a folder that is being deleted; its name also gets a leading dot
 LONGEST_NAME = 150  # bytes
-FULL_OR_BROKEN = (errno.ENOSPC, errno.EFBIG, errno.EIO, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else []))
+DISK_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EIO, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else []))
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Lets `write` fill a temporary file beside `path`, flushes it to the disk and renames it.
+    """Let `write` fill a temporary file next to `path`, flush it to the disk and rename it.
 
     Raises:
-        MachineError: The disk is full or broken; what was at `path` is still there.
-        UserError: The place is not writable; likewise.
+        MachineError: The disk is full or broken; an existing file at `path` is unchanged.
+        UserError: The file cannot be written; an existing one is unchanged.
     """
     path = Path(path)
     host, process = platform.node(), os.getpid()
-    temporary = path.with_name(f".{_short(path.name)}.{host}.{process}.{threading.get_native_id()}.tmp")
+    temporary = path.with_name(f".{_short_name(path.name)}.{host}.{process}.{threading.get_native_id()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path, host)
@@ -48,27 +48,27 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None
 
 
 def not_written(place: str | Path, error: OSError) -> UserError:
-    """What the system says of a place that cannot be written: a mistake, or a machine that is full or broken."""
-    kind = MachineError if error.errno in FULL_OR_BROKEN else UserError
+    """Return the error for a place that cannot be written: MachineError if the disk is full or broken."""
+    kind = MachineError if error.errno in DISK_ERRORS else UserError
     return kind(f"{place} cannot be written: {error.strerror or one_line(error)}")
 
 
 def _remove_leftovers(path: Path, host: str) -> None:
-    """Removes the temporary files of killed processes of this machine; another one's may be alive."""
-    for leftover in path.parent.glob(f".{glob.escape(f'{_short(path.name)}.{host}.')}*.tmp"):
+    """Remove temporary files of killed processes on this machine; those on other machines may still be running."""
+    for leftover in path.parent.glob(f".{glob.escape(f'{_short_name(path.name)}.{host}.')}*.tmp"):
         process = leftover.name.split(".")[-3]
         if os.name == "posix" and process.isdigit() and not _is_alive(int(process)):
             leftover.unlink(missing_ok=True)
 
 
-def _short(name: str) -> str:
-    """A name to which others may be added: systems allow 255 bytes."""
+def _short_name(name: str) -> str:
+    """Return the name, or its hash if it is too long to be extended; systems allow 255 bytes."""
     return name if len(os.fsencode(name)) <= LONGEST_NAME else hashlib.sha256(os.fsencode(name)).hexdigest()
 
 
 def _is_alive(process: int) -> bool:
     try:
-        os.kill(process, 0)  # sends nothing
+        os.kill(process, 0)  # sends no signal
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):
@@ -77,7 +77,7 @@ def _is_alive(process: int) -> bool:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Makes a new name last through a power cut, where the system can."""
+    """Make a rename survive a power cut, if the system supports it."""
     if os.name != "posix":
         return
     with suppress(OSError):
@@ -90,11 +90,7 @@ def _flush_folder(folder: Path) -> None:
 
 @contextmanager
 def reading(place: str | Path) -> Iterator[None]:
-    """What the system says of a file or folder that may not be read, as an error that names it.
-
-    Raises:
-        UserError: Instead of an OSError.
-    """
+    """Turn an OSError while reading into a UserError that names the file or folder."""
     try:
         yield
     except UserError:
@@ -103,40 +99,55 @@ def reading(place: str | Path) -> Iterator[None]:
         raise UserError(f"{error.filename or place} cannot be read: {error.strerror or one_line(error)}") from error
 
 
-def make_folder(path: str | Path) -> None:
-    """A folder and those above it, where they are not there yet.
+def choose_format(name: str | None, output: str | Path | None, suffixes: Mapping[str, str], default: str) -> str:
+    """Return the requested format, else the one for the suffix of the output, else the default.
 
     Raises:
-        UserError: The place is not writable.
+        UserError: The suffix belongs to no format.
+    """
+    if name is not None or output is None:
+        return name or default
+    suffix = Path(output).suffix.lower()
+    if suffix not in suffixes:
+        raise UserError(f"--output: {output} should end with {', '.join(suffixes)}, or name the --format")
+    return suffixes[suffix]
+
+
+def make_folder(path: str | Path) -> None:
+    """Create a folder and its parents if they do not exist.
+
+    Raises:
+        UserError: The folder cannot be created.
     """
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"folder {path} cannot be made: {error.strerror or one_line(error)}") from error
+        raise UserError(f"folder {path} cannot be created: {error.strerror or one_line(error)}") from error
 
 
 def require_place(path: str | Path) -> None:
-    """Refuses a folder that cannot be made or written into, and makes nothing.
+    """Check, without creating anything, that a folder can be created and written to.
 
     Raises:
-        UserError: A file is in the way, or the folder or the one above it is not writable.
+        UserError: A file is in the way, or the folder or its parent is not writable.
     """
     path = Path(path)
-    there = next((above for above in (path, *path.absolute().parents) if os.path.exists(above)), path)
-    if not there.is_dir():
-        raise UserError(f"folder {path} cannot be made: {there} is a file")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"folder {path} cannot be {'written' if there == path else 'made'}: {there} is not writable")
+    existing = next((folder for folder in (path, *path.absolute().parents) if os.path.exists(folder)), path)
+    if not existing.is_dir():
+        raise UserError(f"folder {path} cannot be created: {existing} is a file")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        action = "written" if existing == path else "created"
+        raise UserError(f"folder {path} cannot be {action}: {existing} is not writable")
 
 
 def delete_folder(path: str | Path) -> None:
-    """Deletes a folder with all that is in it, where it is there.
+    """Delete a folder and its contents, if it exists.
 
-    It gets another name first: whenever the process is killed, the folder is there whole or not at all. What a killed
-    process has left under that name is deleted, too.
+    The folder is renamed first, so that a killed process leaves it either complete or gone. Remains of a killed process
+    are deleted as well.
 
     Raises:
-        UserError: Something in it cannot be deleted.
+        UserError: Part of the contents cannot be deleted.
     """
     path = Path(path)
     doomed = path.with_name(f".{path.name}{DOOMED}")
@@ -144,7 +155,9 @@ def delete_folder(path: str | Path) -> None:
         if doomed.exists():
             shutil.rmtree(doomed)
         if path.exists():
-            shutil.rmtree(path if path.is_symlink() else path.rename(doomed))  # of a link, rmtree says that it is one
+            shutil.rmtree(
+                path if path.is_symlink() else path.rename(doomed)
+            )  # rmtree refuses a link with a clear message
     except OSError as error:
         raise UserError(
             f"folder {path} cannot be deleted: {error.strerror or one_line(error)} ({error.filename})"
@@ -152,10 +165,10 @@ def delete_folder(path: str | Path) -> None:
 
 
 def read_object(path: str | Path) -> dict[str, Any]:
-    """The content of a JSON file that holds an object.
+    """Return the content of a JSON file that contains an object.
 
     Raises:
-        UserError: No such file, a damaged one, or one that holds something else.
+        UserError: The file is missing or damaged, or contains something else.
     """
     content = read_json(path)
     if not isinstance(content, dict):
@@ -164,34 +177,34 @@ def read_object(path: str | Path) -> dict[str, Any]:
 
 
 def read_json(path: str | Path) -> Any:
-    """The content of a JSON file.
+    """Return the content of a JSON file.
 
     Raises:
-        UserError: No such file, or a damaged one.
+        UserError: The file is missing or damaged.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_without_repeats)
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_unique_keys)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is missing or damaged ({one_line(error)})") from error
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """A UTF-8 text file, whole or not at all."""
+    """Write a UTF-8 text file completely or not at all."""
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Standard JSON: numbers that are not finite become null, bytes of a path that are no UTF-8 an escape of JSON."""
+    """Return standard JSON: numbers that are not finite become null; bytes that are not UTF-8 are escaped."""
     text = json.dumps(_finite(value), indent=indent, ensure_ascii=False)
     return text.encode(errors="backslashreplace").decode()
 
 
 def write_json_lines(path: str | Path, values: Iterable[dict]) -> None:
-    """One JSON object a line."""
+    """Write one JSON object per line."""
     write_text(path, "".join(to_json(value) + "\n" for value in values))
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
         names = [name for name, _ in pairs]

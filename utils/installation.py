@@ -1,4 +1,4 @@
-"""Installation mistakes, said in one line before anything else is imported."""
+"""Checks of the installation, made before anything else is imported."""
 
 import sys
 from importlib.util import find_spec
@@ -9,49 +9,45 @@ MODULES = (
     *("torch", "torchvision", "timm", "einops", "numpy", "scipy", "pandas", "PIL", "yaml", "tqdm"),
     *("pydantic", "safetensors", "huggingface_hub", "filelock"),
 )
-WHERE_NEEDED = ("openpyxl", "xlrd", "matplotlib", "jinja2")  # by some label files, and by what draws and reports
-
-AT_SCALE = ("ray", "pyarrow", "fsspec")  # inference.py --engine ray
+WHERE_NEEDED = ("openpyxl", "xlrd", "matplotlib", "jinja2")  # for some label files, figures and reports
+RAY_MODULES = ("ray", "pyarrow", "fsspec")  # for inference.py --engine ray
+INSTALL = (
+    "run `pip install -r requirements.txt` (torch and torchvision in one command and from one index: a CPU-only torch "
+    "needs the CPU-only torchvision)"
+)
 
 
 def require_packages(*more: str) -> None:
-    """Leaves the process with status 2 where packages are missing; imports none of them.
+    """Exit with status 2 if packages are missing; imports none of them.
 
     Args:
-        more: Of WHERE_NEEDED, what this script cannot do without.
+        more: Packages from WHERE_NEEDED that this script also needs.
     """
-    missing = [name for name in (*MODULES, *more) if find_spec(name) is None]
-    if missing:
-        _leave(f"not installed for {sys.executable}: {', '.join(missing)}")
+    _require((*MODULES, *more), "", INSTALL)
 
 
 def require_installation(*more: str) -> None:
-    """The same, and where torch and torchvision do not match."""
+    """Exit with status 2 if packages are missing, or if torch and torchvision do not match."""
     require_packages(*more)
     import torch
 
     try:
         import torchvision  # noqa: F401, the import is the test
-    except (ImportError, RuntimeError, OSError) as error:  # a CPU-only torch beside the ordinary torchvision: all three
-        _leave(f"torchvision does not match torch {torch.__version__} ({one_line(error)})")
+    except (ImportError, RuntimeError, OSError) as error:  # a CPU-only torch with the ordinary torchvision: all three
+        _exit(f"torchvision does not match torch {torch.__version__} ({one_line(error)}); {INSTALL}")
 
 
-def require_scale() -> None:
-    """Leaves the process with status 2 where packages of requirements-scale.txt are missing; imports none of them."""
-    missing = [name for name in AT_SCALE if find_spec(name) is None]
+def require_ray_packages() -> None:
+    """Exit with status 2 if packages from requirements-scale.txt are missing; imports none of them."""
+    _require(RAY_MODULES, "--engine ray: ", "run `pip install -r requirements-scale.txt`, or omit --engine")
+
+
+def _require(modules: tuple[str, ...], option: str, advice: str) -> None:
+    missing = [name for name in modules if find_spec(name) is None]
     if missing:
-        print(
-            f"error: --engine ray: not installed for {sys.executable}: {', '.join(missing)}; run `pip install -r "
-            "requirements-scale.txt`, or leave --engine away",
-            file=sys.stderr,
-        )
-        sys.exit(2)
+        _exit(f"{option}not installed for {sys.executable}: {', '.join(missing)}; {advice}")
 
 
-def _leave(problem: str) -> None:
-    print(
-        f"error: {problem}; run `pip install -r requirements.txt` (torch and torchvision in one command and from one "
-        "index: a CPU-only torch needs the CPU-only torchvision)",
-        file=sys.stderr,
-    )
+def _exit(problem: str) -> None:
+    print(f"error: {problem}", file=sys.stderr)
     sys.exit(2)

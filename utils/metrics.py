@@ -15,59 +15,59 @@ from utils.numerics import bin_edges
 FIT_STEPS = 10_000  # function evaluations of the logistic fit before it counts as failed
 FIT_START_SLOPE = 0.5
 SMALLEST_SLOPE = 1e-9
-SMALLEST_SPREAD = 1e-12  # of a vector, relative to its length; below it the vector counts as constant
-SMALLEST_SHARE = 1e-12  # a predicted share below it counts as this much, so that KL stays finite
+SMALLEST_SPREAD = 1e-12  # relative to the vector's length; below it the vector counts as constant
+SMALLEST_SHARE = 1e-12  # lower bound of predicted shares, so that KL stays finite
 PIT_BINS = 10
-CENTRAL = (50, 80, 95)  # percent of a predicted distribution
+CENTRAL = (50, 80, 95)  # percentages for coverage
 HIGHER, LOWER = "higher", "lower"
-# which way each metric is better; coverage has no better way
+# direction in which each metric improves; coverage has none
 BETTER = {
     **dict.fromkeys(("srcc", "plcc", "krcc", "plcc_raw", "sos_srcc", "sos_plcc", "intersection", "cosine"), HIGHER),
     **dict.fromkeys(("rmse", "rmse_raw", "jsd", "emd", "kl", "wasserstein", "dos_rmse"), LOWER),
 }
 
-IN_UNITS = ("rmse", "rmse_raw", "wasserstein")  # of the scale: no mean over databases with different ones
+IN_UNITS = ("rmse", "rmse_raw", "wasserstein")  # of the scale, so without a mean over databases with different scales
 
 Array = np.ndarray
 
 
 def plcc(x: Array, y: Array) -> float:
-    """Pearson's linear correlation of (N,) and (N,), -1..1; NaN where one of them is constant."""
+    """Return Pearson's linear correlation of (N,) and (N,), -1 to 1; NaN if one is constant."""
     given = [np.asarray(v, dtype=np.float64) for v in (x, y)]
     x, y = (v - v.mean() for v in given)
     spreads = [np.linalg.norm(v) for v in (x, y)]
-    # the mean of equal numbers is rounded, so that they keep a spread of their own
+    # the mean of equal numbers is rounded, which leaves a small spread
     if any(spread <= SMALLEST_SPREAD * np.linalg.norm(v) for spread, v in zip(spreads, given, strict=True)):
         return float("nan")
     return float(np.clip((x / spreads[0]) @ (y / spreads[1]), -1, 1))
 
 
 def srcc(x: Array, y: Array) -> float:
-    """Spearman's rank correlation of (N,) and (N,), ties at their mean rank, -1..1; NaN where one is constant."""
+    """Return Spearman's rank correlation of (N,) and (N,), ties at their mean rank, -1 to 1; NaN if one is constant."""
     return plcc(rankdata(x), rankdata(y))
 
 
 def krcc(x: Array, y: Array) -> float:
-    """Kendall's tau-b of (N,) and (N,), -1..1; NaN where one of them is constant."""
+    """Return Kendall's tau-b of (N,) and (N,), -1 to 1; NaN if one is constant."""
     return float(kendalltau(x, y).statistic) if len(x) > 1 else float("nan")
 
 
 def rmse(x: Array, y: Array) -> float:
-    """Root mean squared difference of (N,) and (N,), in their units."""
+    """Return the root mean squared difference of (N,) and (N,), in their units."""
     return float(np.sqrt(np.mean((np.asarray(x, dtype=np.float64) - y) ** 2)))
 
 
 def logistic(x: Array, b1: float, b2: float, b3: float, b4: float) -> Array:
-    """b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|)): from b2 at the bottom to b1 at the top."""
+    """Return b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|)), which rises from b2 to b1."""
     return b2 + (b1 - b2) * expit((x - b3) / max(abs(b4), SMALLEST_SLOPE))
 
 
 def fit_logistic(pred: Array, target: Array) -> Array | None:
-    """Least-squares parameters (4,) of `logistic` from predictions (N,) to labels (N,); None if the fit fails.
+    """Fit the parameters (4,) of `logistic` from predictions (N,) to labels (N,); return None if the fit fails.
 
-    Starts at b1 = max label, b2 = min label, b3 = mean prediction, b4 = 0.5, as the release does. Where that start
-    does not arrive, or arrives at something worse than a straight line, which the logistic contains as a limit, the
-    fit is repeated from a slope and an offset measured in the predictions' own spread.
+    The fit starts at b1 = max label, b2 = min label, b3 = mean prediction, b4 = 0.5, as in the release. If it does not
+    converge, or is worse than a straight line (a limit of the logistic), it is repeated from the median prediction and
+    the predictions' standard deviation.
     """
     pred, target = np.asarray(pred, dtype=np.float64), np.asarray(target, dtype=np.float64)
     if len(pred) < 4 or np.ptp(pred) == 0:
@@ -78,9 +78,9 @@ def fit_logistic(pred: Array, target: Array) -> Array | None:
     for start in ((*ends, pred.mean(), FIT_START_SLOPE), (*ends, np.median(pred), pred.std())):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # scipy's word on the covariance, which is not used
+                warnings.simplefilter("ignore")  # about the covariance, which is not used
                 fitted, _ = curve_fit(logistic, pred, target, p0=start, maxfev=FIT_STEPS)
-        except RuntimeError:  # scipy's word for: did not converge
+        except RuntimeError:  # did not converge
             continue
         if rmse(logistic(pred, *fitted), target) <= acceptable:
             return fitted
@@ -88,16 +88,16 @@ def fit_logistic(pred: Array, target: Array) -> Array | None:
 
 
 def score_metrics(pred_mos: Array, target_mos: Array) -> dict[str, float]:
-    """Agreement of predicted MOS (N,) with labels (N,).
+    """Return the agreement of predicted MOS (N,) with labels (N,).
 
     Returns:
-        `srcc`, `krcc`; `plcc`, `rmse` after the four-parameter logistic from prediction to label; `plcc_raw`,
-        `rmse_raw` without it; `logistic_fit` 1 where the fit succeeded, else 0: then a warning is given and `plcc`,
-        `rmse` are the raw ones. RMSE is in units of the label. The fit turns a falling relation round, so that after
-        it `plcc` is 0 or more even for a network that is the wrong way round: `srcc` and `plcc_raw` keep the sign.
+        `srcc`, `krcc`; `plcc`, `rmse` after the four-parameter logistic fit from prediction to label; `plcc_raw`,
+        `rmse_raw` without the fit; `logistic_fit`, 1 if the fit succeeded, else 0 with a warning and raw values for
+        `plcc` and `rmse`. RMSE is in units of the label. The fit inverts a falling relation, so `plcc` is never
+        negative, even for inverted predictions; `srcc` and `plcc_raw` keep the sign.
 
     Raises:
-        ValueError: Arrays of different or no length, or values that are not finite.
+        ValueError: The arrays are empty or differ in length, or contain values that are not finite.
     """
     pred, target = (np.asarray(x, dtype=np.float64) for x in (pred_mos, target_mos))
     if pred.ndim != 1 or pred.shape != target.shape or len(pred) == 0:
@@ -120,42 +120,42 @@ def score_metrics(pred_mos: Array, target_mos: Array) -> dict[str, float]:
 
 
 def jsd(p: Array, q: Array) -> Array:
-    """Jensen-Shannon divergence (N,) of (N, K) and (N, K), natural logarithm (0..ln 2), with 0 log 0 = 0."""
+    """Return the Jensen-Shannon divergence (N,) of (N, K) and (N, K) in nats, 0 to ln 2, with 0 log 0 = 0."""
     middle = (p + q) / 2
     return (_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2
 
 
 def emd(p: Array, q: Array) -> Array:
-    """Earth mover's distance (N,) of (N, K) and (N, K), r = 2: root mean squared CDF difference, as in the loss."""
+    """Return the earth mover's distance (N,) of (N, K) and (N, K), r = 2, as in the loss: RMS difference of CDFs."""
     return np.sqrt(((p.cumsum(1) - q.cumsum(1)) ** 2).mean(1))
 
 
 def kl(p: Array, q: Array) -> Array:
-    """Kullback-Leibler divergence (N,) of labels q (N, K) from predictions p (N, K): sum q ln(q / p), 0 or more.
+    """Return the Kullback-Leibler divergence (N,) of labels q (N, K) from predictions p (N, K): sum q ln(q / p).
 
-    Both count as divided by their sum, which is 1 but for the rounding of float32: that alone makes values below 0.
+    Both are divided by their sum, since float32 rounding of sums could otherwise give negative values.
     """
     p, q = (x / x.sum(1, keepdims=True) for x in (p, q))
     return np.maximum(_relative_entropy(q, np.maximum(p, SMALLEST_SHARE)), 0)
 
 
 def wasserstein(p: Array, q: Array, centers: Array) -> Array:
-    """Wasserstein-1 distance (N,) of (N, K) and (N, K) on bin centres (K,), in score units."""
+    """Return the Wasserstein-1 distance (N,) of (N, K) and (N, K) on bin centres (K,), in score units."""
     return (np.abs(p.cumsum(1) - q.cumsum(1))[:, :-1] * np.diff(centers)).sum(1)
 
 
 def bin_rmse(p: Array, q: Array) -> Array:
-    """Root mean squared difference over the bins (N,) of (N, K) and (N, K)."""
+    """Return the root mean squared difference over bins (N,) of (N, K) and (N, K)."""
     return np.sqrt(((p - q) ** 2).mean(1))
 
 
 def intersection(p: Array, q: Array) -> Array:
-    """Histogram intersection (N,) of (N, K) and (N, K): shared mass, 0..1, 1 is best."""
+    """Return the histogram intersection (N,) of (N, K) and (N, K), 0 to 1; 1 is best."""
     return np.minimum(p, q).sum(1)
 
 
 def cosine(p: Array, q: Array) -> Array:
-    """Cosine similarity (N,) of (N, K) and (N, K), 0..1, 1 is best."""
+    """Return the cosine similarity (N,) of (N, K) and (N, K), 0 to 1; 1 is best."""
     return (p * q).sum(1) / np.sqrt((p**2).sum(1) * (q**2).sum(1))
 
 
@@ -170,10 +170,10 @@ DISTRIBUTION_METRICS = {
 
 
 def probability_integral_transform(pred_dos: Array, target_mos: Array, centers: Array) -> Array:
-    """PIT (N,), 0..1: the share of a predicted distribution (N, K) that lies below the MOS label (N,).
+    """Return the PIT (N,), 0 to 1: the share of a predicted distribution (N, K) below the MOS label (N,).
 
-    Opinions count as spread evenly over their bin; bins meet half-way between centres (K,), and the outer ones are as
-    wide beyond their centre as within.
+    Opinions are spread evenly over their bin; bins meet half-way between centres (K,), and the outer bins are
+    symmetric.
     """
     centers = np.asarray(centers, dtype=np.float64)
     edges = bin_edges(centers)  # (K + 1,)
@@ -185,13 +185,13 @@ def probability_integral_transform(pred_dos: Array, target_mos: Array, centers: 
 
 
 def pit_histogram(pred_dos: Array, target_mos: Array, centers: Array) -> list[float]:
-    """Share of images in each tenth of PIT, lowest first, of (N, K) predictions and (N,) MOS labels."""
+    """Return the share of images in each tenth of the PIT, for predictions (N, K) and MOS labels (N,)."""
     pit = probability_integral_transform(pred_dos, target_mos, centers)
     return (np.histogram(pit, bins=PIT_BINS, range=(0, 1))[0] / len(pit)).tolist()
 
 
 def per_image_metrics(pred_dos: Array, target: dict[str, Array], centers: Array) -> dict[str, Array]:
-    """What `distribution_metrics` averages, (N,) each."""
+    """Return the metrics of each image (N,) that `distribution_metrics` averages."""
     pred, dos = (np.asarray(x, dtype=np.float64) for x in (pred_dos, target["dos"]))
     if pred.ndim != 2 or pred.shape != dos.shape or len(pred) == 0:
         raise ValueError(f"predictions and labels must be two (N, K) arrays, got {pred.shape} and {dos.shape}")
@@ -204,32 +204,32 @@ def per_image_metrics(pred_dos: Array, target: dict[str, Array], centers: Array)
 
 
 def distribution_metrics(pred_dos: Array, target: dict[str, Array], centers: Array) -> dict[str, float]:
-    """Agreement of predicted DOS (N, K) with labels, per image and then averaged.
+    """Return the agreement of predicted DOS (N, K) with labels, averaged over images.
 
     Args:
-        pred_dos: Lowest score first.
-        target: `dos` (N, K) and `mos` (N,).
-        centers: Score of each bin (K,), rising.
+        pred_dos: Predictions, lowest score first.
+        target: Labels `dos` (N, K) and `mos` (N,).
+        centers: Score of each bin (K,), increasing.
 
     Returns:
         `jsd`, `emd`, `kl`, `dos_rmse` (over bins), `intersection`, `cosine`; `wasserstein` in score units;
-        `coverage_50`, `_80`, `_95`: share of images whose MOS label lies in the central 50, 80, 95 % of the predicted
-        distribution. That is a distribution of single opinions, so a MOS, their mean, lies near its middle: a good
-        prediction covers more than 50, 80, 95 %.
+        `coverage_50`, `_80`, `_95`: share of images whose MOS label is in the central 50, 80, 95 % of the predicted
+        distribution. The distribution is that of single opinions, and a MOS, their mean, is near its middle, so good
+        predictions cover more than 50, 80, 95 %.
 
     Raises:
-        ValueError: Arrays of different shape or without rows.
+        ValueError: The arrays are empty or differ in shape.
     """
     return {name: float(values.mean()) for name, values in per_image_metrics(pred_dos, target, centers).items()}
 
 
 def split_metrics(pred: dict[str, Array], target: dict[str, Array], centers: Array) -> dict[str, float]:
-    """Every metric of a test part in one dict: `score_metrics`, `sos_srcc`, `sos_plcc`, `distribution_metrics`.
+    """Return every metric of a test set: `score_metrics`, `sos_srcc`, `sos_plcc`, `distribution_metrics`.
 
     Args:
-        pred: `mos` (N,), `sos` (N,) and, if it has the bins of the labels, `dos` (N, K), lowest score first.
-        target: The same, with `dos`.
-        centers: Score of each bin (K,), rising.
+        pred: `mos` (N,), `sos` (N,) and, if the bins match those of the labels, `dos` (N, K), lowest score first.
+        target: Labels `mos`, `sos` and `dos`.
+        centers: Score of each bin (K,), increasing.
     """
     return {
         **score_metrics(pred["mos"], target["mos"]),
@@ -245,10 +245,10 @@ def _relative_entropy(p: Array, q: Array) -> Array:
 
 
 def title_of(metric: str) -> str:
-    """`SOS SRCC` for `sos_srcc`."""
+    """Return the title of a metric, such as `SOS SRCC` for `sos_srcc`."""
     return metric.replace("_", " ").upper()
 
 
 def as_numbers(values: list[float | None]) -> Array:
-    """Metrics read from JSON, where null stands for one that is not defined: float64 with NaN."""
+    """Convert metrics from JSON to float64, with NaN for null (not defined)."""
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

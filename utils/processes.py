@@ -1,4 +1,4 @@
-"""Several processes under torchrun, from joining to their end: an error of one is the end of all, in one line."""
+"""Start and end of several processes under torchrun: an error in one ends all of them, with one line on stderr."""
 
 import json
 import os
@@ -16,18 +16,18 @@ import torch.distributed as dist
 from utils.distributed import barrier, is_main, launched
 from utils.errors import UserError, one_line, printable
 
-TIMEOUT = timedelta(days=1)  # of a wait: others may fill a cache meanwhile; those that fail are noticed otherwise
+TIMEOUT = timedelta(days=1)  # long, since others may be filling a cache; failures are noticed by Watch
 POLL = 0.2  # seconds
-PATIENCE = 10.0  # seconds for all to end by themselves: torchrun kills after 30
-FAILURE, SAID, ENDED = "richiqa/failure", "richiqa/said", "richiqa/ended"  # keys of the store
+PATIENCE = 10.0  # seconds for all processes to end by themselves; torchrun kills them after 30
+FAILURE, PRINTED, ENDED = "richiqa/failure", "richiqa/printed", "richiqa/ended"  # keys in the store
 
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Within it, the processes that torchrun has started are joined; where there is one, nothing happens.
+    """Join the processes that torchrun started, for the duration of the block; does nothing with one process.
 
-    Process 0 alone writes to the terminal. An error in any of them ends all with its status, wherever the others wait:
-    process 0 says it in one line; of what was not foreseen, the traceback comes from the process where it was.
+    Only process 0 prints. An error in any process ends all of them with its status: process 0 prints it in one line,
+    and the traceback of an unexpected error comes from the process that raised it.
     """
     if not launched():
         yield
@@ -37,14 +37,14 @@ def joined() -> Iterator[None]:
     try:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=TIMEOUT)
-        with _only_main_speaks():
+        with _only_main_prints():
             yield
             barrier()
     except UserError as error:
         watch.end_all(f"error: {printable(str(error))}", error.status)
     except KeyboardInterrupt:
         watch.end_all("interrupted", 130)
-    except SystemExit as error:  # of the command line, which all of them read
+    except SystemExit as error:  # from the command line, which all processes parse
         watch.end_all("", error.code if isinstance(error.code, int) else 1)
     except BaseException as error:
         if not watch.has_failed():
@@ -56,7 +56,7 @@ def joined() -> Iterator[None]:
 
 
 @contextmanager
-def _only_main_speaks() -> Iterator[None]:
+def _only_main_prints() -> Iterator[None]:
     with ExitStack() as stack:
         if not is_main():
             nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
@@ -66,12 +66,12 @@ def _only_main_speaks() -> Iterator[None]:
 
 
 class Watch:
-    """Looks, in a thread, whether another process has failed: this one may be waiting for it, and would forever.
+    """Watch in a thread whether another process has failed, since this one might wait for it forever.
 
     Args:
-        store: A connection of its own to what torchrun, or process 0, keeps for all.
-        number: Of this process.
-        count: Of processes.
+        store: Separate connection to the store shared by all processes.
+        number: Index of this process.
+        count: Number of processes.
     """
 
     def __init__(self, store: dist.Store, number: int, count: int):
@@ -80,25 +80,25 @@ class Watch:
         self.count = count
         self.ending = threading.Lock()
         self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self._look, daemon=True)
+        self.thread = threading.Thread(target=self._poll, daemon=True)
         self.thread.start()
 
     def has_failed(self) -> bool:
-        """Whether any process has."""
+        """Return whether any process has failed."""
         return self.store.check([FAILURE])
 
     def end_all(self, line: str, status: int) -> None:
-        """Ends every process with this status, or with that of an earlier failure; does not return."""
-        with suppress(RuntimeError):  # the store is gone, and with it who keeps it
+        """End every process with this status, or with that of an earlier failure; does not return."""
+        with suppress(RuntimeError):  # the store and the process that hosts it are gone
             self.store.compare_set(FAILURE, "", json.dumps([line, status]))
         self._end()
 
     def stop(self) -> None:
-        """To be called where all have come to their end."""
+        """Stop watching, when all processes have finished."""
         self.stopped.set()
         self.thread.join()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         while not self.stopped.wait(POLL):
             with suppress(RuntimeError):
                 if not self.has_failed():
@@ -106,17 +106,17 @@ class Watch:
             self._end()
 
     def _end(self) -> None:
-        with self.ending:  # of the two threads, the second waits for the end
+        with self.ending:  # the second of the two threads waits here
             status = 1
             with suppress(RuntimeError):
                 line, status = json.loads(self.store.get(FAILURE))
                 if self.number == 0:
                     if line:
                         print(f"\n{line}" if sys.stderr.isatty() else line, file=sys.stderr)  # below a progress bar
-                    self.store.add(SAID, 1)
-                    self._wait_for(ENDED, self.count - 1)  # the store may be of this process
+                    self.store.add(PRINTED, 1)
+                    self._wait_for(ENDED, self.count - 1)  # this process may host the store
                 else:
-                    self._wait_for(SAID, 1)
+                    self._wait_for(PRINTED, 1)
                     self.store.add(ENDED, 1)
             for stream in filter(None, (sys.stdout, sys.stderr)):
                 stream.flush()

@@ -1,28 +1,26 @@
-"""How far a long piece of work has come: a bar on a terminal, elsewhere a line every minute."""
+"""Progress of long loops: a bar on a terminal, otherwise one line per minute."""
 
 import sys
 import time
-from types import TracebackType
 
 from tqdm import tqdm
 
 from utils.distributed import is_main
 
-INTERVAL = 60.0  # seconds from one line to the next, and before the first
+INTERVAL = 60.0  # seconds between lines, and before the first
 
 
 class Progress:
-    """Shows on the standard error how far a loop has come; a context manager.
+    """Show the progress of a loop on stderr; a context manager.
 
-    On a terminal it is tqdm's bar, which is gone afterwards. In a file, as under nohup or SLURM, it is a line every
-    INTERVAL, such as `epoch 3/50: step 120/250, loss 1.234, 45.2 images/s, 12:34 left`. Of several processes, the main
-    one alone writes.
+    On a terminal it is a tqdm bar, removed at the end. In a file, as under nohup or SLURM, it is one line per INTERVAL,
+    such as `epoch 3/50: step 120/250, loss 1.234, 45.2 images/s, 12:34 left`. Only the main process prints.
 
     Args:
-        title: What is done.
-        total: Units in all, None where that is not known.
-        unit: What is counted, such as `step`.
-        initial: Units that were done before.
+        title: Name of the work.
+        total: Number of units, or None if unknown.
+        unit: Name of a unit, such as `step`.
+        initial: Number of units done before.
     """
 
     def __init__(self, title: str, total: int | None = None, unit: str = "step", initial: int = 0):
@@ -31,37 +29,28 @@ class Progress:
         self.unit = unit
         self.initial = self.done = initial
         self.images = 0
-        self.begun = self.written = time.monotonic()
+        self.start = self.written = time.monotonic()
         self.terminal = sys.stderr.isatty()
-        self.bar = tqdm(
-            total=total,
-            desc=title,
-            unit=unit,
-            initial=initial,
-            leave=False,
-            file=sys.stderr,
-            disable=not (self.terminal and is_main()),
-        )
+        hidden = not (self.terminal and is_main())
+        self.bar = tqdm(None, title, total, leave=False, file=sys.stderr, unit=unit, initial=initial, disable=hidden)
 
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Takes the bar away."""
+        """Remove the bar."""
         self.bar.close()
 
     def update(self, done: int = 1, images: int | None = None, **values: float) -> None:
-        """Counts what was done since the last call.
+        """Count the work since the last call.
 
         Args:
-            done: Units.
-            images: How many images these are, where a unit is none.
-            values: What is shown beside, such as the loss.
+            done: Number of units.
+            images: Number of images, if a unit is not an image.
+            values: Values to show, such as the loss.
         """
         self.done += done
         self.images += done if images is None else images
@@ -72,13 +61,16 @@ class Progress:
         now = time.monotonic()
         if not self.terminal and is_main() and now - self.written >= INTERVAL:
             self.written = now
-            print(self._line(now - self.begun, texts), file=sys.stderr, flush=True)
+            print(self._line(now - self.start, texts), file=sys.stderr, flush=True)
 
     def _line(self, seconds: float, texts: dict[str, str]) -> str:
-        """What is written, `seconds` after the begin."""
         seconds = max(seconds, 1e-9)
-        place = f"{self.unit} {self.done}" + ("" if self.total is None else f"/{self.total}")
-        clauses = [place, *(f"{name} {text}" for name, text in texts.items()), f"{self.images / seconds:.1f} images/s"]
+        position = f"{self.unit} {self.done}" + ("" if self.total is None else f"/{self.total}")
+        clauses = [
+            position,
+            *(f"{name} {text}" for name, text in texts.items()),
+            f"{self.images / seconds:.1f} images/s",
+        ]
         if self.total is not None:
             left = (self.total - self.done) * seconds / max(self.done - self.initial, 1)
             clauses.append(f"{tqdm.format_interval(left)} left")

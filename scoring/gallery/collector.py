@@ -1,4 +1,4 @@
-"""The page of a run of `inference.py`: images are gathered as they are scored, the page is written at the end."""
+"""Collector for the gallery page: gathers images as `inference.py` scores them, and writes the page at the end."""
 
 import argparse
 import os
@@ -7,21 +7,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from scoring.defaults import PAGE_SUFFIX
-from scoring.gallery.page import FailedImage, ScoredImage, image_of, write_gallery
+from scoring.gallery.page import FailedImage, ScoredImage, image_from_row, write_gallery
 from scoring.pictures import PictureSettings
-from scoring.records import Record
+from scoring.records import ScoreRow
 from utils.errors import UserError, one_line
 from utils.files import make_folder, require_place
 
 
 class RunGallery:
-    """Gathers what `--report` shows: a few numbers of each image, no picture.
+    """Collect a few numbers of each image, but no pictures, for `--report`.
 
     Args:
-        args: The options of the run, with a `report`.
+        args: The options of the run, including `report`.
 
     Raises:
-        UserError: The file is there and may not be replaced, ends otherwise, or cannot be written.
+        UserError: The file exists and may not be replaced, has the wrong suffix, or cannot be written.
     """
 
     def __init__(self, args: argparse.Namespace):
@@ -30,49 +30,49 @@ class RunGallery:
         self.images: list[ScoredImage | FailedImage] = []
         self._check_overwrite(args)
         require_place(self.path.parent)
-        make_folder(self.path.parent)  # now rather than after hours of scoring
+        make_folder(self.path.parent)  # fails now rather than after hours of scoring
 
-    def keep(self, records: Iterable[Record], places: Mapping[str, str]) -> None:
-        """Takes records of an earlier run.
+    def keep(self, rows: Iterable[ScoreRow], places: Mapping[str, str]) -> None:
+        """Add rows of an earlier run.
 
         Args:
-            records: As they were read back.
-            places: From names of images, as records tell them, to their paths; of others the name has to do.
+            rows: Rows read back from the output.
+            places: Paths by the name in the rows; a name without an entry is used as the path.
 
         Raises:
-            UserError: A record that was changed so that it cannot be shown.
+            UserError: A row was edited and cannot be shown.
         """
-        for record in records:
+        for row in rows:
             try:
-                name = record["path"]
-                self.images.append(image_of(record, places.get(name) or os.path.join(self.relative_to or "", name)))
+                name = row["path"]
+                self.images.append(image_from_row(row, places.get(name) or os.path.join(self.relative_to or "", name)))
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(
-                    f"--report: an earlier record cannot be shown: {one_line(error)}; --overwrite begins anew"
+                    f"--report: an earlier row cannot be shown: {one_line(error)}; --overwrite starts again"
                 ) from error
 
-    def gathered(self, batches: Iterable[list[Record]], paths: Iterable[str]) -> Iterator[list[Record]]:
-        """Passes on batches of records as they are made, and takes them; `paths` are those of their images."""
+    def collect(self, batches: Iterable[list[ScoreRow]], paths: Iterable[str]) -> Iterator[list[ScoreRow]]:
+        """Add batches of rows and pass them on; `paths` are those of their images."""
         stream = iter(paths)
-        for records in batches:
-            self.images += [image_of(record, next(stream)) for record in records]
-            yield records
+        for rows in batches:
+            self.images += [image_from_row(row, next(stream)) for row in rows]
+            yield rows
 
-    def write(self, same: Record, pictures: PictureSettings, workers: int) -> None:
-        """Opens the images again and writes the page.
+    def write(self, run_fields: ScoreRow, pictures: PictureSettings, workers: int) -> None:
+        """Write the page with thumbnails of the images.
 
         Raises:
-            UserError: The place is not writable.
+            UserError: The file cannot be written.
         """
-        write_gallery(self.path, self.images, same, pictures, workers)
+        write_gallery(self.path, self.images, run_fields, pictures, workers)
         print(f"report: {self.path}", file=sys.stderr)
 
     def _check_overwrite(self, args: argparse.Namespace) -> None:
         if self.path.suffix.lower() != PAGE_SUFFIX:
             raise UserError(f"--report: {self.path} should end with {PAGE_SUFFIX}")
         if args.output is not None and os.path.realpath(args.output) == os.path.realpath(self.path):
-            raise UserError(f"--report: {self.path} is the --output, too; name another file")
+            raise UserError(f"--report: {self.path} is also the --output; name another file")
         if self.path.is_dir():
             raise UserError(f"--report: {self.path} is a folder; name a file")
         if self.path.exists() and not (args.resume or args.overwrite):
-            raise UserError(f"--report: {self.path} is there already; --overwrite replaces it, and so does --resume")
+            raise UserError(f"--report: {self.path} already exists; --overwrite or --resume replaces it")

@@ -19,7 +19,7 @@ from scoring.formats import on_one_line
 from scoring.gallery.charts import histogram, opinion_bars
 from scoring.gallery.ranking import DISPUTED_WIDTH, EXTREMES, SHOWN, best_first, disputed, sampled
 from scoring.pictures import PictureSettings, opened_picture
-from scoring.records import Record
+from scoring.records import ScoreRow
 from scoring.scale_text import parse_scale
 from utils.errors import UserError
 from utils.files import write_atomically
@@ -56,43 +56,43 @@ class FailedImage:
     error: str
 
 
-def image_of(record: Record, place: str) -> ScoredImage | FailedImage:
-    """What the page needs of a record as it was made, or as it was read back from a file, where numbers may be text.
+def image_from_row(row: ScoreRow, place: str) -> ScoredImage | FailedImage:
+    """Convert a score row, either new or read back from a file, in which numbers may be text.
 
     Raises:
-        ValueError, KeyError, TypeError: Values are missing, or are no finite numbers.
+        ValueError, KeyError, TypeError: Values are missing, or are not finite numbers.
     """
-    name = on_one_line(record["path"])
-    if record["error"] is not None:
-        return FailedImage(name, on_one_line(record["error"]))
-    scale = parse_scale(record["scale"])
-    numbers = {key: float(record[key]) for key in ("mos", "mos_01", "sos", "low_90", "high_90")}
-    dos = tuple(float(record[f"p{k}"]) for k in range(1, scale.num_bins + 1))
+    name = on_one_line(row["path"])
+    if row["error"] is not None:
+        return FailedImage(name, on_one_line(row["error"]))
+    scale = parse_scale(row["scale"])
+    numbers = {key: float(row[key]) for key in ("mos", "mos_01", "sos", "low_90", "high_90")}
+    dos = tuple(float(row[f"p{k}"]) for k in range(1, scale.num_bins + 1))
     if not (np.isfinite([*numbers.values(), *dos]).all() and sum(dos) > 0):
-        raise ValueError(f"{name} has scores that are none")
-    return ScoredImage(name, place, **numbers, dos=dos, notes=on_one_line(record["notes"] or ""))
+        raise ValueError(f"{name} contains values that are not numbers")
+    return ScoredImage(name, place, **numbers, dos=dos, notes=on_one_line(row["notes"] or ""))
 
 
 def write_gallery(
     path: Path,
     images: Sequence[ScoredImage | FailedImage],
-    same: Record,
+    run_fields: ScoreRow,
     pictures: PictureSettings = PictureSettings(),
     workers: int = 1,
 ) -> None:
-    """Writes the page, whole or not at all; opens each image that is shown, and holds a few thumbnails at a time.
+    """Write the page completely or not at all, with a few thumbnails in memory at a time.
 
     Args:
-        path: Of the page.
-        images: In any order.
-        same: What all records share: scale, preprocess, checkpoint.
+        path: Path of the page.
+        images: Images in any order.
+        run_fields: Scale, preprocessing and checkpoint of all rows.
         pictures: How images are read.
-        workers: Threads that read and decode.
+        workers: Number of threads that read and decode.
 
     Raises:
-        UserError: The place is not writable.
+        UserError: The file cannot be written.
     """
-    scale = parse_scale(same["scale"])
+    scale = parse_scale(run_fields["scale"])
     scored = [image for image in images if isinstance(image, ScoredImage)]
     failed = [image for image in images if isinstance(image, FailedImage)]
     mos_01, sos = (np.array([getattr(image, name) for image in scored]) for name in ("mos_01", "sos"))  # (N,) each
@@ -103,7 +103,7 @@ def write_gallery(
         title=on_one_line(path.stem),
         folder=common_folder([image.name for image in images]),
         scale=scale,
-        same=same,
+        same=run_fields,
         date=f"{datetime.now(timezone.utc):%Y-%m-%d} (UTC)",
         summary=_summary(scored, marked, scale) if scored else None,
         shown=len(chosen),

@@ -1,48 +1,48 @@
-"""Many scored images in order: which are shown where not all can be, and on which people would disagree.
+"""Ranking of scored images: their order, the sample that a large page shows, and the disputed images.
 
 N images.
 """
 
 import numpy as np
 
-SHOWN = 5_000  # more would make a page slow to open
-EXTREMES = 100  # of the best, of the worst and of the highest SOS, which a sample always holds
-DISPUTED_SHARE = 10  # one in so many, by SOS
-# Source: the SOS hypothesis with a = 0.09, as in the loss of the release, expects at most sqrt(a) / 2 of the width
+SHOWN = 5_000  # more would make the page slow to open
+EXTREMES = 100  # a sample includes so many of the best, of the worst and of those with the highest SOS
+DISPUTED_SHARE = 10  # one image in 10 at most
+# Source: the SOS hypothesis with a = 0.09, as in the release's loss, predicts a SOS of at most sqrt(a) / 2 widths
 DISPUTED_WIDTH = 0.15
 
 Array = np.ndarray
 
 
 def best_first(mos_01: Array) -> Array:
-    """Indices (N,) by falling quality; equal ones stay in their order."""
+    """Return indices (N,) by decreasing quality; ties keep their order."""
     return np.argsort(-mos_01, kind="stable")
 
 
 def sampled(order: Array, sos: Array, most: int, extremes: int) -> Array:
-    """All of `order` or, of more than `most`, that many, in the same order.
+    """Return at most `most` indices in the given order.
 
-    The first and the last and those of the highest SOS, `extremes` of each, and of the others every so many-th.
+    A sample contains the `extremes` first, last and highest-SOS images, and evenly spaced ones of the rest.
 
     Args:
         order: Indices (N,), best first.
-        sos: (N,), of all images.
-        most: How many are shown at most.
-        extremes: A third of `most` or less.
+        sos: SOS (N,) of all images.
+        most: Maximum size of the sample.
+        extremes: At most a third of `most`.
     """
     if len(order) <= most:
         return order
-    kept = np.zeros(len(order), dtype=bool)  # (N,), by place in the order
+    kept = np.zeros(len(order), dtype=bool)  # (N,), by position in the order
     kept[:extremes] = kept[-extremes:] = True
     kept[np.argsort(-sos[order], kind="stable")[:extremes]] = True
     others = np.flatnonzero(~kept)
-    places = np.linspace(0, len(others) - 1, most - int(kept.sum())).astype(int)  # at least 1 apart: none comes twice
+    places = np.linspace(0, len(others) - 1, most - int(kept.sum())).astype(int)  # at least 1 apart, so without repeats
     kept[others[places]] = True
     return order[kept]
 
 
 def disputed(sos: Array, width: float) -> Array:
-    """Whether people would disagree (N,): a SOS in the top tenth, and large for a scale that is `width` wide."""
+    """Return whether opinions would differ (N,): SOS in the top tenth, and large relative to the scale's width."""
     highest = np.argsort(-sos, kind="stable")[: len(sos) // DISPUTED_SHARE]
     marked = np.zeros(len(sos), dtype=bool)
     marked[highest] = True

@@ -1,1 +1,1 @@
-"""The engine for many processes, GPUs or machines; needs the packages of requirements-scale.txt."""
+"""Engine for many processes, GPUs or machines; needs the packages in requirements-scale.txt."""

@@ -1,85 +1,85 @@
-"""A folder of Parquet files, on a disk or in an object store, that many workers write into as their rows come."""
+"""A folder of Parquet files, on a disk or in an object store, that many workers write to."""
 
-import posixpath
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from contextlib import AbstractContextManager
 
-import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import fs
+from pyarrow import RecordBatch, fs
 
-from scoring.output import SAME, require_same
-from scoring.ray.remote_files import filesystem_of
-from utils.errors import UserError, one_line
+from scoring.output import check_same_run
+from scoring.parquet import arrow_errors
+from scoring.ray.remote_files import open_filesystem
+from scoring.records import RUN_FIELDS, ScoreRow
+from utils.errors import UserError
 
 SUFFIX = ".parquet"
-MAGIC = b"PAR1"  # begins a Parquet file, and ends a whole one
+MAGIC = b"PAR1"  # first and last bytes of a complete Parquet file
 
 
 class ParquetFolder:
-    """The folder.
+    """Manage the Parquet files in an output folder.
 
     Args:
         place: Path or URI.
 
     Raises:
-        UserError: A store that is not known, or that does not answer.
+        UserError: The object store is unknown or does not answer.
     """
 
     def __init__(self, place: str):
         self.place = place
-        self.filesystem, self.path = filesystem_of(place.rstrip("/"))
-        self.written = self.failed = 0
+        self.filesystem, self.path = open_filesystem(place.rstrip("/"))
+        self.failed = 0  # images without scores in the rows of earlier runs
 
     def check_overwrite(self, resume: bool, overwrite: bool) -> None:
-        """Refuses to lose or to mix what is there, before anything is scored.
+        """Check, before anything is scored, that no results are lost or mixed.
 
         Raises:
-            UserError: There are parts and neither is meant, or there is a file by this name.
+            UserError: The folder contains results without --resume or --overwrite, or it is a file.
         """
-        if self._info(self.path).type == fs.FileType.File:
+        with self._reading():
+            kind = self.filesystem.get_file_info(self.path).type
+        if kind == fs.FileType.File:
             raise UserError(f"--output: {self.place} is a file; name a folder")
         if self.files() and not (resume or overwrite):
             raise UserError(
-                f"--output: {self.place} holds {SUFFIX} files already; --resume goes on with them, --overwrite replaces"
-                " them"
+                f"--output: {self.place} already contains {SUFFIX} files; --resume continues them, --overwrite "
+                "replaces them"
             )
 
     def files(self) -> list[str]:
-        """The parts that are there, by name."""
-        try:
+        """Return the paths of the Parquet files, sorted."""
+        with self._reading():
             found = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"--output: {self.place} cannot be read: {one_line(error)}") from error
         return sorted(info.path for info in found if info.type == fs.FileType.File and info.path.endswith(SUFFIX))
 
     def clear(self) -> None:
-        """Removes the parts."""
+        """Remove the Parquet files."""
         for path in self.files():
             self._remove(path)
 
-    def done(self, same: dict[str, Any]) -> Counter[str]:
-        """How many records each image has; a part that a kill has cut off is removed, and said.
+    def done(self, run_fields: ScoreRow) -> Counter[str]:
+        """Count the rows of each image; an incomplete file is removed and reported.
 
         Raises:
-            UserError: Something else lies there, or results of another network.
+            UserError: The folder contains other files, or results of another network.
         """
         done: Counter[str] = Counter()
         for path in self.files():
-            if self._is_cut_off(path):
-                print(f"{path} was cut off: removed, and its images are scored again", file=sys.stderr)
+            if self._is_incomplete(path):
+                print(f"{path} was incomplete and is removed; its images are scored again", file=sys.stderr)
                 self._remove(path)
                 continue
-            for batch in self._batches(path, ["path", "error", *SAME]):
+            for batch in self._batches(path, ["path", "error", *RUN_FIELDS]):
                 if batch.num_rows:
-                    require_same(batch.slice(0, 1).to_pylist()[0], same, path)
+                    check_same_run(batch.slice(0, 1).to_pylist()[0], run_fields, path)
                 done.update(batch["path"].to_pylist())
         return done
 
     def count(self) -> tuple[int, int]:
-        """How many records are there, and how many of them could not be scored."""
+        """Return the number of rows, and how many of them have an error."""
         rows = failed = 0
         for path in self.files():
             for batch in self._batches(path, ["error"]):
@@ -88,7 +88,7 @@ class ParquetFolder:
         return rows, failed
 
     def errors(self, limit: int) -> list[str]:
-        """The first errors."""
+        """Return the first errors."""
         found: list[str] = []
         for path in self.files():
             for batch in self._batches(path, ["error"]):
@@ -97,31 +97,29 @@ class ParquetFolder:
                 break
         return found[:limit]
 
-    def _batches(self, path: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        try:
-            with pq.ParquetFile(path, filesystem=self.filesystem) as part:
-                missing = [name for name in columns if name not in part.schema_arrow.names]
-                if missing:
-                    raise UserError(f"--output: {path} is none of our results: no column {', '.join(missing)}")
-                yield from part.iter_batches(columns=columns)
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"--output: {path} cannot be read as Parquet: {one_line(error)}") from error
+    def _batches(self, path: str, columns: list[str]) -> Iterator[RecordBatch]:
+        with (
+            arrow_errors(f"--output: {path} cannot be read as Parquet"),
+            pq.ParquetFile(path, filesystem=self.filesystem) as file,
+        ):
+            missing = [name for name in columns if name not in file.schema_arrow.names]
+            if missing:
+                raise UserError(
+                    f"--output: {path} was not written by inference.py: no column {', '.join(missing)}; name another "
+                    "folder"
+                )
+            yield from file.iter_batches(columns=columns)
 
-    def _is_cut_off(self, path: str) -> bool:
-        """Whether a file begins as Parquet, or is empty, and does not end as Parquet."""
+    def _is_incomplete(self, path: str) -> bool:
+        """Return whether a file is empty, or begins as Parquet but does not end as Parquet."""
         with self.filesystem.open_input_file(path) as file:
             head = file.read(len(MAGIC))
             file.seek(max(file.size() - len(MAGIC), 0))
             return head in (b"", MAGIC) and file.read(len(MAGIC)) != MAGIC
 
-    def _info(self, path: str) -> fs.FileInfo:
-        try:
-            return self.filesystem.get_file_info(path)
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"--output: {self.place} cannot be read: {one_line(error)}") from error
+    def _reading(self) -> AbstractContextManager[None]:
+        return arrow_errors(f"--output: {self.place} cannot be read")
 
     def _remove(self, path: str) -> None:
-        try:
+        with arrow_errors(f"--output: {path} cannot be removed"):
             self.filesystem.delete_file(path)
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"--output: {posixpath.basename(path)} cannot be removed: {one_line(error)}") from error

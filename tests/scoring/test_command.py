@@ -13,8 +13,8 @@ from PIL import Image
 from inference import load_predictor, main
 from models import precision
 from scoring import defaults, preprocess
-from scoring.formats import FORMATS
-from scoring.loading import hash_of
+from scoring.formats import ROW_FORMATS
+from scoring.loading import short_hash
 from scoring.output import StrictError
 from tests.running import ROOT, run_as_script
 from tests.scoring.hostile import write_hostile_folder
@@ -55,7 +55,7 @@ def test_a_record_by_hand(suffix, checkpoint, photo, tmp_path):
         "height": 50,
         "scale": "0,100:10,30,50,70,90:lower",
         "preprocess": "release@40x32",
-        "checkpoint": hash_of(checkpoint),
+        "checkpoint": short_hash(checkpoint),
         "notes": None,
         "error": None,
     }
@@ -137,7 +137,7 @@ def test_one_hundred_hostile_files(checkpoint, tmp_path):
         assert not names
         names = {os.fsencode(name).decode("utf-8", "backslashreplace"): name in good for name in good | bad}
     by_name = {row["path"]: row for row in rows}
-    assert "3600000000 pixels, more than the 200000000" in by_name["bomb.png"]["error"]
+    assert "3600000000 pixels, more than the limit of 200000000" in by_name["bomb.png"]["error"]
     assert by_name["line.png"]["height"] == 20_000
     assert "enlarged" in by_name["one_pixel.png"]["notes"]
     assert by_name["exif_6.jpg"]["height"] == 64
@@ -187,7 +187,7 @@ def test_what_is_read_is_not_replaced(read, checkpoint, photo, tmp_path):
     output = {"photo": photo, "list": tmp_path / "list.csv", "checkpoint": checkpoint}[read]
     before = output.read_bytes()
     arguments = ["--list", tmp_path / "list.csv", "--checkpoint", checkpoint, "--format", "csv", "--overwrite"]
-    with pytest.raises(UserError, match="is read in this run; name another file"):
+    with pytest.raises(UserError, match="is an input of this run; name another file"):
         scored(output, *arguments)
     assert output.read_bytes() == before
 
@@ -226,12 +226,12 @@ def test_mistakes_on_the_command_line(arguments, expected, capsys):
     ("arguments", "expected"),
     [
         (["photo.png", "--checkpoint", "letter.jpg"], r"letter\.jpg is not a checkpoint"),
-        (["photo.png", "--background", "whit"], "'whit' is no colour"),
+        (["photo.png", "--background", "whit"], "'whit' is not a colour"),
         (["photo.png", "--output", "rows.xlsx"], r"rows\.xlsx should end with \.txt, \.json"),
-        (["photo.png", "--format", "parquet"], "parquet is for a file"),
-        (["photo.png", "--format", "csv", "--output", "-"], "leave it away"),
+        (["photo.png", "--format", "parquet"], "parquet cannot be written to the terminal"),
+        (["photo.png", "--format", "csv", "--output", "-"], "omit it"),
         (["photo.png", "--output", "x" * 300 + ".csv"], "File name too long"),
-        ([".", "--map", "."], "is scored and written to"),
+        ([".", "--map", "."], "is both an input and an output"),
         (["photo.png", "--output", "folder.csv"], "is a folder"),
         (["photo.png", "--device", "gpu"], "'gpu' is not on this machine"),
         (["photo.png", "--device", "cpu", "--precision", "fp16"], "fp16 needs a CUDA GPU"),
@@ -254,7 +254,7 @@ def test_a_mistake_ends_with_status_2_and_one_line(photo, tmp_path, monkeypatch,
 
 
 def test_parquet_without_pyarrow(checkpoint, photo, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UserError, match="needs the package pyarrow; `pip install pyarrow`"):
         scored(tmp_path / "out.parquet", photo, "--checkpoint", checkpoint)
 
@@ -279,4 +279,4 @@ def test_scoring_imports_no_more_than_it_needs(checkpoint, photo):
 def test_names_on_the_command_line_are_those_that_there_are():
     assert tuple(preprocess.PREPROCESS) == defaults.PREPROCESS
     assert precision.PRECISIONS == defaults.PRECISIONS
-    assert {*FORMATS, "parquet"} == set(defaults.FORMATS) == set(defaults.OUTPUT_SUFFIXES.values())
+    assert {*ROW_FORMATS, "parquet"} == set(defaults.FORMATS) == set(defaults.OUTPUT_SUFFIXES.values())

@@ -66,7 +66,9 @@ def test_rows_of_a_compiled_network(photos, checkpoint, tmp_path, monkeypatch):
 
 
 def test_pictures_of_any_size_are_refused(checkpoint):
-    with pytest.raises(UserError, match=r"compile: .* one size of picture, and preprocess full has any; choose one"):
+    with pytest.raises(
+        UserError, match=r"compile: .* one image size, and preprocess full has no fixed size; choose one"
+    ):
         load_predictor(checkpoint, device="cpu", preprocess="full", compiled=True)
 
 

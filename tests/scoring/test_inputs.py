@@ -28,7 +28,7 @@ def test_folders_give_their_images_in_the_order_of_names(folder):
     assert found("photos") == ["photos/Z.gif", "photos/a.PNG", "photos/b.jpg"]
     below = ["photos/sub/z.webp", "photos/sub/deep/y.tif"]
     assert found("photos", recursive=True) == ["photos/Z.gif", "photos/a.PNG", "photos/b.jpg", *below]
-    assert found("photos", recursive=True, left_out=["photos/sub/deep"])[3:] == below[:1]
+    assert found("photos", recursive=True, excluded=["photos/sub/deep"])[3:] == below[:1]
     assert found(str(folder / "photos"))[0] == str(folder / "photos" / "Z.gif")
 
 
@@ -48,7 +48,7 @@ def test_patterns(folder):
     assert found("photos/**/*.tif") == ["photos/sub/deep/y.tif"]
     (folder / "photos" / "b[1].jpg").touch()
     assert found("photos/b[1].jpg") == ["photos/b[1].jpg"]  # a name, before it is a pattern
-    with pytest.raises(MissingFileError, match=r"no file fits the pattern 'photos/\*\.bmp'"):
+    with pytest.raises(MissingFileError, match=r"no file matches the pattern 'photos/\*\.bmp'"):
         found("photos/*.bmp")
 
 
@@ -85,15 +85,15 @@ def test_tables(folder):
     assert found(lists=["list.csv"]) == ["a, b.png", "c.png"]
     (folder / "ours.tsv").write_text("id\tname\n1\tx.png\n")
     assert found(lists=["ours.tsv"], image_column="name") == ["x.png"]
-    with pytest.raises(UserError, match=r"ours\.tsv: not one column 'image' or 'path'; name one by .*: id, name"):
+    with pytest.raises(UserError, match=r"ours\.tsv: no column 'image' or 'path'; choose one with .*: id, name"):
         found(lists=["ours.tsv"])
-    with pytest.raises(UserError, match=r"not one column 'nam' .did you mean 'name'"):
+    with pytest.raises(UserError, match=r"no column 'nam' .did you mean 'name'"):
         found(lists=["ours.tsv"], image_column="nam")
     (folder / "both.csv").write_text("image,path\na,b\n")
-    with pytest.raises(UserError, match="not one column"):
+    with pytest.raises(UserError, match="more than one of the columns"):
         found(lists=["both.csv"])
     (folder / "list.txt").write_text("a.png\n")
-    with pytest.raises(UserError, match=r"--image-column: list\.txt is no table"):
+    with pytest.raises(UserError, match=r"--image-column: list\.txt has no columns"):
         found(lists=["list.txt"], image_column="name")
 
 
@@ -106,7 +106,7 @@ def test_lists_from_other_systems_and_damaged_ones(folder, monkeypatch):
         "wide.txt": ("a.png".encode("utf-16"), "is UTF-16; save it as UTF-8"),
         "gap.csv": (b"image,mos\na.png,1\n,2\n", "row 2 names no image"),
         "open.csv": (b'image,mos\n"a.png,1\n' + b"x" * 140_000, "field larger.*a quotation mark may be open"),
-        "none.csv": (b"image,mos\n", r"--list: no name of an image in none\.csv"),
+        "none.csv": (b"image,mos\n", r"--list: no image name in none\.csv"),
     }
     for name, (content, message) in damaged.items():
         (folder / name).write_bytes(content)
@@ -119,14 +119,14 @@ def test_lists_from_other_systems_and_damaged_ones(folder, monkeypatch):
 
 def test_what_is_written_to_is_not_scored(folder):
     assert "photos/sub/deep/y.tif" in found("photos/**")
-    assert "photos/sub/deep/y.tif" not in found("photos/**", left_out=["photos/sub/deep"])
-    with pytest.raises(UserError, match="photos is scored and written to"):
-        found("photos", left_out=[str(folder / "photos")])
+    assert "photos/sub/deep/y.tif" not in found("photos/**", excluded=["photos/sub/deep"])
+    with pytest.raises(UserError, match="photos is both an input and an output"):
+        found("photos", excluded=[str(folder / "photos")])
 
 
 def test_nothing_to_score(folder):
     (folder / "empty").mkdir()
-    with pytest.raises(UserError, match=r"no image in empty: files that end with .*\.jpg.*--recursive"):
+    with pytest.raises(UserError, match=r"no image in empty: files ending in .*\.jpg.*--recursive"):
         found("empty")
     with pytest.raises(MissingFileError, match=r"--list: no\.txt does not exist"):
         found(lists=["no.txt"])

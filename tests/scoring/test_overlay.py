@@ -141,7 +141,7 @@ def test_other_modes_are_drawn_and_matplotlib_is_left_as_it_was():
 
 @pytest.mark.parametrize("box", [(0, 0, 31, 30), (-1, 0, 30, 30), (5, 5, 5, 9), (0, 20, 30, 10)])
 def test_a_box_beyond_the_picture_is_refused(box):
-    with pytest.raises(ValueError, match="not within a picture of 30 x 30 pixels"):
+    with pytest.raises(ValueError, match="not within the picture of 30 x 30 pixels"):
         draw_overlay(noisy((30, 30)), box, halves(), "a", "b")
 
 

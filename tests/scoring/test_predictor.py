@@ -71,8 +71,8 @@ def test_grey_and_transparent_arrays(predictor):
         (np.zeros((4, 4, 2), np.uint8), r"\(H, W, 3\).*got \(4, 4, 2\)"),
         (np.zeros((0, 4), np.uint8), r"got \(0, 4\)"),
         (torch.zeros(8, 4, 3), r"\(C, H, W\).*got \(8, 4, 3\)"),
-        (torch.full((3, 4, 4), 2.0), "0..1, got 2 to 2"),
-        (torch.full((3, 4, 4), float("nan")), "0..1, got nan to nan"),
+        (torch.full((3, 4, 4), 2.0), "from 0 to 1, got 2 to 2"),
+        (torch.full((3, 4, 4), float("nan")), "from 0 to 1, got nan to nan"),
         (torch.zeros(3, 4, 4, dtype=torch.int32), "uint8, got int32"),
     ],
 )
@@ -255,7 +255,7 @@ def test_a_network_gone_wrong_gives_no_score(checkpoint, photo):
 
 
 def test_own_checkpoint_refuses_another_scale(checkpoint):
-    with pytest.raises(UserError, match="carries its own rating scale and config"):
+    with pytest.raises(UserError, match="already contains its rating scale and config"):
         load_predictor(checkpoint, scale=ACR)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from inference import main
 from scoring import defaults
-from scoring.formats import FORMATS
+from scoring.formats import ROW_FORMATS
 from scoring.predictor import Predictor
 from tests.running import ROOT
 from tests.scoring.scored import SUFFIXES, rows_of, scored
@@ -55,7 +55,7 @@ def test_cut_at_any_byte_resume_ends_in_the_same_file(suffix, checkpoint, tmp_pa
     scored(tmp_path / f"whole.{suffix}", *arguments)
     content = (tmp_path / f"whole.{suffix}").read_bytes()
     assert [row["path"] for row in rows_of(tmp_path / f"whole.{suffix}")] == names
-    form = FORMATS[suffix](tuple(rows_of(tmp_path / f"whole.{suffix}")[0]), str(checkpoint))
+    form = ROW_FORMATS[suffix](tuple(rows_of(tmp_path / f"whole.{suffix}")[0]), str(checkpoint))
     ends = [end for _, end in form.read(content)]
     assert len(ends) == 4
     for cut in range(len(content)):
@@ -98,7 +98,7 @@ def test_resume_with_images_that_came_since(checkpoint, photos, tmp_path, capsys
     assert sorted(row["path"] for row in rows) == sorted(str(path) for path in photos.iterdir())
     capsys.readouterr()
     scored(output, photos / "p0.png", "--checkpoint", checkpoint, "--resume", "--relative-to", photos)
-    assert f"12 rows of {output} are of other images; they stay" in capsys.readouterr().err
+    assert f"12 rows of {output} belong to other images and are kept" in capsys.readouterr().err
 
 
 def test_what_resume_refuses(checkpoint, photos, tmp_path):
@@ -106,7 +106,7 @@ def test_what_resume_refuses(checkpoint, photos, tmp_path):
     arguments = [photos, "--checkpoint", checkpoint]
     scored(output, *arguments)
     before = output.read_bytes()
-    with pytest.raises(UserError, match=r"out\.csv is there already; --resume goes on with it, --overwrite"):
+    with pytest.raises(UserError, match=r"out\.csv already exists; --resume continues it, --overwrite"):
         scored(output, *arguments)
     with pytest.raises(UserError, match="other settings: preprocess release@40x32 then, full@40 now"):
         scored(output, *arguments, "--resume", "--preprocess", "full")
@@ -114,17 +114,17 @@ def test_what_resume_refuses(checkpoint, photos, tmp_path):
         scored(output, *arguments, "--resume", "--precision", "bf16")
     assert output.read_bytes() == before
     output.write_text("name,score\na.png,3\n")
-    with pytest.raises(UserError, match="header row is not the one of this run"):
+    with pytest.raises(UserError, match="its beginning is not that of this run's output"):
         scored(output, *arguments, "--resume")
     (tmp_path / "odd.jsonl").write_text('{"path": "a"}\n')
     with pytest.raises(UserError, match="other fields than those of this run"):
         scored(tmp_path / "odd.jsonl", *arguments, "--resume")
     (tmp_path / "notes.jsonl").write_text('{"my": "precious"}')
-    with pytest.raises(UserError, match="does not begin as this run's output would"):
+    with pytest.raises(UserError, match="its beginning is not that of this run's output"):
         scored(tmp_path / "notes.jsonl", *arguments, "--resume")
     lines = before.decode().splitlines(keepends=True)
     output.write_text("".join([*lines[:3], "# my comment\n", *lines[3:]]))
-    with pytest.raises(UserError, match="its row of # my comment is damaged"):
+    with pytest.raises(UserError, match="its row # my comment is damaged"):
         scored(output, *arguments, "--resume")
     scored(tmp_path / "j.json", *arguments)
     content = (tmp_path / "j.json").read_text()
@@ -138,7 +138,7 @@ def test_what_resume_refuses(checkpoint, photos, tmp_path):
     output.write_bytes(before)
     with pytest.raises(UserError, match="preprocess release@40x32 then, release@40x32,background=black now"):
         scored(output, *arguments, "--resume", "--background", "black")
-    with pytest.raises(UserError, match="--resume goes on with an --output of"):
+    with pytest.raises(UserError, match="--resume continues an --output in"):
         main([*map(str, arguments), "--resume"])
     assert scored(output, *arguments, "--overwrite")[0] == defaults.SOME_FAILED
     assert output.read_bytes() == before

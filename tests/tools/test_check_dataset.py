@@ -209,7 +209,7 @@ def test_rows_that_cannot_be_used_are_not_in_the_figures(check, tmp_path):
     assert "9 train, 0 validation, 2 test" in output
     status, output = check(*arguments, "--save-splits", str(tmp_path / "t.json"))
     assert status == 1
-    assert "t.json is not written: mend the database first" in output
+    assert "t.json is not written: fix the database first" in output
     assert not (tmp_path / "t.json").exists()
 
 
@@ -251,7 +251,7 @@ def test_where_the_picture_goes(tmp_path, monkeypatch, capsys):
     ("arguments", "message"),
     [
         (["--dataset", "kadid"], r"unknown database 'kadid' \(did you mean 'kadid10k'\?\)"),
-        (["--dataset", "csv", "--root", "x"], r"copy configs/custom\.yaml"),
+        (["--dataset", "csv", "--root", "x"], r"copy of configs/custom\.yaml"),
         (["--config", "nowhere.yaml"], r"config nowhere\.yaml does not exist"),
         (["--dataset", "bid", "dataset.rot=x"], "did you mean 'root'"),
     ],

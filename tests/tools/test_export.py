@@ -115,7 +115,7 @@ def test_torch_export_computes_the_same_and_says_what_it_is(checkpoint, tmp_path
 def test_safetensors_are_the_network_bit_for_bit(checkpoint, tmp_path, capsys):
     file = tmp_path / "best.safetensors"
     assert main([str(checkpoint), "--output", str(file)]) == 0
-    assert "cannot know which images it has seen" in capsys.readouterr().out
+    assert "cannot know which images it was trained on" in capsys.readouterr().out
     require_same(file, checkpoint, 0)
     network, original = load_network(file), load_network(checkpoint)
     assert (network.own, network.config, network.origin) == (True, original.config, None)
@@ -186,18 +186,18 @@ def test_the_example_of_the_page(onnx_file, checkpoint, tmp_path, monkeypatch, c
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["best.pt"], r"which format\? Say --format safetensors, onnx, torch, or --output FILE that ends in"),
+        (["best.pt"], r"no format: use --format safetensors, onnx, torch, or an --output FILE ending in"),
         (["best.pt", "--output", "a.pth"], r"a\.pth should end in one of \.safetensors, \.onnx, \.pt2"),
         (["best.pt", "--output", "a"], r"a should end in one of \.safetensors, \.onnx, \.pt2"),
         (["best.pt", "--output", "a.onnx", "--format", "torch"], r"a\.onnx should end in \.pt2 for --format torch"),
         (["best.pt", "--output", "folder.pt2"], r"folder\.pt2 is a folder"),
-        (["best.pt", "--output", "best.pt/a.pt2"], r"a\.pt2 cannot be written: .*best\.pt is no folder"),
+        (["best.pt", "--output", "best.pt/a.pt2"], r"folder best\.pt cannot be created: best\.pt is a file"),
         (["same.safetensors", "--format", "safetensors"], r"same\.safetensors is the checkpoint itself"),
-        (["best.pt", "--output", "same.safetensors"], r"same\.safetensors is there already; --overwrite replaces it"),
-        (["best.pt", "--format", "torch", "--scale", "acr"], "carries its own rating scale and config"),
+        (["best.pt", "--output", "same.safetensors"], r"same\.safetensors already exists; --overwrite replaces it"),
+        (["best.pt", "--format", "torch", "--scale", "acr"], "already contains its rating scale and config"),
         (["best.pt", "--format", "torch", "--trained-with", "a.yaml"], r"config a\.yaml does not exist"),
         (["cvt.pth", "--format", "torch", "--scale", "acr"], "holds a backbone, not a trained RichIQA"),
-        (["cvt.pth", "--format", "torch", "--scale", "five"], "'five' is no rating scale"),
+        (["cvt.pth", "--format", "torch", "--scale", "five"], "'five' is not a rating scale"),
         (["none.pt", "--format", "torch"], r"checkpoint none\.pt does not exist"),
         (["", "--format", "torch"], r"checkpoint \. does not exist"),
     ],

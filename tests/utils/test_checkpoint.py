@@ -43,7 +43,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, capsys):
     (tmp_path / "trap.pt").write_bytes(pickle.dumps({"format": Trap()}))
     torch.save({"format": Trap()}, tmp_path / "trap2.pt")
     for name in ("trap.pt", "trap2.pt"):
-        with pytest.raises(UserError, match="holds more than plain data"):
+        with pytest.raises(UserError, match="contains more than plain data"):
             read_checkpoint(tmp_path / name)
     assert "executed" not in capsys.readouterr().out
 

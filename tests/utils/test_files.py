@@ -125,12 +125,12 @@ def test_a_folder_that_is_a_link_is_neither_deleted_nor_renamed(tmp_path):
 def test_a_place_that_cannot_be_written_is_refused_and_nothing_made(tmp_path, monkeypatch):
     write_text(tmp_path / "file", "text")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(UserError, match=r"cannot be made: .*file is a file"):
+        with pytest.raises(UserError, match=r"cannot be created: .*file is a file"):
             require_place(place)
     require_place(tmp_path / "new" / "below")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     monkeypatch.setattr(os, "access", lambda place, _: Path(place) != tmp_path)
-    with pytest.raises(UserError, match=r"new/below cannot be made: .* is not writable"):
+    with pytest.raises(UserError, match=r"new/below cannot be created: .* is not writable"):
         require_place(tmp_path / "new" / "below")
     with pytest.raises(UserError, match="cannot be written"):
         require_place(tmp_path)

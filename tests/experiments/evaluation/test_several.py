@@ -151,9 +151,9 @@ def test_odd_names_in_the_matrix(tmp_path):
 
 def test_a_place_for_results_is_looked_at_before_anything_is_loaded(run, evaluate, quick, tmp_path):
     write_text(tmp_path / "out", "a file")
-    with pytest.raises(UserError, match=r"out cannot be made: .*out is a file"):
+    with pytest.raises(UserError, match=r"out cannot be created: .*out is a file"):
         evaluate(run / "none.pt", "bid")  # which would be the next to be refused
-    with pytest.raises(UserError, match=r"below/quick cannot be made: .*out is a file"):
+    with pytest.raises(UserError, match=r"below/quick cannot be created: .*out is a file"):
         train(quick, f"run.root={tmp_path / 'out' / 'below'}", f"dataset.root={tmp_path / 'nowhere'}")
 
 

@@ -72,7 +72,7 @@ def test_a_record_that_was_changed(run, folder, tmp_path):
     run(folder / "a.png", "--output", output)
     mos = output.read_text().splitlines()[1].split(",")[1]
     output.write_text(output.read_text().replace(f",{mos},", ",many,"))
-    with pytest.raises(UserError, match=r"--report: an earlier record cannot be shown: .*'many'; --overwrite"):
+    with pytest.raises(UserError, match=r"--report: an earlier row cannot be shown: .*'many'; --overwrite"):
         run(folder / "a.png", "--output", output, "--resume")
 
 
@@ -81,9 +81,9 @@ def test_a_record_that_was_changed(run, folder, tmp_path):
     [
         ("page.htm", [], r"page\.htm should end with \.html"),
         ("", [], r"should end with \.html"),
-        ("there.html", [], r"there\.html is there already; --overwrite replaces it"),
+        ("there.html", [], r"there\.html already exists; --overwrite or --resume replaces it"),
         ("folder.html", [], r"folder\.html is a folder"),
-        ("both.html", ["--output", "both.html", "--format", "csv"], r"both\.html is the --output, too"),
+        ("both.html", ["--output", "both.html", "--format", "csv"], r"both\.html is also the --output"),
     ],
 )
 def test_refused_before_anything_is_scored(folder, tmp_path, monkeypatch, name, arguments, message):

@@ -14,7 +14,7 @@ from PIL import Image
 from datasets.scale import RatingScale
 from scoring.gallery import page as page_module
 from scoring.gallery.charts import histogram, opinion_bars
-from scoring.gallery.page import FailedImage, common_folder, digits_of, image_of, scored_thumbnail
+from scoring.gallery.page import FailedImage, common_folder, digits_of, image_from_row, scored_thumbnail
 from scoring.gallery.ranking import DISPUTED_WIDTH, best_first, disputed, sampled
 from scoring.pictures import PictureSettings, open_picture, opened_picture
 from tests.scoring.gallery.pages import image, names_of, page_of, random_images
@@ -82,7 +82,7 @@ def test_names_cannot_disturb_the_page(tmp_path):
     record = {"mos": "3", "mos_01": "0.5", "sos": "1", "low_90": "1", "high_90": "5", "scale": "acr", "notes": None}
     record |= {f"p{k}": "0.2" for k in range(1, 6)} | {"error": None}
     odd = "<script>alert(1)<b>\"'&\nnew\u202egpj.\udcff"
-    images = [image_of({**record, "path": odd}, "x"), image_of({**record, "path": odd, "error": odd}, "x")]
+    images = [image_from_row({**record, "path": odd}, "x"), image_from_row({**record, "path": odd, "error": odd}, "x")]
     page = page_of(tmp_path / f"{odd}.html", images)
     assert page.source.count("<script>") == 1
     shown = "<script>alert(1)<b>\"'&\\nnew\\u202egpj.\\udcff"
@@ -183,17 +183,17 @@ def test_coarse_is_a_fraction_that_is_large_enough(tmp_path):
     with opened_picture(tmp_path / "large.jpg", coarse=240) as picture:
         assert picture.image.size == (500, 350)
     small = opened_picture(tmp_path / "large.jpg", PictureSettings(max_pixels=600_000), coarse=240)
-    with pytest.raises(UserError, match="1000x700 is 700000 pixels, more than the 600000"), small:
+    with pytest.raises(UserError, match="1000x700 is 700000 pixels, more than the limit of 600000"), small:
         pass
 
 
 def test_records_that_were_changed():
     record = {"path": "a", "error": None, "scale": "acr", "notes": "", "mos": 3, "mos_01": 0.5, "sos": 1}
     record |= {"low_90": 1, "high_90": 5} | {f"p{k}": 0.2 for k in range(1, 6)}
-    assert image_of(record, "b").dos == (0.2,) * 5
+    assert image_from_row(record, "b").dos == (0.2,) * 5
     for change in ({"mos": "nan"}, {"p1": "many"}, {f"p{k}": 0 for k in range(1, 6)}):
-        with pytest.raises(ValueError, match=r"scores that are none|could not convert"):
-            image_of({**record, **change}, "b")
+        with pytest.raises(ValueError, match=r"values that are not numbers|could not convert"):
+            image_from_row({**record, **change}, "b")
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from scoring.options import parse_arguments
 from scoring.pictures import Encoded, open_picture
 from scoring.ray import remote_files
 from scoring.ray.parquet_output import ParquetFolder
-from scoring.ray.shards import Columns, images_in, require_columns
-from scoring.ray.worker_plan import WorkerPlan, plan_workers, tasks_of
+from scoring.ray.shards import ShardColumns, images_in, require_columns
+from scoring.ray.worker_plan import WorkerPlan, plan_workers, split_tasks
 from utils import installation
 from utils.errors import MissingFileError, UserError
 
@@ -44,19 +44,19 @@ def write_tar(path, members, mode="w"):
     ("arguments", "expected"),
     [
         (["--engine", "ray"], "name the --output, a file or a FOLDER/ of Parquet"),
-        (["--engine", "ray", "--map", "maps"], "--map goes with --engine local only"),
-        (["--engine", "ray", "--report", "page.html"], "--report goes with --engine local only"),
-        (["--engine", "ray", "--device", "cuda:1"], "'cuda:1', with --engine ray: auto, cpu, cuda"),
+        (["--engine", "ray", "--map", "maps"], "--map works with --engine local only"),
+        (["--engine", "ray", "--report", "page.html"], "--report works with --engine local only"),
+        (["--engine", "ray", "--device", "cuda:1"], "'cuda:1'; with --engine ray: auto, cpu, cuda"),
         (["--engine", "ray", "--output", "rows/", "--format", "csv"], "a folder is written as parquet, got csv"),
         (
             ["--engine", "ray", "--output", "s3://bucket/rows", "--strict"],
-            "--strict: all workers write into the folder",
+            "--strict: all workers write to the folder",
         ),
         (["--engine", "spark"], "--engine"),
-        (["--ray-address", "auto"], "--ray-address goes with --engine ray only"),
-        (["--image-bytes", "jpg"], "--image-bytes goes with --engine ray only"),
-        (["--output", "rows.parquet/"], "which --engine ray writes; name a file"),
-        (["--output", "s3://bucket/rows.csv"], "which --engine ray writes; name a file"),
+        (["--ray-address", "auto"], "--ray-address works with --engine ray only"),
+        (["--image-bytes", "jpg"], "--image-bytes works with --engine ray only"),
+        (["--output", "rows.parquet/"], "which needs --engine ray; name a file"),
+        (["--output", "s3://bucket/rows.csv"], "which needs --engine ray; name a file"),
     ],
 )
 def test_options_that_do_not_go_together(arguments, expected, capsys):
@@ -95,11 +95,11 @@ def test_cores_and_gpus_are_shared(machines, device, workers, plan):
 
 
 def test_more_than_there_is_room_for():
-    with pytest.raises(UserError, match="3 workers, but Ray knows of 2 cores"):
+    with pytest.raises(UserError, match="3 workers, but the Ray cluster has 2 cores"):
         plan_workers([(2, 0)], "auto", 3)
-    with pytest.raises(UserError, match="3 workers, but Ray knows of 2 GPUs"):
+    with pytest.raises(UserError, match="3 workers, but the Ray cluster has 2 GPUs"):
         plan_workers([(8, 2)], "auto", 3)
-    with pytest.raises(UserError, match="cuda, but Ray knows of no GPU"):
+    with pytest.raises(UserError, match="cuda, but the Ray cluster has no GPU"):
         plan_workers([(8, 0)], "cuda", None)
 
 
@@ -107,11 +107,11 @@ def test_every_source_is_in_one_task():
     sources = [f"{number}.png" for number in range(100)]
     sources.insert(3, "a.tar")
     for batch_size, workers in ((1, 1), (32, 2), (1, 200)):
-        tasks = tasks_of(sources, batch_size, workers)
+        tasks = split_tasks(sources, batch_size, workers)
         assert Counter(source for task in tasks for source in task) == Counter(sources)
         assert ["a.tar"] in tasks
         assert max(map(len, tasks)) <= 8 * batch_size
-    assert len(tasks_of(sources, 32, 2)) == 9  # four for each worker and the shard
+    assert len(split_tasks(sources, 32, 2)) == 9  # four for each worker and the shard
 
 
 def test_bytes_and_files_are_read_alike(tmp_path):
@@ -132,7 +132,7 @@ def test_bytes_and_files_are_read_alike(tmp_path):
 def test_tar_shards(mode, tmp_path):
     shard = str(tmp_path / "0.tar")
     write_tar(shard, {"a.png": png(0), "a.json": b"{}", "b/._c.png": b"", "b/c.JPG": png(1)}, mode)
-    images = list(images_in(shard, Columns()))
+    images = list(images_in(shard, ShardColumns()))
     assert [image.name for image in images] == [f"{shard}/a.png", f"{shard}/b/c.JPG"]
     assert [open_picture(image).image.width for image in images] == [8, 9]
 
@@ -141,16 +141,16 @@ def test_what_of_a_shard_cannot_be_read_is_one_error_after_what_can(tmp_path):
     shard = tmp_path / "0.tar"
     write_tar(shard, {f"{number}.png": png(number).ljust(5000, b"\0") for number in range(4)})
     shard.write_bytes(shard.read_bytes()[:13_000])
-    *whole, cut = images_in(str(shard), Columns())
+    *whole, cut = images_in(str(shard), ShardColumns())
     assert [image.name[-5:] for image in whole] == ["0.png", "1.png"]
     with pytest.raises(UserError, match=r"0\.tar cannot be read to its end: "):
         cut.read()
     for name, message in (("missing.tar", "does not exist"), ("missing.parquet", "does not exist")):
-        (image,) = images_in(str(tmp_path / name), Columns())
+        (image,) = images_in(str(tmp_path / name), ShardColumns())
         with pytest.raises(UserError, match=message):
             image.read()
     (tmp_path / "letter.parquet").write_text("Dear colleagues")
-    (image,) = images_in(str(tmp_path / "letter.parquet"), Columns())
+    (image,) = images_in(str(tmp_path / "letter.parquet"), ShardColumns())
     with pytest.raises(UserError, match=r"letter\.parquet cannot be read to its end: "):
         image.read()
 
@@ -160,19 +160,21 @@ def test_tables_of_image_files(tmp_path):
     table = str(tmp_path / "rows.parquet")
     content = [png(number) for number in range(39)] + [None]
     pq.write_table(pa.table({"path": names, "bytes": content, "mos": range(40)}), table, row_group_size=7)
-    images = list(images_in(table, Columns()))
+    images = list(images_in(table, ShardColumns()))
     assert [image.name for image in images] == names
     assert open_picture(images[20]).image.width == 28
     with pytest.raises(UserError, match=r"39\.png is empty"):
         open_picture(images[39])
-    assert [image.name for image in images_in(table, Columns("mos", "bytes"))] == [str(number) for number in range(40)]
-    require_columns([str(tmp_path / "missing.parquet"), table], Columns())
+    assert [image.name for image in images_in(table, ShardColumns("mos", "bytes"))] == [
+        str(number) for number in range(40)
+    ]
+    require_columns([str(tmp_path / "missing.parquet"), table], ShardColumns())
     with pytest.raises(UserError, match=r"no column 'byte' .did you mean 'bytes'.*--image-bytes: path, bytes, mos"):
-        require_columns([table], Columns(content="byte"))
-    with pytest.raises(UserError, match=r"not one column 'name'; .*--image-column: path, bytes, mos"):
-        require_columns([table], Columns(image="name"))
-    image = next(images_in(table, Columns("path", "mos")))
-    with pytest.raises(UserError, match=r"0\.png: its column holds no bytes but int"):
+        require_columns([table], ShardColumns(content="byte"))
+    with pytest.raises(UserError, match=r"no column 'name'; .*--image-column: path, bytes, mos"):
+        require_columns([table], ShardColumns(image="name"))
+    image = next(images_in(table, ShardColumns("path", "mos")))
+    with pytest.raises(UserError, match=r"0\.png: its column contains int, not bytes"):
         image.read()
 
 
@@ -184,12 +186,12 @@ def test_object_stores(tmp_path):
     root = f"file://{tmp_path}/photos"
 
     def found(*places, **options):
-        return [path.removeprefix(root) for path in find_images(Inputs(places, at_scale=True, **options))]
+        return [path.removeprefix(root) for path in find_images(Inputs(places, with_shards=True, **options))]
 
     assert found(root) == found(f"{root}/") == ["/a.png", "/b.png"]
     assert found(root, recursive=True) == ["/a.png", "/b.png", "/sub/0.tar", "/sub/c.png"]
     assert found(f"{root}/b*.png", f"{root}/missing.png") == ["/b.png", "/missing.png"]
-    with pytest.raises(MissingFileError, match="no object fits the pattern"):
+    with pytest.raises(MissingFileError, match="no object matches the pattern"):
         found(f"{root}/*.bmp")
     with pytest.raises(UserError, match="only the last part is a pattern"):
         found(f"{root}/*/c.png")
@@ -207,7 +209,7 @@ def test_what_is_written_to_is_not_read(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     left_out = [str(tmp_path / "rows.parquet"), f"{tmp_path}/out/"]
-    paths = find_images(Inputs([str(tmp_path)], recursive=True, left_out=left_out, at_scale=True))
+    paths = find_images(Inputs([str(tmp_path)], recursive=True, excluded=left_out, with_shards=True))
     assert [os.path.relpath(path, tmp_path) for path in paths] == ["a.png", "old.parquet", "sub/b.tar"]
     assert find_images(Inputs([str(tmp_path)], recursive=True)) == [str(tmp_path / "a.png")]
 
@@ -230,10 +232,10 @@ def test_a_folder_of_parts_is_gone_on_with(tmp_path, capsys):
     (folder / "3.parquet").touch()
     (folder / "notes.txt").touch()
     assert parts.done(SAME) == Counter(["a", "bad", "b", "a", "bad 2"])
-    assert capsys.readouterr().err.count("was cut off: removed") == 2
+    assert capsys.readouterr().err.count("was incomplete and is removed") == 2
     assert parts.count() == (5, 2)
     assert parts.errors(1) == ["bad"]
-    with pytest.raises(UserError, match=r"holds \.parquet files already; --resume goes on"):
+    with pytest.raises(UserError, match=r"already contains \.parquet files; --resume continues"):
         parts.check_overwrite(resume=False, overwrite=False)
     with pytest.raises(UserError, match="other settings: preprocess full@40 then, release@40x32 now"):
         parts.done({**SAME, "preprocess": "release@40x32"})
@@ -251,6 +253,6 @@ def test_what_lies_in_a_folder_and_is_not_ours_stays(tmp_path):
     with pytest.raises(UserError, match=r"a\.parquet cannot be read as Parquet"):
         ParquetFolder(str(folder)).done(SAME)
     pq.write_table(pa.table({"path": ["a"]}), folder / "a.parquet")
-    with pytest.raises(UserError, match="none of our results: no column error, scale"):
+    with pytest.raises(UserError, match=r"was not written by inference\.py: no column error, scale"):
         ParquetFolder(str(folder)).done(SAME)
     assert (folder / "a.parquet").exists()
