@@ -75,7 +75,7 @@ class Predictor:
         self.kept_side: int | None = None  # pixels of the long side of `Prepared.small`; None: there is none
         self.model = network.model.eval().requires_grad_(False).to(device)
         self.precision = plan_for(precision, device).describe()
-        self.scale = RatingScale(**network.config.scale.model_dump())
+        self.scale = RatingScale.from_settings(network.config.scale)
         self.transform = network.config.transform
         self.preprocess = build_preprocess(preprocess, network.config.transform)
         fused = fused_model(self.model, precision)

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     config = with_scales(load_config(config_path(args), overrides_of(args)))
     examinations = []
-    for member in config.members:
+    for member in config.dataset:
         examinations.append(examine(config, member, args.decode, progress))
         print(report(examinations[-1], None if args.all else SHOWN), flush=True)
         if examinations[-1].records and not args.no_picture:
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.save_splits and not trainable:
         print(f"{args.save_splits} is not written: mend the database first, else its splits fit no complete copy")
     elif args.save_splits:
-        write_text(args.save_splits, to_json(splits_of(config, examinations), indent=1))
+        write_text(args.save_splits, to_json(splits_of(examinations), indent=1))
         print(f"splits: {args.save_splits}, for protocol.method=file dataset.split_file={args.save_splits}")
     return 0 if trainable else 1
 
@@ -103,9 +103,9 @@ def progress(items: Iterable, total: int) -> Iterable:
 
 
 def picture_path(wanted: str | None, config: Config, title: str) -> Path:
-    """The file that is wanted, with the title of the database in its name where there are several."""
+    """The file that is wanted; with the title of the database in its name where one file would not do."""
     path = Path(wanted or Path(config.run.root) / "check.png")
-    return path.with_name(f"{path.stem}_{title}{path.suffix}") if config.several or not wanted else path
+    return path.with_name(f"{path.stem}_{title}{path.suffix}") if len(config.dataset) > 1 or not wanted else path
 
 
 if __name__ == "__main__":

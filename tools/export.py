@@ -93,7 +93,7 @@ def require_place(path: Path, checkpoint: Path, overwrite: bool) -> None:
 
 def describe(network: TrainedNetwork, form: Format, path: Path, differences: dict[str, float]) -> str:
     """What was written, what goes in and comes out, and how exact it is."""
-    scale, crop = RatingScale(**network.config.scale.model_dump()), network.config.transform.crop
+    scale, crop = RatingScale.from_settings(network.config.scale), network.config.transform.crop
     resize, centers = network.config.transform.resize, scale.bin_centers
     rows = [
         (INPUT, f"(B, 3, {crop}, {crop})", f"RGB, 0 to 1: squashed to {resize} x {resize}, centre crop of {crop}"),

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save
 
 from utils.errors import MissingFileError, UserError, one_line
 from utils.files import to_json, write_atomically
+from utils.schema import VERSION, CheckpointContent, checked
 
 FORMAT = "richiqa"
-FORMAT_VERSION = 1
 # what torch and safetensors raise for bytes that are not theirs, or for objects that weights-only loading refuses
 UNREADABLE = (
     RuntimeError,
@@ -30,8 +30,10 @@ UNREADABLE = (
 
 def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
     """Writes a checkpoint, whole or not at all."""
+    content = {"format": FORMAT, "version": VERSION, **content}
+    checked(CheckpointContent, content, path)
     buffer = io.BytesIO()  # torch.save straight to a full disk raises errors of its own
-    torch.save({"format": FORMAT, "version": FORMAT_VERSION, **content}, buffer)
+    torch.save(content, buffer)
     write_atomically(path, lambda file: file.write(buffer.getbuffer()))
 
 
@@ -45,8 +47,7 @@ def to_safetensors(model: dict[str, torch.Tensor], config: dict[str, Any]) -> by
 
 def own_metadata(config: dict[str, Any]) -> dict[str, str]:
     """What an exported network says of itself, as text: format, version, config and rating scale in JSON."""
-    version = str(FORMAT_VERSION)
-    return {"format": FORMAT, "version": version, "config": to_json(config), "scale": to_json(config["scale"])}
+    return {"format": FORMAT, "version": str(VERSION), "config": to_json(config), "scale": to_json(config["scale"])}
 
 
 def read_tensors(path: str | Path) -> dict[str, Any]:
@@ -97,16 +98,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """A checkpoint written by `save_checkpoint`.
 
     Raises:
-        UserError: Something else, or written by a later version.
+        UserError: Something else, another version, or a key that does not fit.
     """
     content = read_tensors(path)
     if not is_own(content):
         raise UserError(f"{path} was not written by this project's training")
-    require_readable_version(content, path)
+    checked(CheckpointContent, content, path)
     return content
-
-
-def require_readable_version(content: dict[str, Any], path: str | Path) -> None:
-    """Refuses an own checkpoint that a later version of this code wrote."""
-    if content["version"] > FORMAT_VERSION:
-        raise UserError(f"{path} has format version {content['version']}; this code reads up to {FORMAT_VERSION}")

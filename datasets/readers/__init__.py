@@ -130,13 +130,13 @@ def database_scale(name: str) -> RatingScale:
             f"the rating scale of {name!r} is not known; give `scale` in the config, or scale=RatingScale(low, high, "
             "bin_centers) in Python"
         )
-    return RatingScale(**config.scale.model_dump())
+    return RatingScale.from_settings(config.scale)
 
 
 def database_sos_a(name: str) -> float | str:
     """Parameter a of the SOS hypothesis for labels of a database without an SOS."""
     config = _config_of(name)
-    stated = None if config is None else config.dataset.sos_a
+    stated = None if config is None else config.dataset[0].sos_a
     return DEFAULT_SOS_A if stated is None else stated
 
 

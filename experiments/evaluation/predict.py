@@ -91,21 +91,15 @@ def predictions_table(names: list[str], pred: dict[str, Array], target: dict[str
 
 
 def joined_metrics(metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Metrics of a part of several databases, by title, in one dict: the means over databases, and `databases`.
+    """Metrics of a part of each database, by title, in one dict: the means over databases, and `databases`.
 
-    What is in units of a scale has no mean. The metrics of one database are passed through as they are.
+    What is in units of a scale has no mean over scales.
     """
-    if len(metrics) == 1:
-        return next(iter(metrics.values()))
-    names = [name for name in next(iter(metrics.values())) if name not in IN_UNITS]
+    names = [name for name in next(iter(metrics.values())) if len(metrics) == 1 or name not in IN_UNITS]
     means = {name: float(np.mean([of_one[name] for of_one in metrics.values()])) for name in names}
     return {**means, "databases": metrics}
 
 
 def joined_predictions(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Predictions of several databases, by title, in one table with `database` in front; of one, as they are."""
-    if len(tables) == 1:
-        return next(iter(tables.values()))
-    parts = [table.assign(database=title) for title, table in tables.items()]
-    table = pd.concat(parts, ignore_index=True)
-    return table[["database", *table.columns.drop("database")]]
+    """Predictions of each database, by title, in one table; where there is more than one, with `database` in front."""
+    return pd.concat(tables, names=["database"]).reset_index("database", drop=len(tables) == 1)

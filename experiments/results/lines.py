@@ -45,16 +45,20 @@ def results_lines(metrics: dict[str, Any]) -> str:
     lines = []
     for selection, of_selection in metrics["selections"].items():
         lines.append(f"{selection:14}  {metrics_line(of_selection)}  ({explained(selection, of_selection)})")
-        lines += [f"  {title:13} {metrics_line(of_one)}" for title, of_one in of_selection.get("databases", {}).items()]
-    for part in metrics.get("undefined", ()):
+        lines += [f"  {title:13} {metrics_line(of_one)}" for title, of_one in parts_of_mean(of_selection).items()]
+    for part in metrics["undefined"]:
         lines.append(
             f"the SRCC of the {part} part is not defined in any epoch: none can be chosen by it, and where "
             "protocol.selection would, best.pt is of the last"
         )
-    ceilings = metrics.get("noise_ceiling") or {}
-    by_title = ceilings if "databases" in metrics else {"": ceilings}
-    lines += [f"noise ceiling   {ceiling_line(ceiling)} {title}" for title, ceiling in by_title.items() if ceiling]
-    return "\n".join(f"  {line.rstrip()}" for line in lines)
+    ceilings = metrics["noise_ceiling"]
+    lines += [f"noise ceiling   {ceiling_line(ceiling)} {title}" for title, ceiling in ceilings.items() if ceiling]
+    return "\n".join(f"  {line}" for line in lines)
+
+
+def parts_of_mean(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The metrics of each database, by title, that a mean is of; {} where the mean is of one, and says the same."""
+    return metrics["databases"] if len(metrics["databases"]) > 1 else {}
 
 
 def explained(selection: str, metrics: dict[str, Any]) -> str:
@@ -66,7 +70,7 @@ def explained(selection: str, metrics: dict[str, Any]) -> str:
 def summary_of_splits(splits: list[dict[str, Any]]) -> str:
     """Mean and standard deviation over splits of the main metrics, of every selection.
 
-    Of several databases, those of each follow the means over them.
+    Those of each database follow the means over them.
     """
     lines = [f"{len(splits)} splits, mean (standard deviation):"]
     for selection in dict.fromkeys(name for split in splits for name in split["selections"]):
@@ -76,7 +80,7 @@ def summary_of_splits(splits: list[dict[str, Any]]) -> str:
         row = [split["selections"][selection] for split in splits]
         title = f"{selection} ({SELECTION_NOTES[selection]})"
         rows = {title: row} | {
-            f"{title}, {name}": [split["databases"][name] for split in row] for name in row[0].get("databases", {})
+            f"{title}, {name}": [split["databases"][name] for split in row] for name in parts_of_mean(row[0])
         }
         for title, of_splits in rows.items():
             lines.append(f"  {title}")

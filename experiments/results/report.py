@@ -79,12 +79,12 @@ def render(name: str, splits: Sequence[FinishedSplit]) -> str:
     environment = page_environment(Path(__file__).parent)
     environment.filters["number"] = number
     config = splits[0].config
-    tables = [selections_table(splits, number_of) for number_of in range(len(config.members))]
+    tables = [selections_table(splits, number_of) for number_of in range(len(config.dataset))]
     groups = [
-        (part.title if config.several else "", tiles([split.tests[number_of] for split in splits]))
+        (part.title, tiles([split.tests[number_of] for split in splits]))
         for number_of, part in enumerate(splits[0].tests)
     ]
-    if config.several:
+    if len(groups) > 1:
         tables = [selections_table(splits, None), *tables]
         groups = [("Mean over the databases", mean_tiles(splits)), *groups]
     page = environment.get_template(TEMPLATE).render(
@@ -112,7 +112,7 @@ def _header(splits: Sequence[FinishedSplit]) -> list[tuple[str, str]]:
     date = datetime.fromtimestamp(max(split.finished_at for split in splits), timezone.utc)
     which = "" if len(splits) == wanted else f" ({', '.join(str(split.number) for split in splits)})"
     return [
-        ("Databases" if config.several else "Database", databases),
+        ("Databases", databases),
         ("Backbone", f"{config.model.backbone}, weights at the start: {config.model.pretrained}"),
         ("Splits finished", f"{len(splits)} of {wanted}{which}"),
         ("Last one finished on", f"{date:%Y-%m-%d} (UTC)"),
@@ -121,9 +121,7 @@ def _header(splits: Sequence[FinishedSplit]) -> list[tuple[str, str]]:
 
 def _best(splits: Sequence[FinishedSplit]) -> str:
     """Which epoch's weights inference takes."""
-    epochs = [split.metrics.get("selected_epoch") for split in splits]
-    if None in epochs:
-        return ""
+    epochs = [split.metrics["selected_epoch"] for split in splits]
     chosen = f"epoch {epochs[0]}" if len(set(epochs)) == 1 else f"epochs {', '.join(map(str, epochs))}, split by split"
     return f"best.pt holds the weights of {chosen}: protocol.selection is {splits[0].config.protocol.selection}."
 
@@ -141,14 +139,13 @@ def _recipes(splits: Sequence[FinishedSplit]) -> list[tuple[str, str]]:
     found = {}
     for split in splits:
         for part in split.tests:
-            if "labels" in part.origin:
-                recipe = LabelRecipe(**{key: value for key, value in part.origin["labels"].items() if key in known})
-                found[part.title, recipe.describe()] = None
+            recipe = LabelRecipe(**{key: value for key, value in part.origin["labels"].items() if key in known})
+            found[part.title, recipe.describe()] = None
     return list(found)
 
 
 def _versions(splits: Sequence[FinishedSplit]) -> list[str]:
     """Python and packages of each split; once where they are the same."""
-    environments = [split.metrics.get("environment") or {} for split in splits]
+    environments = [split.metrics["environment"] for split in splits]
     lines = (", ".join(f"{name} {value}" for name, value in one.items() if name != "machine") for one in environments)
     return [line for line in dict.fromkeys(lines) if line]

@@ -36,7 +36,7 @@ def environments_of(config: Config, count: int) -> list[Environment]:
     Raises:
         UserError: Not a GPU for each, or memory that would be needed for each.
     """
-    if any(member.cache == "ram" for member in config.members):
+    if any(member.cache == "ram" for member in config.dataset):
         raise UserError(f"{KEY}: {count} processes would each hold a copy of dataset.cache=ram; use disk, or none")
     device = pick_device(config.train.device)
     if device.type == "cpu":
