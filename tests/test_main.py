@@ -181,7 +181,7 @@ def test_release_is_the_best_on_test_of_each_metric(quick, tmp_path, capsys):
     train(quick, "train.epochs=4", "optim.lr=1e-3")
     tests = [json.loads(line)["test"] for line in (folder_of(tmp_path) / "log.jsonl").read_text().splitlines()]
     release = json.loads((folder_of(tmp_path) / "metrics.json").read_text())["selections"]["release"]
-    assert release.keys() == {*BETTER, "epochs"}
+    assert release.keys() == {*BETTER, "epochs", "databases"}
     for name, better in BETTER.items():
         values = [np.nan if test[name] is None else test[name] for test in tests]
         best = np.nanmax(values) if better == "higher" else np.nanmin(values)

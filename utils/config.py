@@ -236,7 +236,8 @@ def _merge(base: dict, changes: dict, source: str) -> dict:
         below = base.get(key)
         if isinstance(value, dict) and _is_list_of_mappings(below):
             members = {str(number): member for number, member in enumerate(below)}
-            by_number = {str(number): change for number, change in value.items()}
+            alone = len(below) == 1 and not value.keys() & {"0", 0}  # as where it was given without the list
+            by_number = {"0": value} if alone else {str(number): change for number, change in value.items()}
             if not by_number.keys() <= members.keys():
                 raise UserError(
                     f"{source}: {key} is a list of {len(below)}; change a member by its number, such as "

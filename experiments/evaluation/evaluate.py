@@ -1,5 +1,6 @@
 """Finished checkpoints on databases: one on one, or a folder of runs on a list of databases as a matrix."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,25 @@ from experiments.training.precision import require_precision, scoring_precision,
 from experiments.training.run_folder import BEST, METRICS, PREDICTIONS, SPLIT_FOLDER, require_split
 from experiments.training.selection import keyed_by_title
 from models.weights import TrainedNetwork, load_network
+from utils.config import load_config
 from utils.errors import MissingFileError, UserError
-from utils.files import to_json, write_text
-from utils.runtime import environment
+from utils.files import require_place, to_json, write_text
+from utils.runtime import environment, pick_device
 from utils.schema import VERSION, EvaluationMetrics, checked
 from utils.settings import Config
 
 FOLDER = "evaluations"
+
+
+def run_evaluation(args: argparse.Namespace, configs: Sequence[Config]) -> int:
+    """Evaluates one checkpoint, or a folder of runs, on the databases of the configs."""
+    output = Path(args.output or Path(configs[0].run.root) / FOLDER)
+    require_place(output)
+    part, checkpoints = args.part or "auto", find_checkpoints(args.evaluate)
+    trained_with = load_config(args.trained_with) if args.trained_with else None
+    device = pick_device(configs[0].train.device)
+    evaluate(checkpoints, find_targets(configs, part, args.split or 1), part, device, output, trained_with)
+    return 0
 
 
 def find_checkpoints(place: str | Path) -> list[Path]:

@@ -11,16 +11,22 @@ from torch.utils.data import DataLoader
 from datasets.database import Database
 from datasets.dataset import batches
 from datasets.transforms import to_images
+from experiments.training.precision import scoring_precision
+from experiments.training.selection import final_metrics
+from experiments.training.setup import EvaluatedPart, SplitRun
+from experiments.training.state import TrainingState
 from models.fused import fused_model
 from models.precision import FP32
 from models.richiqa import RichIQA
 from utils.bootstrap import confidence_intervals
-from utils.distributed import gathered, world
+from utils.distributed import gathered, main_process_only, world
 from utils.errors import UserError
 from utils.metrics import IN_UNITS, pit_histogram
 from utils.progress import Progress
+from utils.settings import Config
 
 Array = np.ndarray
+Predicted = list[Array]  # DOS (N, K) of a part of each database
 
 
 @torch.inference_mode()
@@ -103,3 +109,25 @@ def joined_metrics(metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
 def joined_predictions(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Predictions of each database, by title, in one table; where there is more than one, with `database` in front."""
     return pd.concat(tables, names=["database"]).reset_index("database", drop=len(tables) == 1)
+
+
+def predict_parts(state: TrainingState, parts: Sequence[EvaluatedPart], config: Config) -> Predicted:
+    """Predicted DOS (N, K) of a part of each database, by the network that is kept."""
+    precision = scoring_precision(config.train.precision)
+    return [predict(state.scored_model, part.loader, precision) for part in parts]
+
+
+def part_metrics(parts: Sequence[EvaluatedPart], predicted: Predicted) -> dict[str, Any]:
+    """Metrics of the predicted DOS (N, K) of a part of each database, see `joined_metrics`."""
+    pairs = zip(parts, predicted, strict=True)
+    return joined_metrics({part.database.title: part.database.metrics(part.names, dos) for part, dos in pairs})
+
+
+@main_process_only
+def finish_split(state: TrainingState, parts: Sequence[EvaluatedPart], predicted: Predicted, run: SplitRun) -> None:
+    """Writes the predictions of every test image after the last epoch, then the metrics and what stands beside them."""
+    tables, beside = {}, {}
+    for part, dos in zip(parts, predicted, strict=True):
+        tables[part.database.title] = table(part.database, part.names, dos)
+        beside[part.database.title] = details(part.database, part.names, dos)
+    run.folder.finish(joined_predictions(tables), final_metrics(state, run.config, beside))

@@ -1,11 +1,13 @@
 """Metrics as lines of text: epochs, selections, noise ceilings, summaries over splits."""
 
 import math
+import shlex
 from typing import Any
 
 import numpy as np
 
 from datasets.noise_ceiling import ceiling_line
+from experiments.training.run_folder import RunFolder
 from utils.metrics import as_numbers, title_of
 
 Array = np.ndarray
@@ -89,3 +91,10 @@ def summary_of_splits(splits: list[dict[str, Any]]) -> str:
                     values = as_numbers([split.get(name) for split in of_splits])
                     lines.append(f"    {title_of(name):8} {values.mean():.4f} ({values.std(ddof=1):.4f})")
     return "\n".join(lines)
+
+
+def end_lines(last: RunFolder, splits: list[dict[str, Any]]) -> str:
+    """The summary of finished splits, and how to score an image with the last one."""
+    lines = [summary_of_splits(splits)] if len(splits) > 1 else []
+    command = f"python inference.py IMAGE --checkpoint {shlex.quote(str(last.best))}"
+    return "\n".join([*lines, f"score an image with it: {command}"])

@@ -1,5 +1,8 @@
 """The report of a run: one HTML file that needs nothing beside it, from the finished splits on disk."""
 
+import shlex
+import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
@@ -23,7 +26,7 @@ from experiments.results.tables import (
 from experiments.results.thumbnails import Gallery, gallery
 from experiments.training.run_folder import METRICS, SPLIT_FOLDER
 from utils.config import dump_config
-from utils.errors import UserError, printable
+from utils.errors import UserError, one_line, printable
 from utils.files import write_text
 from utils.html import page_environment
 
@@ -62,6 +65,17 @@ def write_report(run: Path) -> Path:
     except OSError as error:
         raise UserError(f"{run / FILE} cannot be written: {error.strerror or error}") from error
     return run / FILE
+
+
+def print_report(path: Path) -> None:
+    """Writes the report of a run; what keeps it from being written is no reason to lose the splits to come."""
+    try:
+        print(f"report: {write_report(path)}")
+    except Exception as error:
+        if not isinstance(error, UserError):
+            traceback.print_exc()
+        command = f"python tools/report.py {shlex.quote(str(path))}"
+        print(f"warning: no report: {one_line(error)}; {command} tries again", file=sys.stderr)
 
 
 def is_current(run: Path) -> bool:

@@ -190,7 +190,10 @@ def test_helpers_are_of_their_file_alone(tmp_path):
 
 def test_dump_is_read_back(tmp_path):
     config = load_config(CONFIGS / "demo.yaml", ["optim.clip_norm=1", "model.stages=[1,3]"])
-    assert load_config(written(tmp_path, dump_config(config))) == config
+    dumped = written(tmp_path, dump_config(config))
+    assert load_config(dumped) == config
+    for key in ("dataset.root", "dataset.0.root"):
+        assert load_config(dumped, [f"{key}=elsewhere"]).dataset[0].root == "elsewhere"
 
 
 ACR = {"low": 1, "high": 5, "bin_centers": (1, 2, 3, 4, 5), "higher_is_better": True}
