@@ -18,7 +18,7 @@ from datasets.splits import Split, keys_of, make_split, unit_of
 from datasets.transforms import build_test_crop, build_train_crop
 from utils.errors import UserError
 from utils.metrics import split_metrics
-from utils.settings import Config, MemberSettings, TransformSettings
+from utils.settings import Config, DatasetSettings, TransformSettings
 
 # the fields of a Record that its labels are, in the order in which `Database.hash` takes them; runs are resumed by it
 HASHED_FIELDS = ("mos", "sos", "dos", "reference", "split", "name", "image_set")
@@ -40,8 +40,8 @@ class Database:
         recipe: How these were made.
         scale: The rating scale.
         weight: Factor of its images in the loss.
-        reversed_bins: Whether the network's bins go from the highest score to the lowest: with several databases, where
-            lower is better, since they go from worst to best.
+        reversed_bins: Whether the network's bins go from the highest score to the lowest: where the network's scale
+            points the other way.
         split_file: For protocol.method `file`.
         unit: What a random split keeps together and a bootstrap draws whole: `image`, `reference` or `image_set`.
         network_scale: The scale that a network from elsewhere was trained on; None where it is this one.
@@ -143,48 +143,48 @@ def load_databases(config: Config) -> tuple[Database, ...]:
     """The databases that a config names, with every label checked and every image there.
 
     Raises:
-        UserError: Also where their scales have different numbers of bins; of several databases, which one it is.
+        UserError: Names the database; also where their scales have different numbers of bins.
     """
     config = with_defaults(config)
     require_same_bins(config)
     databases = []
-    for number, member in enumerate(config.members):
+    for number, settings in enumerate(config.dataset):
         try:
-            databases.append(_load(member, number, config))
+            databases.append(_load(settings, number, config))
         except UserError as error:
-            raise type(error)(f"{member.title}: {error}" if config.several else str(error)) from error
+            raise type(error)(f"{settings.title}: {error}") from error
     return tuple(databases)
 
 
 def require_same_bins(config: Config) -> None:
     """Refuses databases whose bins cannot be matched by order."""
-    bins = {member.title: len(member.scale.bin_centers) for member in config.members}
+    bins = {settings.title: len(settings.scale.bin_centers) for settings in config.dataset}
     bins["scale"] = len(config.scale.bin_centers)
     if len(set(bins.values())) > 1:
         raise UserError(f"the databases must have the same number of bins, to be matched by order; they have {bins}")
 
 
-def _load(member: MemberSettings, number: int, config: Config) -> Database:
-    options = member.model_dump(include=set(LABEL_OPTIONS))
-    scale = RatingScale(**member.scale.model_dump())
-    ratings, records, recipe = load_labels(member.name, member.root, scale=scale, **options)
+def _load(settings: DatasetSettings, number: int, config: Config) -> Database:
+    options = settings.model_dump(include=set(LABEL_OPTIONS))
+    scale = RatingScale.from_settings(settings.scale)
+    ratings, records, recipe = load_labels(settings.name, settings.root, scale=scale, **options)
     unit = unit_of(records, config.protocol)
     keys_of(records, unit)  # refuses a unit that is not stated, before anything is trained
     return Database(
-        title=member.title or member.name,
+        title=settings.title,
         number=number,
-        source=_source(member, config),
+        source=_source(settings, config),
         ratings={rating.name: rating for rating in ratings},
         records={record.name: record for record in records},
         recipe=recipe,
         scale=scale,
-        weight=member.weight,
-        reversed_bins=config.several and not scale.higher_is_better,
-        split_file=member.split_file,
+        weight=settings.weight,
+        reversed_bins=scale.higher_is_better != config.scale.higher_is_better,
+        split_file=settings.split_file,
         unit=unit,
     )
 
 
-def _source(member: MemberSettings, config: Config) -> PictureSource:
-    folder = Path(member.cache_folder or Path(config.run.root) / CACHE)
-    return PictureSource(member.name, Path(member.root), member.decode, member.cache, folder)
+def _source(settings: DatasetSettings, config: Config) -> PictureSource:
+    folder = Path(settings.cache_folder or Path(config.run.root) / CACHE)
+    return PictureSource(settings.name, Path(settings.root), settings.decode, settings.cache, folder)

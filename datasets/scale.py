@@ -8,6 +8,7 @@ from torch import Tensor
 
 from utils.errors import UserError
 from utils.numerics import bin_edges, constant, safe_sqrt
+from utils.settings import ScaleSettings
 
 Array = np.ndarray
 
@@ -44,15 +45,15 @@ class RatingScale:
                 "scale; give low < high and at least two rising centres within them"
             )
 
+    @classmethod
+    def from_settings(cls, settings: ScaleSettings) -> "RatingScale":
+        """The scale that a config states."""
+        return cls(**settings.model_dump())
+
     @property
     def num_bins(self) -> int:
         """K."""
         return len(self.bin_centers)
-
-    @property
-    def centers_from_worst(self) -> tuple[float, ...]:
-        """Bin centres from the worst to the best opinion: falling where lower is better."""
-        return self.bin_centers if self.higher_is_better else self.bin_centers[::-1]
 
     @property
     def edges(self) -> Array:

@@ -16,10 +16,11 @@ from datasets.ratings import PARTS, Record
 from datasets.readers.tables import pick, read_table
 from utils.errors import MissingFileError, UserError, did_you_mean, shortened, some_of
 from utils.files import read_json, reading
+from utils.schema import require_version
 from utils.settings import ProtocolSettings
 
 SEEN_BEFORE = "seen_before"  # in split.json: the images that the weights at the start were trained on
-BESIDE = ("hash", "labels", SEEN_BEFORE)  # what split.json has beside the parts
+BESIDE = ("hash", "labels")  # what split.json has beside the parts of a database
 FEWEST_FOR_SRCC = 2
 SHOWN = 3  # names in one message
 SHOWN_LENGTH = 60  # of a value in one message
@@ -194,6 +195,8 @@ def _parts_in_file(path: Path, number: int, title: str | None) -> tuple[dict[str
 
 def _parts_in_json(content: Any, path: Path, title: str | None) -> tuple[dict[str, str], str | None]:
     if isinstance(content, dict) and isinstance(content.get("databases"), dict):
+        if "version" in content:
+            require_version(content, path)
         if title not in content["databases"]:
             raise UserError(f"{path}: holds splits of {', '.join(content['databases'])}, but not of {title}")
         content = content["databases"][title]

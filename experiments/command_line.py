@@ -94,7 +94,7 @@ def require_processes(configs: Sequence[Config], args: argparse.Namespace) -> No
                 f"{KEY}: {at_a_time} splits at a time are processes of their own, and torchrun has started {world()} "
                 f"for one training; set {KEY}=1, or start it with python alone"
             )
-        if any(member.cache == "ram" for member in config.members):
+        if any(member.cache == "ram" for member in config.dataset):
             raise UserError(f"dataset.cache: each of {world()} processes would hold a copy; use disk, or none")
 
 

@@ -1,6 +1,7 @@
 """The loss of a config."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from datasets.database import Database
 from datasets.labels import fit_sos_a
@@ -18,9 +19,9 @@ def build_loss(config: Config, databases: Sequence[Database], splits: Sequence[S
             labels = database.targets(split.train)
             sos_a[number] = fit_sos_a(labels["mos"], labels["sos"], database.scale)
             print(f"{database.title}: sos_a {sos_a[number]:.4f}, fitted on the training part")
-    scales = [database.scale for database in databases]
     return JointLoss(
-        scales if config.several else scales[0],
+        # the order of the network's bins counts as from worst to best
+        [replace(database.scale, higher_is_better=not database.reversed_bins) for database in databases],
         database_weights=[database.weight for database in databases],
         **{**config.loss.model_dump(), "sos_a": sos_a},
     )

@@ -4,16 +4,17 @@ B batch, K bins, D databases that are trained on together.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
 from datasets.scale import RatingScale, mean_on, std_on
 from losses.terms import emd, hypothesis_sos, mos_error, sos_error
+from utils.config import validated
 from utils.errors import UserError
 from utils.numerics import constant
+from utils.settings import LossSettings
 
-SOS_TARGETS = ("hypothesis", "label")
-UNITS = ("native", "acr")
 ACR_WIDTH = 4.0  # of the scale 1..5, on which the release's weights were chosen
 
 
@@ -21,7 +22,8 @@ class JointLoss(nn.Module):
     """Weighted sum of the DOS, MOS and SOS terms; without further arguments, the release's.
 
     Args:
-        scale: Rating scale of the labels; or those of D databases, whose bins then go from worst to best.
+        scale: Rating scale of the labels, bins from the lowest score to the highest; or those of D databases, whose
+            bins then go from worst to best.
         sos_a: Parameter of the SOS hypothesis, in (0, 1]; 0.09 on KonIQ-10k. One for all, or one for each database.
         dos: Weight of the EMD between distributions.
         mos: Weight of the absolute error of the MOS.
@@ -32,8 +34,8 @@ class JointLoss(nn.Module):
         database_weights: Factor of the images of each database, above 0.
 
     Raises:
-        UserError: A weight below 0, an `sos_a` outside (0, 1], an unknown `sos_target` or `units`, or another number of
-            values than of databases.
+        UserError: A value that `LossSettings` does not allow, another number of values than of databases, or
+            databases with different numbers of bins.
     """
 
     def __init__(
@@ -48,28 +50,18 @@ class JointLoss(nn.Module):
         database_weights: Sequence[float] | None = None,
     ):
         super().__init__()
-        several = not isinstance(scale, RatingScale)
-        scales = tuple(scale) if several else (scale,)
-        if sos_target not in SOS_TARGETS:
-            raise UserError(f"loss.sos_target: {sos_target!r} is unknown; allowed: {', '.join(SOS_TARGETS)}")
-        if units not in UNITS:
-            raise UserError(f"loss.units: {units!r} is unknown; allowed: {', '.join(UNITS)}")
+        options = {"dos": dos, "mos": mos, "sos": sos, "sos_a": sos_a, "sos_target": sos_target, "units": units}
+        validated(LossSettings, options, "JointLoss")
+        scales = (replace(scale, higher_is_better=True),) if isinstance(scale, RatingScale) else tuple(scale)
         self.sos_a = tuple(sos_a) if isinstance(sos_a, Sequence) else (sos_a,) * len(scales)
         self.database_weights = tuple(database_weights or (1.0,) * len(scales))
         if not len(scales) == len(self.sos_a) == len(self.database_weights):
-            raise UserError(f"loss: one sos_a and one weight for each of the {len(scales)} databases, please")
-        if not all(0 < a <= 1 for a in self.sos_a):
-            raise UserError(f"loss.sos_a: must be above 0 and at most 1, got {sos_a}")
-        self.weights = {"dos": dos, "mos": mos, "sos": sos}
-        if min(self.weights.values()) < 0:
-            raise UserError(f"loss: weights must not be negative, got {self.weights}")
-        if min(self.database_weights) <= 0:
-            raise UserError(f"loss: weights of databases must be above 0, got {list(self.database_weights)}")
+            raise UserError(f"loss: give one sos_a and one weight for each of the {len(scales)} databases")
         if len({scale.num_bins for scale in scales}) > 1:
             raise UserError(f"loss: databases must have the same number of bins, got {[s.num_bins for s in scales]}")
+        self.weights = {"dos": dos, "mos": mos, "sos": sos}
         self.sos_target = sos_target
-        self.several = several
-        self.centers = tuple(scale.centers_from_worst if several else scale.bin_centers for scale in scales)
+        self.centers = tuple(s.bin_centers if s.higher_is_better else s.bin_centers[::-1] for s in scales)
         self.ends = tuple((scale.low, scale.high) for scale in scales)
         self.unit = tuple(ACR_WIDTH / (high - low) if units == "acr" else 1.0 for low, high in self.ends)
 
@@ -78,24 +70,24 @@ class JointLoss(nn.Module):
 
         Args:
             dos: Predicted DOS, (B, K).
-            target: `dos` (B, K), `mos` (B,) and `sos` (B,), the latter two in units of the scale; with several
-                databases also `database` (B,) of int64, which one each image is from.
+            target: `dos` (B, K), `mos` (B,) and `sos` (B,), the latter two in units of the scale, and `database` (B,)
+                of int64, which one each image is from; not read where D is 1.
 
         Returns:
             Scalars `total` (weighted) and `dos`, `mos`, `sos` (not weighted but for the databases and units).
         """
 
-        def of_image(values: tuple) -> Tensor:  # (B, ...) of several databases, else (1, ...)
-            table = constant(values, dos.dtype, dos.device)
-            return table[target["database"]] if self.several else table
+        def per_image(values: tuple) -> Tensor:  # (B, ...); (1, ...) where D is 1, which spares the gather
+            table = constant(values, dos.dtype, dos.device)  # (D, ...)
+            return table if len(values) == 1 else table[target["database"]]
 
-        centers, unit, weight = of_image(self.centers), of_image(self.unit), of_image(self.database_weights)
+        centers, unit, weight = per_image(self.centers), per_image(self.unit), per_image(self.database_weights)
         pred_mos, pred_sos = mean_on(dos, centers), std_on(dos, centers)  # (B,), (B,)
         if self.sos_target == "label":
             target_sos = target["sos"]
         else:
-            low, high = of_image(self.ends).unbind(-1)  # (B,), (B,)
-            target_sos = hypothesis_sos(pred_mos, low, high, of_image(self.sos_a))
+            low, high = per_image(self.ends).unbind(-1)  # (B,), (B,)
+            target_sos = hypothesis_sos(pred_mos, low, high, per_image(self.sos_a))
         terms = {
             "dos": emd(dos, target["dos"], weight),
             "mos": mos_error(pred_mos, target["mos"], weight * unit),

@@ -12,9 +12,9 @@ from models.official import DATA_PARALLEL_PREFIX, StateDict, compare_names, from
 from models.richiqa import RichIQA
 from models.timm_backbone import PREFIX as TIMM_PREFIX
 from models.timm_backbone import build_timm_backbone
-from utils.checkpoint import is_own, read_tensors, require_readable_version
-from utils.config import config_from_dict
+from utils.checkpoint import is_own, read_tensors
 from utils.errors import UserError, one_line
+from utils.schema import CheckpointContent, checked
 from utils.settings import Config, ModelSettings
 
 WEIGHTS_FOLDER = Path(__file__).resolve().parents[1] / "checkpoint"
@@ -182,7 +182,7 @@ class TrainedNetwork:
         model: On the CPU.
         config: Scale, transform and network are what scoring needs.
         own: Whether the checkpoint carried this config; one of the release carries none.
-        origin: What split.json of its training says: which images it has seen; None where the checkpoint does not tell.
+        origin: split.json of its training, which says what images it has seen; None where the checkpoint does not tell.
         chosen_epoch: Whether it is a best.pt: of the epoch that selection chose, rather than the last one saved.
         path: Of the checkpoint.
     """
@@ -204,26 +204,21 @@ def load_network(path: str | Path, config_of_release: Config | None = None) -> T
     """
     path = Path(path)
     content = read_tensors(path)
-    own = is_own(content)
-    if own:
-        require_readable_version(content, path)
+    own = checked(CheckpointContent, content, path) if is_own(content) else None
     part, weights = translate_weights(content, path)
     if part != "network":
         raise UserError(f"{path} holds a backbone, not a trained RichIQA; train with model.pretrained={path}")
-    if own:
-        config = config_from_dict(content["config"], source=str(path))
-    elif config_of_release is None:
+    config = own.config if own else config_of_release
+    if config is None:
         raise UserError(
             f"{path} is a checkpoint of the release, which does not carry its rating scale; say it: --scale acr or "
             "--config configs/koniq10k.yaml to inference.py, --trained-with configs/koniq10k.yaml to main.py "
             "--evaluate and tools/export.py, scale=RatingScale(...) in Python"
         )
-    else:
-        config = config_of_release
     model = _build_unfilled(config)
     load_exactly(model, weights, str(path))
     origin = content.get("split") if own else None
-    return TrainedNetwork(model, config, own, origin, own and "optimizer" not in content, path)
+    return TrainedNetwork(model, config, own is not None, origin, own is not None and "optimizer" not in content, path)
 
 
 def _build_unfilled(config: Config) -> RichIQA:

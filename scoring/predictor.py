@@ -93,7 +93,7 @@ class Predictor:
         self.preview_side: int | None = None  # long side of `Prepared.preview` in pixels; None makes no previews
         self.model = network.model.eval().requires_grad_(False).to(device)
         self.precision = plan_for(precision, device).describe()
-        self.scale = RatingScale(**network.config.scale.model_dump())
+        self.scale = RatingScale.from_settings(network.config.scale)
         self.transform = network.config.transform
         self.preprocess = build_preprocess(preprocess, network.config.transform)
         fused = fused_model(self.model, precision)

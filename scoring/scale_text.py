@@ -16,7 +16,7 @@ def parse_scale(text: str) -> RatingScale:
         UserError: The text has another form.
     """
     if text == "acr":
-        return RatingScale(**ScaleSettings().model_dump())
+        return RatingScale.from_settings(ScaleSettings())
     ends, _, centers = text.removesuffix(LOWER).partition(":")
     try:
         low, high = (float(end) for end in ends.split(","))

@@ -19,6 +19,7 @@ from main import main
 from tests.conftest import KONIQ_SCORES
 from tests.databases import write_database
 from tests.running import ROOT, folder_of, run_as_script, train, train_losses
+from tests.written import database_split
 from utils.checkpoint import read_checkpoint
 from utils.config import load_config
 from utils.errors import MissingFileError, UserError
@@ -40,7 +41,7 @@ def test_a_run_leaves_what_is_promised(run):
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in log] == [1, 2]
     assert set(log[0]["train"]) == {"total", "dos", "mos", "sos"}
-    split = json.loads((run / "split.json").read_text())
+    split = database_split(run)
     assert len(split["train"]) == 16
     assert split["labels"]["dos"] == "counts"
 
@@ -53,7 +54,7 @@ def test_metrics_follow_from_predictions(run, koniq_table):
         *[f"pred_{p}" for p in P],
     ]
     metrics = json.loads((run / "metrics.json").read_text())
-    split = json.loads((run / "split.json").read_text())
+    split = database_split(run)
     assert table["image"].tolist() == split["test"]
     pred, target = (table[[f"{side}_{p}" for p in P]].to_numpy() for side in ("pred", "target"))
     for name, value in score_metrics(table["pred_mos"], table["target_mos"]).items():
@@ -82,22 +83,24 @@ def test_the_noise_ceiling_stands_beside_the_metrics(quick, koniq_root, tmp_path
     train(quick, "train.epochs=1")
     output = capsys.readouterr().out
     metrics = json.loads((folder_of(tmp_path) / "metrics.json").read_text())
-    split = json.loads((folder_of(tmp_path) / "split.json").read_text())
+    split = database_split(folder_of(tmp_path))
     ratings = {rating.name: rating for rating in read_ratings("koniq10k", koniq_root)}
     scale, recipe = RatingScale(1, 5, (1, 2, 3, 4, 5)), LabelRecipe("counts", "file", None, 20, 0)
     votes = votes_of([ratings[name] for name in split["test"]], scale)
-    assert metrics["noise_ceiling"] == noise_ceiling(votes, scale, recipe)
-    assert f"EMD {metrics['noise_ceiling']['emd']:.3f} ({metrics['noise_ceiling']['split_half_emd']:.3f})" in output
+    ceiling = metrics["noise_ceiling"]["koniq10k"]
+    assert ceiling == noise_ceiling(votes, scale, recipe)
+    assert f"EMD {ceiling['emd']:.3f} ({ceiling['split_half_emd']:.3f})" in output
     train(quick, "train.epochs=1", "dataset.dos=gaussian", "dataset.sos_source=hypothesis", "--overwrite")
-    other = json.loads((folder_of(tmp_path) / "metrics.json").read_text())["noise_ceiling"]
-    assert other["mos_srcc"] == metrics["noise_ceiling"]["mos_srcc"]  # the same votes
-    assert other["emd"] != metrics["noise_ceiling"]["emd"]  # other labels of them
+    other = json.loads((folder_of(tmp_path) / "metrics.json").read_text())["noise_ceiling"]["koniq10k"]
+    assert other["mos_srcc"] == ceiling["mos_srcc"]  # the same votes
+    assert other["emd"] != ceiling["emd"]  # other labels of them
 
 
 def test_one_test_image_has_no_correlations_and_no_traceback(quick, tmp_path, capsys):
     assert train(quick, "train.epochs=1", "protocol.train_fraction=0.95") == 0
     assert "noise ceiling   MOS SRCC nan (nan)" in capsys.readouterr().out
-    assert json.loads((folder_of(tmp_path) / "metrics.json").read_text())["noise_ceiling"]["mos_srcc"] is None
+    metrics = json.loads((folder_of(tmp_path) / "metrics.json").read_text())
+    assert metrics["noise_ceiling"]["koniq10k"]["mos_srcc"] is None
 
 
 def test_the_recipe_and_its_fallbacks_are_written_into_the_run(quick, tmp_path, koniq_root, koniq_table):
@@ -106,7 +109,7 @@ def test_the_recipe_and_its_fallbacks_are_written_into_the_run(quick, tmp_path, 
     table.to_csv(koniq_root / KONIQ_SCORES, index=False)
     for dos, fallbacks in (("gaussian", 1), ("max_entropy", 1), ("counts", 0)):
         train(quick, "train.epochs=1", f"dataset.dos={dos}", "--overwrite")
-        labels = json.loads((folder_of(tmp_path) / "split.json").read_text())["labels"]
+        labels = database_split(folder_of(tmp_path))["labels"]
         assert (labels["dos"], labels["fallbacks"], labels["images"]) == (dos, fallbacks, 20)
 
 
@@ -144,7 +147,7 @@ def test_a_place_that_cannot_be_written_is_named(quick, tmp_path):
 def test_splits_and_their_summary(quick, tmp_path, capsys):
     assert train(quick, "protocol.splits=2", "train.epochs=1") == 0
     output = capsys.readouterr().out
-    parts = [json.loads((folder_of(tmp_path, n) / "split.json").read_text())["test"] for n in (1, 2)]
+    parts = [database_split(folder_of(tmp_path, n))["test"] for n in (1, 2)]
     metrics = [json.loads((folder_of(tmp_path, n) / "metrics.json").read_text())["emd"] for n in (1, 2)]
     assert parts[0] != parts[1]
     assert f"EMD      {np.mean(metrics):.4f} ({np.std(metrics, ddof=1):.4f})" in output
@@ -178,7 +181,7 @@ def test_release_is_the_best_on_test_of_each_metric(quick, tmp_path, capsys):
     train(quick, "train.epochs=4", "optim.lr=1e-3")
     tests = [json.loads(line)["test"] for line in (folder_of(tmp_path) / "log.jsonl").read_text().splitlines()]
     release = json.loads((folder_of(tmp_path) / "metrics.json").read_text())["selections"]["release"]
-    assert release.keys() == {*BETTER, "epochs"}
+    assert release.keys() == {*BETTER, "epochs", "databases"}
     for name, better in BETTER.items():
         values = [np.nan if test[name] is None else test[name] for test in tests]
         best = np.nanmax(values) if better == "higher" else np.nanmin(values)
@@ -193,7 +196,7 @@ def test_validation_never_looks_at_test_labels(quick, koniq_root, koniq_table, t
     """Test labels turned upside down: the same epoch is chosen, with the same weights, and another SRCC."""
     options = ("protocol.selection=validation", "protocol.validation_fraction=0.25", "train.epochs=4", "optim.lr=1e-3")
     train(quick, *options)
-    test = [Path(name).name for name in json.loads((folder_of(tmp_path) / "split.json").read_text())["test"]]
+    test = [Path(name).name for name in database_split(folder_of(tmp_path))["test"]]
     rows = koniq_table["image_name"].isin(test)
     votes = ["c1", "c2", "c3", "c4", "c5"]
     koniq_table.loc[rows, votes] = koniq_table.loc[rows, votes[::-1]].to_numpy()
@@ -231,7 +234,7 @@ def test_tensorboard_that_is_missing_is_said_before_training(quick, tmp_path, mo
 
 def test_sos_a_is_fitted_on_the_training_part(quick, tmp_path, koniq_table, capsys):
     train(quick, "loss.sos_a=fit", "train.epochs=1")
-    names = json.loads((folder_of(tmp_path) / "split.json").read_text())["train"]
+    names = database_split(folder_of(tmp_path))["train"]
     labels = koniq_table.set_index("image_name").loc[[Path(name).name for name in names]]
     spread = (labels["MOS"] - 1) * (5 - labels["MOS"])
     expected = (spread * labels["SD"] ** 2).sum() / (spread**2).sum()
@@ -303,7 +306,7 @@ def make_step_and_evaluation(path: Path, tmp_path: Path, monkeypatch, *overrides
         monkeypatch.setattr("experiments.training.run_folder.save_checkpoint", lambda *_: None)
     config = load_config(path)
     where = [f"run.root={tmp_path / 'runs'}"]
-    for number, member in enumerate(config.members):
-        key = f"dataset.{number}.root" if config.several else "dataset.root"
-        where.append(f"{key}={write_database(member.name, tmp_path / member.name).root}")
+    for number, dataset in enumerate(config.dataset):
+        key = f"dataset.{number}.root" if len(config.dataset) > 1 else "dataset.root"  # as the files have it
+        where.append(f"{key}={write_database(dataset.name, tmp_path / dataset.name).root}")
     assert main(["--config", str(path), *SMALL, *where, *overrides]) == 0

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import main as training
+from experiments.evaluation import predict as prediction
 from experiments.training.run_folder import RunFolder
 from tests.conftest import KONIQ_SCORES
 from tests.running import ROOT, folder_of, train
@@ -142,7 +143,7 @@ def test_a_run_that_is_killed_in_an_evaluation_resumes_at_it(
     epoch, save_steps, quick, whole, tmp_path, monkeypatch, capsys
 ):
     """A cluster's TERM is followed by a KILL, which an evaluation may not outlast."""
-    predict, update, calls, taken = training.predict, training.TrainingState.update, [], []
+    predict, update, calls, taken = prediction.predict, training.TrainingState.update, [], []
 
     def killed_predict(*arguments):
         calls.append(1)
@@ -155,7 +156,7 @@ def test_a_run_that_is_killed_in_an_evaluation_resumes_at_it(
         taken.append(1)
         update(self)
 
-    monkeypatch.setattr(training, "predict", killed_predict)
+    monkeypatch.setattr(prediction, "predict", killed_predict)
     monkeypatch.setattr(training.TrainingState, "update", counted_update)
     options = [*quick, *STATEFUL, "run.name=stopped", f"train.save_steps={save_steps}"]
     with pytest.raises(SystemExit, match="killed"):
@@ -211,7 +212,7 @@ def test_resume_does_not_need_the_pretrained_weights_again(quick, tmp_path):
 
 
 def test_interruption_in_the_last_evaluation_does_not_start_the_next_split(quick, tmp_path, monkeypatch):
-    predict, calls = training.predict, []
+    predict, calls = prediction.predict, []
 
     def interrupted_predict(*arguments):
         calls.append(1)
@@ -219,7 +220,7 @@ def test_interruption_in_the_last_evaluation_does_not_start_the_next_split(quick
             signal.raise_signal(signal.SIGINT)
         return predict(*arguments)
 
-    monkeypatch.setattr(training, "predict", interrupted_predict)
+    monkeypatch.setattr(prediction, "predict", interrupted_predict)
     assert train(quick, "protocol.splits=2") == 130
     assert (folder_of(tmp_path, 1) / "metrics.json").exists()
     assert not folder_of(tmp_path, 2).exists()

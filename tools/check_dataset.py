@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     config = with_defaults(load_config(config_path(args), all_overrides(args)))
     examinations = []
-    for member in config.members:
+    for member in config.dataset:
         examinations.append(examine(config, member, args.decode, progress))
         print(report(examinations[-1], None if args.all else SHOWN), flush=True)
         if examinations[-1].records and not args.no_picture:
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.save_splits and not trainable:
         print(f"{args.save_splits} is not written: fix the database first; its splits would not fit a complete copy")
     elif args.save_splits:
-        write_text(args.save_splits, to_json(splits_of(config, examinations), indent=1))
+        write_text(args.save_splits, to_json(splits_of(examinations), indent=1))
         print(f"splits: {args.save_splits}, for protocol.method=file dataset.split_file={args.save_splits}")
     return 0 if trainable else 1
 
@@ -106,7 +106,7 @@ def progress(items: Iterable, total: int) -> Iterable:
 def picture_path(requested: str | None, config: Config, title: str) -> Path:
     """Return the path of the picture; with several databases its name includes their title."""
     path = Path(requested or Path(config.run.root) / "check.png")
-    return path.with_name(f"{path.stem}_{title}{path.suffix}") if config.several or not requested else path
+    return path.with_name(f"{path.stem}_{title}{path.suffix}") if len(config.dataset) > 1 or not requested else path
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def check_output(path: Path, checkpoint: Path, overwrite: bool) -> None:
 
 def describe(network: TrainedNetwork, form: ExportFormat, path: Path, differences: dict[str, float]) -> str:
     """Describe the exported file: its inputs and outputs, and its accuracy."""
-    scale, crop = RatingScale(**network.config.scale.model_dump()), network.config.transform.crop
+    scale, crop = RatingScale.from_settings(network.config.scale), network.config.transform.crop
     resize, centers = network.config.transform.resize, scale.bin_centers
     rows = [
         (INPUT, f"(B, 3, {crop}, {crop})", f"RGB, 0 to 1: squashed to {resize} x {resize}, centre crop of {crop}"),

@@ -12,17 +12,19 @@ from safetensors.torch import load_file, save
 
 from utils.errors import MissingFileError, UserError, one_line
 from utils.files import to_json, write_atomically
+from utils.schema import VERSION, CheckpointContent, checked
 
 FORMAT = "richiqa"
-FORMAT_VERSION = 1
 # raised by torch and safetensors for other kinds of files, and for objects that weights-only loading refuses
 UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, TypeError, AttributeError, LookupError, SafetensorError)
 
 
 def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
     """Write a checkpoint completely or not at all."""
+    content = {"format": FORMAT, "version": VERSION, **content}
+    checked(CheckpointContent, content, path)
     buffer = io.BytesIO()  # torch.save raises its own errors when the disk is full
-    torch.save({"format": FORMAT, "version": FORMAT_VERSION, **content}, buffer)
+    torch.save(content, buffer)
     write_atomically(path, lambda file: file.write(buffer.getbuffer()))
 
 
@@ -36,8 +38,7 @@ def to_safetensors(model: dict[str, torch.Tensor], config: dict[str, Any]) -> by
 
 def own_metadata(config: dict[str, Any]) -> dict[str, str]:
     """Return the metadata of an exported network: format, version, and config and rating scale as JSON."""
-    version = str(FORMAT_VERSION)
-    return {"format": FORMAT, "version": version, "config": to_json(config), "scale": to_json(config["scale"])}
+    return {"format": FORMAT, "version": str(VERSION), "config": to_json(config), "scale": to_json(config["scale"])}
 
 
 def read_tensors(path: str | Path) -> dict[str, Any]:
@@ -88,16 +89,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Return a checkpoint written by `save_checkpoint`.
 
     Raises:
-        UserError: The file is something else, or was written by a later version.
+        UserError: The file is something else, has another version, or a key that does not fit.
     """
     content = read_tensors(path)
     if not is_own(content):
         raise UserError(f"{path} was not written by this project's training")
-    require_readable_version(content, path)
+    checked(CheckpointContent, content, path)
     return content
-
-
-def require_readable_version(content: dict[str, Any], path: str | Path) -> None:
-    """Refuse a checkpoint that a later version of this project wrote."""
-    if content["version"] > FORMAT_VERSION:
-        raise UserError(f"{path} has format version {content['version']}; this code reads up to {FORMAT_VERSION}")

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from utils.errors import MissingFileError, UserError, did_you_mean, one_line, shortened
-from utils.settings import DATASET_TAGS, Config
+from utils.settings import Config
 
 EXTENDS = "extends"
 HELPER = "x-"  # how a key of a file begins that only holds anchors for its other keys
@@ -59,6 +59,8 @@ def resolve_scalars(values: Any, *annotations: Any) -> Any:
             if get_origin(alternative) in (dict, Mapping):
                 _, below = get_args(alternative)
                 return {key: resolve_scalars(value, below) for key, value in values.items()}
+            if get_origin(alternative) is tuple:  # a list of one may be given as the mapping that it holds
+                return resolve_scalars(values, *get_args(alternative))
     if isinstance(values, list):
         for alternative in alternatives:
             if get_origin(alternative) in (list, tuple, Sequence):
@@ -234,7 +236,8 @@ def _merge(base: dict, changes: dict, source: str) -> dict:
         below = base.get(key)
         if isinstance(value, dict) and _is_list_of_mappings(below):
             members = {str(number): member for number, member in enumerate(below)}
-            by_number = {str(number): change for number, change in value.items()}
+            alone = len(below) == 1 and not value.keys() & {"0", 0}  # as where it was given without the list
+            by_number = {"0": value} if alone else {str(number): change for number, change in value.items()}
             if not by_number.keys() <= members.keys():
                 raise UserError(
                     f"{source}: {key} is a list of {len(below)}; change a member by its number, such as "
@@ -270,26 +273,29 @@ def validated(model: type[Model], values: dict, source: str) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{source}: {_explain(error, model)}") from error
+        raise UserError(f"{source}: {_explain(error, model, values)}") from error
 
 
-def _explain(error: ValidationError, root: type[BaseModel]) -> str:
+def _explain(error: ValidationError, root: type[BaseModel], values: dict) -> str:
     """One clause for each key that is wrong; the alternatives of a union are one clause."""
     clauses: dict[str, list[str]] = {}
-    values = {}
+    received = {}
     for detail in error.errors():
-        path = [str(part) for part in detail["loc"] if part not in DATASET_TAGS]
+        path, known = _keys_of([str(part) for part in detail["loc"]], root)
+        if path[:2] == ["dataset", "0"] and not isinstance(values.get("dataset"), (list, tuple)):
+            if path[2:3] == ["scale"]:  # the config's own, which is reported as such
+                continue
+            del path[1]
+        key = ".".join(path)
         if detail["type"] == "extra_forbidden":
-            known = list(_model_at(path[:-1], root).model_fields)
-            hint = did_you_mean(path[-1], known)
-            clauses[f"unknown key {'.'.join(path)!r}{hint}"] = [f"known here: {', '.join(known)}"]
+            clauses[f"unknown key {key!r}{did_you_mean(path[-1], known)}"] = [f"known here: {', '.join(known)}"]
             continue
-        key = ".".join(_path_of_key(path, root))
         clauses.setdefault(key, []).append(_message(detail))
-        if detail["type"] != "value_error":
-            values[key] = f", got {shortened(repr(detail['input']))}"
+        if detail["type"] not in ("value_error", "missing"):
+            received[key] = f", got {shortened(repr(detail['input']))}"
     return "; ".join(
-        f"{key}{': ' if key else ''}{_alternatives(messages)}{values.get(key, '')}" for key, messages in clauses.items()
+        f"{key}{': ' if key else ''}{_alternatives(messages)}{received.get(key, '')}"
+        for key, messages in clauses.items()
     )
 
 
@@ -305,35 +311,27 @@ def _alternatives(messages: list[str]) -> str:
     return " or ".join([first, *(message.removeprefix(SUBJECT) for message in others)])
 
 
-def _path_of_key(path: list[str], root: type[BaseModel]) -> list[str]:
-    """The part of an error's path that is keys; behind it pydantic names alternatives and positions."""
-    model: Any = root
+def _keys_of(path: list[str], root: type[BaseModel]) -> tuple[list[str], list[str]]:
+    """The part of an error's path that is keys, and which keys are known beside the last one.
+
+    Behind the keys pydantic names alternatives of a union and positions in lists of plain values.
+    """
+    annotations: list[Any] = [root]
+    known: list[str] = []
     for index, part in enumerate(path):
-        if part.isdigit():  # a member of a list of models
-            continue
-        model = _model_in(model.model_fields[part].annotation, several=path[index + 1 : index + 2])
-        if model is None:
-            return path[: index + 1]
-    return path
+        models = [each for each in annotations if isinstance(each, type) and issubclass(each, BaseModel)]
+        known = [name for model in models for name in model.model_fields] or known
+        below = [model.model_fields[part].annotation for model in models if part in model.model_fields]
+        below += [get_args(each)[1] for each in annotations if get_origin(each) is dict]
+        below += [get_args(each)[0] for each in annotations if get_origin(each) is tuple and part.isdigit()]
+        annotations = [each for annotation in below for each in _alternatives_of(annotation)]
+        if not any(_has_keys(each) for each in annotations):
+            return path[: index + 1], known
+    return path, known
 
 
-def _model_at(path: list[str], root: type[BaseModel]) -> type[BaseModel]:
-    model: Any = root
-    for index, part in enumerate(path):
-        if not part.isdigit():
-            model = _model_in(model.model_fields[part].annotation, several=path[index + 1 : index + 2])
-    return model
-
-
-def _model_in(annotation: Any, several: list[str]) -> type[BaseModel] | None:
-    """The model that an annotation asks for: the last of its alternatives where the path goes on with a number."""
-    models = list(_models_in(annotation))
-    in_list = bool(several) and several[0].isdigit()
-    return (models[-1] if in_list else models[0]) if models else None
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models_in(argument)
+def _has_keys(annotation: Any) -> bool:
+    """Whether a type is a mapping, or a list of mappings."""
+    if get_origin(annotation) is tuple:
+        return _has_keys(get_args(annotation)[0])
+    return get_origin(annotation) is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel))

@@ -3,7 +3,7 @@
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -11,6 +11,7 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 PathText = Annotated[str, AfterValidator(os.path.expanduser)]
 SMALLEST_BATCH = 2  # BatchNorm needs two values to train on
+Title = Annotated[str, Field(pattern=r"^[\w][\w .+-]*$")]
 SosA = Annotated[float, Field(gt=0, le=1)] | Literal["fit"]
 
 
@@ -28,7 +29,7 @@ class RunSettings(Settings):
 
 
 class ScaleSettings(Settings):
-    """The rating scale, stated once; it travels in the checkpoint. With several databases: that of inference."""
+    """The rating scale, stated once; it travels in the checkpoint."""
 
     low: float = 1
     high: float = 5
@@ -41,10 +42,15 @@ class DatasetSettings(Settings):
 
     `sos_a: fit` is fitted to the measured SOS of the whole file, test images included, since an image has one label in
     all splits: hashes, resumed runs and means over splits rest on that. `loss.sos_a: fit` sees the training part alone.
+
+    The bins of the network are in the order of the config's `scale`; a database whose scale points the other way is
+    turned. MOS and SOS are compared on the scale of each image's own database.
     """
 
-    name: str = "koniq10k"
-    title: Annotated[str, Field(pattern=r"^[\w][\w .+-]*$")] | None = None  # in reports and files; None: its name
+    name: Title = "koniq10k"
+    title: Title | None = None  # in reports and files; None: its name
+    scale: ScaleSettings | None = None  # what it leaves out, or all: as in configs/<name>.yaml
+    weight: Positive = 1  # factor of its images in the loss
     root: PathText = "data/koniq10k"
     labels: PathText | None = (
         None  # which label file, relative to root; None: the first known one, of `csv` the only one
@@ -61,33 +67,12 @@ class DatasetSettings(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _root_by_name(cls, values: Any) -> Any:
-        if isinstance(values, dict) and "name" in values and "root" not in values:
-            return {**values, "root": f"data/{values['name']}"}
-        return values
-
-
-class MemberSettings(DatasetSettings):
-    """One database of several that are trained on together.
-
-    The bins of the network go from worst to best; a scale on which lower is better is turned. MOS and SOS are compared
-    on the scale of each image's own database.
-    """
-
-    scale: ScaleSettings | None = None  # what it leaves out, or all: that of the database
-    weight: Positive = 1  # factor of its images in the loss
-
-
-def _one_or_several(value: Any) -> str:
-    return "several" if isinstance(value, (list, tuple)) else "one"
-
-
-# the tags stand in the paths of pydantic's errors; utils.config takes them out
-DATASET_TAGS = ("one", "several")
-DatasetSection = Annotated[
-    Annotated[DatasetSettings, Tag("one")] | Annotated[tuple[MemberSettings, ...], Tag("several")],
-    Discriminator(_one_or_several),
-]
+    def _root_and_title_by_name(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        name = values.get("name", cls.model_fields["name"].default)
+        values = {"root": f"data/{name}", **values}
+        return values if values.get("title") is not None else {**values, "title": name}
 
 
 class TransformSettings(Settings):
@@ -132,7 +117,7 @@ class LossSettings(Settings):
     mos: NonNegative = 5
     sos: NonNegative = 0.5
     sos_target: Literal["hypothesis", "label"] = "hypothesis"
-    sos_a: SosA | tuple[SosA, ...] = 0.09  # of several databases, one for all or one for each
+    sos_a: SosA | tuple[SosA, ...] = 0.09  # one for all databases, or one for each
     units: Literal["native", "acr"] = "native"
 
     @model_validator(mode="after")
@@ -229,11 +214,14 @@ class ProtocolSettings(Settings):
 
 
 class Config(Settings):
-    """A whole experiment. Without any key it is the release on KonIQ-10k, untrained backbone aside."""
+    """A whole experiment. Without any key it is the release on KonIQ-10k, untrained backbone aside.
+
+    `dataset` may be given as one mapping, whose scale is then the config's; it is a tuple from here on.
+    """
 
     run: RunSettings = RunSettings()
     seed: Annotated[int, Field(ge=0)] = 0
-    dataset: DatasetSection = DatasetSettings()
+    dataset: tuple[DatasetSettings, ...] = ()
     scale: ScaleSettings = ScaleSettings()
     transform: TransformSettings = TransformSettings()
     model: ModelSettings = ModelSettings()
@@ -244,32 +232,27 @@ class Config(Settings):
     protocol: ProtocolSettings = ProtocolSettings()
     logging: LoggingSettings = LoggingSettings()
 
-    @property
-    def several(self) -> bool:
-        """Whether `dataset` is a list."""
-        return isinstance(self.dataset, tuple)
-
-    @property
-    def members(self) -> tuple[MemberSettings, ...]:
-        """The databases, one or several, in one form."""
-        if self.several:
-            return self.dataset
-        return (MemberSettings(**self.dataset.model_dump(), scale=self.scale),)
+    @model_validator(mode="before")
+    @classmethod
+    def _dataset_is_a_list(cls, values: Any) -> Any:
+        given = values.get("dataset", {}) if isinstance(values, dict) else None
+        if not isinstance(given, dict):
+            return values
+        if "scale" in given:
+            raise ValueError("dataset.scale: belongs to a list of databases; of one alone, the key is `scale`")
+        scale = values.get("scale", {})
+        scale = {**ScaleSettings().model_dump(), **scale} if isinstance(scale, dict) else scale
+        return {**values, "dataset": [{**given, "scale": scale}]}
 
     @model_validator(mode="after")
     def _databases_fit_together(self):
-        titles = [member.title or member.name for member in self.members]
-        if self.several and len(titles) < 2:
-            raise ValueError(f"dataset: a list of {len(titles)}; name two databases at least, or one without the list")
+        titles = [dataset.title for dataset in self.dataset]
+        if not titles:
+            raise ValueError("dataset: an empty list; name a database")
         twice = sorted({title for title in titles if titles.count(title) > 1})
         if twice:
             raise ValueError(f"dataset: {', '.join(twice)} is there twice; tell them apart by `title`")
-        if self.several and not self.scale.higher_is_better:
-            raise ValueError(
-                "scale: with several databases the bins go from worst to best, and this scale is the one of "
-                "inference: set higher_is_better to true"
-            )
-        without_file = [title for title, member in zip(titles, self.members, strict=True) if member.split_file is None]
+        without_file = [dataset.title for dataset in self.dataset if dataset.split_file is None]
         if self.protocol.method == "file" and without_file:
             raise ValueError(f"protocol.method `file` needs dataset.split_file (of {', '.join(without_file)})")
         if self.protocol.method != "file" and len(without_file) < len(titles):

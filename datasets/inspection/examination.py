@@ -15,7 +15,7 @@ from datasets.readers import label, read_ratings
 from datasets.scale import RatingScale
 from datasets.splits import Split, make_split, unit_of
 from utils.errors import UserError
-from utils.settings import Config, MemberSettings
+from utils.settings import Config, DatasetSettings
 from utils.tables import number
 
 UNREADABLE, EQUAL, LABELS, SPLITS = "unreadable image", "same file under two names", "labels", "splits"
@@ -107,11 +107,11 @@ class Examination:
         return len(train & test)
 
 
-def examine(config: Config, member: MemberSettings, decode: bool, progress: Progress) -> Examination:
+def examine(config: Config, member: DatasetSettings, decode: bool, progress: Progress) -> Examination:
     """Examines one database of a config; whatever is wrong with it is a problem, not an error."""
-    scale = RatingScale(**member.scale.model_dump())
+    scale = RatingScale.from_settings(member.scale)
     unit = config.protocol.method
-    found = Examination(member.title or member.name, member.root, scale, unit, member.allow_missing, member.strict)
+    found = Examination(member.title, member.root, scale, unit, member.allow_missing, member.strict)
     try:
         ratings = read_ratings(member.name, member.root, member.labels)
     except UserError as error:
@@ -149,11 +149,13 @@ def advice_on_batches(config: Config, examinations: Sequence[Examination]) -> st
     return f"mind train.batch_size: {config.train.batch_size} is more than the {min(sizes)} training images\n"
 
 
-def splits_of(config: Config, examinations: Sequence[Examination]) -> list[dict]:
-    """All splits in the form that `dataset.split_file` takes; of several databases by title."""
-    of_databases = [{e.title: split.as_dict() for e, split in zip(examinations, splits, strict=True)} for splits in
-                    zip(*(examination.splits for examination in examinations), strict=True)]  # fmt: skip
-    return [{"databases": split} if config.several else next(iter(split.values())) for split in of_databases]
+def splits_of(examinations: Sequence[Examination]) -> list[dict]:
+    """All splits, by title of the database, in the form that `dataset.split_file` takes."""
+    by_split = zip(*(examination.splits for examination in examinations), strict=True)
+    return [
+        {"databases": {e.title: split.as_dict() for e, split in zip(examinations, splits, strict=True)}}
+        for splits in by_split
+    ]
 
 
 def report(examination: Examination, shown: int | None) -> str:

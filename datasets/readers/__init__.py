@@ -22,7 +22,7 @@ from datasets.scale import RatingScale
 from utils.config import validated
 from utils.errors import UserError, did_you_mean
 from utils.files import reading
-from utils.settings import Config, DatasetSettings, MemberSettings, ScaleSettings
+from utils.settings import Config, DatasetSettings, ScaleSettings
 
 READERS = {
     "koniq10k": KONIQ10K,
@@ -132,15 +132,12 @@ def database_scale(name: str) -> RatingScale:
 def with_defaults(config: Config) -> Config:
     """Return the config with every number that it leaves to the reader of a database written out.
 
-    These are `sos_a`, and of several databases title and rating scale.
+    These are the rating scale and `sos_a`.
     """
-    if not config.several:
-        return config.model_copy(update={"dataset": _with_sos_a(config.dataset)})
-    members = [
-        member.model_copy(update={"title": member.title or member.name, "scale": _whole_scale(member)})
-        for member in map(_with_sos_a, config.dataset)
+    datasets = [
+        dataset.model_copy(update={"scale": _whole_scale(dataset)}) for dataset in map(_with_sos_a, config.dataset)
     ]
-    return config.model_copy(update={"dataset": tuple(members)})
+    return config.model_copy(update={"dataset": tuple(datasets)})
 
 
 def _with_sos_a(settings: DatasetSettings) -> DatasetSettings:
@@ -148,9 +145,9 @@ def _with_sos_a(settings: DatasetSettings) -> DatasetSettings:
     return settings if settings.sos_a else settings.model_copy(update={"sos_a": READERS[settings.name].sos_a})
 
 
-def _whole_scale(member: MemberSettings) -> ScaleSettings:
-    """The scale of a member: what it states, and for the rest that of its database, never another one's."""
-    stated = {} if member.scale is None else member.scale.model_dump(include=member.scale.model_fields_set)
-    if {"low", "high", "bin_centers"} <= stated.keys() and READERS[member.name].scale is None:
-        return member.scale
-    return ScaleSettings(**asdict(database_scale(member.name)) | stated)
+def _whole_scale(settings: DatasetSettings) -> ScaleSettings:
+    """Return the scale of a database: what it states, and for the rest what its reader states."""
+    stated = {} if settings.scale is None else settings.scale.model_dump(include=settings.scale.model_fields_set)
+    if {"low", "high", "bin_centers"} <= stated.keys() and READERS[settings.name].scale is None:
+        return settings.scale
+    return ScaleSettings(**asdict(database_scale(settings.name)) | stated)

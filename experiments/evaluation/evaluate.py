@@ -1,5 +1,6 @@
 """Finished checkpoints on databases: one on one, or a folder of runs on a list of databases as a matrix."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,35 @@ from datasets.database import load_databases
 from datasets.loader import make_loader
 from datasets.noise_ceiling import ceiling_line
 from datasets.scale import RatingScale
-from experiments.evaluation.predict import details, predict, table
+from experiments.evaluation.predict import details, joined_metrics, predict, table
 from experiments.evaluation.test_images import Target, choose_images
 from experiments.failures import Failures
 from experiments.results.lines import metrics_line
 from experiments.results.matrix import write_matrix
+from experiments.results.schema import read_evaluation
 from experiments.training.precision import require_precision, scoring_precision, use_precision
 from experiments.training.run_folder import BEST, METRICS, PREDICTIONS, SPLIT_FOLDER, require_split
+from experiments.training.selection import keyed_by_title
 from models.weights import TrainedNetwork, load_network
+from utils.config import load_config
 from utils.errors import MissingFileError, UserError
-from utils.files import read_object, to_json, write_text
-from utils.runtime import environment
+from utils.files import require_place, to_json, write_text
+from utils.runtime import environment, pick_device
+from utils.schema import VERSION, EvaluationMetrics, checked
 from utils.settings import Config
 
 FOLDER = "evaluations"
+
+
+def run_evaluation(args: argparse.Namespace, configs: Sequence[Config]) -> int:
+    """Evaluates one checkpoint, or a folder of runs, on the databases of the configs."""
+    output = Path(args.output or Path(configs[0].run.root) / FOLDER)
+    require_place(output)
+    part, checkpoints = args.part or "auto", find_checkpoints(args.evaluate)
+    trained_with = load_config(args.trained_with) if args.trained_with else None
+    device = pick_device(configs[0].train.device)
+    evaluate(checkpoints, find_targets(configs, part, args.split or 1), part, device, output, trained_with)
+    return 0
 
 
 def find_checkpoints(place: str | Path) -> list[Path]:
@@ -53,9 +69,9 @@ def find_targets(configs: Sequence[Config], part: str, number: int) -> list[Targ
     for config in configs:
         if part == "test":
             require_split(config, number)
-        for member, database in zip(config.members, load_databases(config), strict=True):
+        for settings, database in zip(config.dataset, load_databases(config), strict=True):
             split = database.split(config, number) if part == "test" else None
-            targets.append(Target(member.name, database, config, split))
+            targets.append(Target(settings.name, database, config, split))
     titles = [target.database.title for target in targets]
     twice = sorted({title for title in titles if titles.count(title) > 1})
     if twice:
@@ -119,7 +135,7 @@ def load_trained(path: Path, config_of_release: Config | None) -> TrainedNetwork
 
 def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path) -> None:
     """Metrics of one network on one database, written beside its predictions."""
-    database = target.database.for_network(RatingScale(**network.config.scale.model_dump()))
+    database = target.database.for_network(RatingScale.from_settings(network.config.scale))
     choice = choose_images(network, target, part)
     folder = output / database.title
     require_same_results(folder, network.path, target.as_dict(part))
@@ -130,11 +146,11 @@ def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path
     with use_precision(train.precision, device):
         dos = predict(network.model, loader, scoring_precision(train.precision))
     metrics = {
-        **database.metrics(choice.names, dos),
-        **details(database, choice.names, dos),
+        "version": VERSION,
+        **joined_metrics({database.title: database.metrics(choice.names, dos)}),
+        **keyed_by_title({database.title: details(database, choice.names, dos)}),
         **choice.as_dict(),
         "turned": database.reversed_bins,
-        "database": database.title,
         "target": target.as_dict(part),
         "run": name_of(network.path),
         "finished": is_finished(network.path),
@@ -142,6 +158,7 @@ def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path
         "precision": train.precision,
         "environment": environment(device),
     }
+    checked(EvaluationMetrics, metrics, folder / METRICS)
     write_text(folder / PREDICTIONS, table(database, choice.names, dos).to_csv(index=False))
     write_text(folder / METRICS, to_json(metrics, indent=2) + "\n")
     turned = ", bins turned" if database.reversed_bins else ""
@@ -149,8 +166,9 @@ def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path
     print(f"  {database.title}: {choice.words}{turned}{unfinished}\n    {metrics_line(metrics)}")
     for note in choice.notes:
         print(f"    note: {note}")
-    if metrics["noise_ceiling"]:
-        print(f"    noise ceiling   {ceiling_line(metrics['noise_ceiling'])}")
+    ceiling = metrics["noise_ceiling"][database.title]
+    if ceiling:
+        print(f"    noise ceiling   {ceiling_line(ceiling)}")
 
 
 def print_matrix(output: Path) -> None:
@@ -166,13 +184,12 @@ def require_same_results(folder: Path, checkpoint: Path, target: dict[str, Any])
     """Refuses to put results where those of a checkpoint of another place, or on other images or labels, lie."""
     if not (folder / METRICS).exists():
         return
-    before = read_object(folder / METRICS)
-    of, on = before.get("checkpoint"), before.get("target")
-    if not isinstance(of, str) or Path(of).absolute() != checkpoint.absolute():
-        raise UserError(f"{folder} holds results of {of}; choose another folder with --output")
+    before = read_evaluation(folder / METRICS)
+    if Path(before["checkpoint"]).absolute() != checkpoint.absolute():
+        raise UserError(f"{folder} holds results of {before['checkpoint']}; choose another folder with --output")
+    on = before["target"]
     if on != target:
-        known = on if isinstance(on, dict) else {}
-        changed = [f"{key} {known.get(key)} there, {now} here" for key, now in target.items() if known.get(key) != now]
+        changed = [f"{key} {on[key]} there, {now} here" for key, now in target.items() if on[key] != now]
         raise UserError(
             f"{folder} holds results on other images or labels ({'; '.join(changed)}); choose another folder with "
             "--output, another dataset.title, or delete that one"

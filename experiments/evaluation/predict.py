@@ -11,16 +11,22 @@ from torch.utils.data import DataLoader
 from datasets.database import Database
 from datasets.loader import batches
 from datasets.transforms import to_images
+from experiments.training.precision import scoring_precision
+from experiments.training.selection import final_metrics
+from experiments.training.setup import EvaluatedPart, SplitRun
+from experiments.training.state import TrainingState
 from models.fused import fused_model
 from models.precision import FP32
 from models.richiqa import RichIQA
 from utils.bootstrap import confidence_intervals
-from utils.distributed import gathered, world
+from utils.distributed import gathered, main_process_only, world
 from utils.errors import UserError
 from utils.metrics import IN_UNITS, pit_histogram
 from utils.progress import Progress
+from utils.settings import Config
 
 Array = np.ndarray
+Predicted = list[Array]  # DOS (N, K) of a part of each database
 
 
 @torch.inference_mode()
@@ -91,21 +97,37 @@ def predictions_table(names: list[str], pred: dict[str, Array], target: dict[str
 
 
 def joined_metrics(metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Metrics of a part of several databases, by title, in one dict: the means over databases, and `databases`.
+    """Metrics of a part of each database, by title, in one dict: the means over databases, and `databases`.
 
-    What is in units of a scale has no mean. The metrics of one database are passed through as they are.
+    What is in units of a scale has no mean over scales.
     """
-    if len(metrics) == 1:
-        return next(iter(metrics.values()))
-    names = [name for name in next(iter(metrics.values())) if name not in IN_UNITS]
+    names = [name for name in next(iter(metrics.values())) if len(metrics) == 1 or name not in IN_UNITS]
     means = {name: float(np.mean([of_one[name] for of_one in metrics.values()])) for name in names}
     return {**means, "databases": metrics}
 
 
 def joined_predictions(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Predictions of several databases, by title, in one table with `database` in front; of one, as they are."""
-    if len(tables) == 1:
-        return next(iter(tables.values()))
-    parts = [table.assign(database=title) for title, table in tables.items()]
-    table = pd.concat(parts, ignore_index=True)
-    return table[["database", *table.columns.drop("database")]]
+    """Predictions of each database, by title, in one table; where there is more than one, with `database` in front."""
+    return pd.concat(tables, names=["database"]).reset_index("database", drop=len(tables) == 1)
+
+
+def predict_parts(state: TrainingState, parts: Sequence[EvaluatedPart], config: Config) -> Predicted:
+    """Predicted DOS (N, K) of a part of each database, by the network that is kept."""
+    precision = scoring_precision(config.train.precision)
+    return [predict(state.scored_model, part.loader, precision) for part in parts]
+
+
+def part_metrics(parts: Sequence[EvaluatedPart], predicted: Predicted) -> dict[str, Any]:
+    """Metrics of the predicted DOS (N, K) of a part of each database, see `joined_metrics`."""
+    pairs = zip(parts, predicted, strict=True)
+    return joined_metrics({part.database.title: part.database.metrics(part.names, dos) for part, dos in pairs})
+
+
+@main_process_only
+def finish_split(state: TrainingState, parts: Sequence[EvaluatedPart], predicted: Predicted, run: SplitRun) -> None:
+    """Writes the predictions of every test image after the last epoch, then the metrics and what stands beside them."""
+    tables, beside = {}, {}
+    for part, dos in zip(parts, predicted, strict=True):
+        tables[part.database.title] = table(part.database, part.names, dos)
+        beside[part.database.title] = details(part.database, part.names, dos)
+    run.folder.finish(joined_predictions(tables), final_metrics(state, run.config, beside))

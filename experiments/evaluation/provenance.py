@@ -1,7 +1,7 @@
 """Which images a network has seen in training, its own and that of the networks it was fine-tuned from."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +10,10 @@ from datasets.splits import SEEN_BEFORE, Split
 from models.timm_backbone import PREFIX as TIMM_PREFIX
 from models.weights import translate_weights
 from utils.checkpoint import is_own, read_tensors
-from utils.config import config_from_dict
-from utils.errors import UserError, one_line
+from utils.schema import CheckpointContent, SeenDatabase, checked
 from utils.settings import Config, ModelSettings
 
 CSV = "csv"  # the one name that many databases share
-
-
-@dataclass(frozen=True)
-class SeenDatabase:
-    """A database of a training.
-
-    Args:
-        name: In the config.
-        title: In reports.
-        root: Folder of its images.
-        labels: Hash of images and labels, None where the checkpoint does not tell.
-        mos_hash: Hash of images, MOS and their scale, whatever the recipe of SOS and DOS; None likewise.
-        seen: Names of training and validation images.
-        test: Names of test images; those of an ancestor are not kept.
-    """
-
-    name: str
-    title: str
-    root: str
-    labels: str | None
-    mos_hash: str | None
-    seen: tuple[str, ...]
-    test: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,26 +32,16 @@ class TrainingHistory:
 
     @classmethod
     def of(cls, config: Config, origin: dict[str, Any] | None) -> "TrainingHistory":
-        """From the config of a checkpoint and the split that it carries, None where it carries none.
-
-        Raises:
-            UserError: A split in another form than main.py writes it.
-        """
+        """From the config of a checkpoint and the split that it carries, None where it carries none."""
         if origin is None:
             return cls(known=False)
-        try:
-            before = origin.get(SEEN_BEFORE, {})
-            of_ancestors = tuple(SeenDatabase(**one) for one in before.get("databases", ()))
-            return cls(_own_databases(config, origin), of_ancestors, before.get("known", True))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"the split in the checkpoint of {config.run.name} is not as main.py writes it ({one_line(error)}); "
-                "take another checkpoint of that run"
-            ) from error
+        before = origin.get(SEEN_BEFORE, {})
+        of_ancestors = tuple(SeenDatabase(**one) for one in before.get("databases", ()))
+        return cls(_own_databases(config, origin), of_ancestors, before.get("known", True))
 
     def for_descendant(self) -> dict[str, Any]:
         """What split.json of a training that starts from this network says of it; `test` was not trained on."""
-        databases = [{**asdict(one), "test": ()} for one in (*self.own, *self.before)]
+        databases = [{**one.model_dump(), "test": ()} for one in (*self.own, *self.before)]
         return {"known": self.known, "databases": databases}
 
 
@@ -92,7 +58,7 @@ def seen_before(settings: ModelSettings) -> dict[str, Any]:
     if not is_own(content):
         of_backbone = settings.backbone.startswith(TIMM_PREFIX) or translate_weights(content, path)[0] == "backbone"
         return {} if of_backbone else {SEEN_BEFORE: TrainingHistory(known=False).for_descendant()}
-    config = config_from_dict(content.get("config", {}), source=str(path))
+    config = checked(CheckpointContent, content, path).config
     return {SEEN_BEFORE: TrainingHistory.of(config, content.get("split")).for_descendant()}
 
 
@@ -141,8 +107,8 @@ def seen_tests(
             "the results too good"
         )
     ancestors = [SeenDatabase(**one) for one in before.get("databases", ())]
-    for member, database, split in zip(config.members, databases, splits, strict=True):
-        found = [(one, *is_same(one, member.name, database)) for one in ancestors]
+    for settings, database, split in zip(config.dataset, databases, splits, strict=True):
+        found = [(one, *is_same(one, settings.name, database)) for one in ancestors]
         warnings += [f"{database.title}: {assumed}" for _, _, assumed in found if assumed]
         seen = {name for one, same, _ in found if same for name in one.seen} & set(split.test)
         if seen:
@@ -155,12 +121,10 @@ def seen_tests(
 
 
 def _own_databases(config: Config, origin: dict[str, Any]) -> tuple[SeenDatabase, ...]:
-    titles = [member.title or member.name for member in config.members]
-    by_title = origin["databases"] if config.several else {titles[0]: origin}
     databases = []
-    for member, title in zip(config.members, titles, strict=True):
-        split, labels = by_title[title], by_title[title].get("labels", {})
-        seen = (*split["train"], *split["validation"])
-        hashes = (labels.get("hash"), labels.get("mos_hash"))
-        databases.append(SeenDatabase(member.name, title, member.root, *hashes, tuple(seen), tuple(split["test"])))
+    for settings in config.dataset:
+        split = origin["databases"][settings.title]
+        known = {key: getattr(settings, key) for key in ("name", "title", "root")}
+        known |= {"labels": split["labels"]["hash"], "mos_hash": split["labels"]["mos_hash"]}
+        databases.append(SeenDatabase(**known, seen=(*split["train"], *split["validation"]), test=split["test"]))
     return tuple(databases)

@@ -33,7 +33,7 @@ class Drawing:
 
 
 def training_curves(splits: Sequence[FinishedSplit]) -> list[Drawing]:
-    """Loss, SRCC, EMD and learning rate; of several databases, the SRCC of each as well."""
+    """Loss, SRCC, EMD and learning rate; where SRCC is a mean over databases, that of each as well."""
     thin = " Thin: each split; thick: their mean." if len(splits) > 1 else ""
     drawings = [
         _loss_curves(splits, thin),
@@ -41,7 +41,7 @@ def training_curves(splits: Sequence[FinishedSplit]) -> list[Drawing]:
         _metric_curves(splits, "emd", None, thin),
         _rate_curve(splits, thin),
     ]
-    if splits[0].config.several:
+    if len(splits[0].tests) > 1:
         drawings += [_metric_curves(splits, "srcc", number_of, thin) for number_of in range(len(splits[0].tests))]
     return drawings
 
@@ -95,8 +95,8 @@ def _rate_curve(splits: Sequence[FinishedSplit], thin: str) -> Drawing:
 
 
 def _metric_curves(splits: Sequence[FinishedSplit], metric: str, number_of: int | None, thin: str) -> Drawing:
-    """Test and validation part, of one database of several, or of all there are."""
-    several = splits[0].config.several
+    """Test and validation part, of one database, or the mean over all."""
+    is_mean = number_of is None and len(splits[0].tests) > 1
     tests = [split.tests[number_of or 0] for split in splits]
     title = tests[0].title if number_of is not None else None
 
@@ -112,10 +112,10 @@ def _metric_curves(splits: Sequence[FinishedSplit], metric: str, number_of: int 
     if np.isfinite(validation).any():
         series.append(Series("validation", validation, "middle dashed"))
     ceilings = as_numbers([test.ceiling.get(CEILING_OF[metric]) for test in tests])
-    ceiling = float(ceilings.mean()) if title is not None or not several else np.nan
+    ceiling = float(ceilings.mean()) if not is_mean else np.nan
     axis = "from zero" if metric == "emd" else "linear"
     known = np.isfinite(ceiling)
-    of = f", {title}" if title is not None else ", mean over the databases" if several else ""
+    of = f", {title}" if title is not None else ", mean over the databases" if is_mean else ""
     name = f"{heading_of(metric)} by epoch{of}"
     chart = charts.curves(name, series, heading_of(metric), ceiling if known else None, axis)
     on = " and the ".join(one.name for one in series)

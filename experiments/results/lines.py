@@ -1,11 +1,13 @@
 """Metrics as lines of text: epochs, selections, noise ceilings, summaries over splits."""
 
 import math
+import shlex
 from typing import Any
 
 import numpy as np
 
 from datasets.noise_ceiling import ceiling_line
+from experiments.training.run_folder import RunFolder
 from utils.metrics import as_numbers, title_of
 
 Array = np.ndarray
@@ -45,16 +47,20 @@ def results_lines(metrics: dict[str, Any]) -> str:
     lines = []
     for selection, of_selection in metrics["selections"].items():
         lines.append(f"{selection:14}  {metrics_line(of_selection)}  ({explained(selection, of_selection)})")
-        lines += [f"  {title:13} {metrics_line(of_one)}" for title, of_one in of_selection.get("databases", {}).items()]
-    for part in metrics.get("undefined", ()):
+        lines += [f"  {title:13} {metrics_line(of_one)}" for title, of_one in parts_of_mean(of_selection).items()]
+    for part in metrics["undefined"]:
         lines.append(
             f"the SRCC of the {part} part is not defined in any epoch: none can be chosen by it, and where "
             "protocol.selection would, best.pt is of the last"
         )
-    ceilings = metrics.get("noise_ceiling") or {}
-    by_title = ceilings if "databases" in metrics else {"": ceilings}
-    lines += [f"noise ceiling   {ceiling_line(ceiling)} {title}" for title, ceiling in by_title.items() if ceiling]
-    return "\n".join(f"  {line.rstrip()}" for line in lines)
+    ceilings = metrics["noise_ceiling"]
+    lines += [f"noise ceiling   {ceiling_line(ceiling)} {title}" for title, ceiling in ceilings.items() if ceiling]
+    return "\n".join(f"  {line}" for line in lines)
+
+
+def parts_of_mean(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The metrics of each database, by title, that a mean is of; {} where the mean is of one, and says the same."""
+    return metrics["databases"] if len(metrics["databases"]) > 1 else {}
 
 
 def explained(selection: str, metrics: dict[str, Any]) -> str:
@@ -66,7 +72,7 @@ def explained(selection: str, metrics: dict[str, Any]) -> str:
 def summary_of_splits(splits: list[dict[str, Any]]) -> str:
     """Mean and standard deviation over splits of the main metrics, of every selection.
 
-    Of several databases, those of each follow the means over them.
+    Those of each database follow the means over them.
     """
     lines = [f"{len(splits)} splits, mean (standard deviation):"]
     for selection in dict.fromkeys(name for split in splits for name in split["selections"]):
@@ -76,7 +82,7 @@ def summary_of_splits(splits: list[dict[str, Any]]) -> str:
         row = [split["selections"][selection] for split in splits]
         title = f"{selection} ({SELECTION_NOTES[selection]})"
         rows = {title: row} | {
-            f"{title}, {name}": [split["databases"][name] for split in row] for name in row[0].get("databases", {})
+            f"{title}, {name}": [split["databases"][name] for split in row] for name in parts_of_mean(row[0])
         }
         for title, of_splits in rows.items():
             lines.append(f"  {title}")
@@ -85,3 +91,10 @@ def summary_of_splits(splits: list[dict[str, Any]]) -> str:
                     values = as_numbers([split.get(name) for split in of_splits])
                     lines.append(f"    {title_of(name):8} {values.mean():.4f} ({values.std(ddof=1):.4f})")
     return "\n".join(lines)
+
+
+def end_lines(last: RunFolder, splits: list[dict[str, Any]]) -> str:
+    """The summary of finished splits, and how to score an image with the last one."""
+    lines = [summary_of_splits(splits)] if len(splits) > 1 else []
+    command = f"python inference.py IMAGE --checkpoint {shlex.quote(str(last.best))}"
+    return "\n".join([*lines, f"score an image with it: {command}"])

@@ -8,9 +8,10 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from experiments.results.lines import SUMMARY
+from experiments.results.schema import read_evaluation
 from experiments.training.run_folder import METRICS
 from utils.errors import UserError, printable
-from utils.files import read_object, write_text
+from utils.files import write_text
 from utils.metrics import as_numbers, title_of
 from utils.tables import DASH, LATEX_NEEDS, captioned_latex, escape_markdown, mean_std, to_markdown
 
@@ -57,19 +58,13 @@ def write_matrix(output: Path) -> str:
 
 
 def read_results(output: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """What each metrics.json under a folder says, and notes on those that do not."""
+    """The metrics of each database in each metrics.json under a folder, and notes on files that do not fit."""
     results, notes = [], []
     for path in sorted(output.rglob(METRICS)):
         try:
-            result = read_object(path)
-            missing = [key for key in ("run", "database") if not isinstance(result.get(key), str)]
-            if missing:
-                raise UserError(f"{path} does not say {' and '.join(missing)}; evaluate that checkpoint again")
-            numbers = {metric: result[metric] for metric in SUMMARY if metric in result}
-            wrong = [metric for metric, value in numbers.items() if not isinstance(value, (int, float, type(None)))]
-            if wrong:
-                raise UserError(f"{path}: {wrong[0]} is no number; evaluate that checkpoint again")
-            results.append({**result, **{key: printable(result[key]) for key in ("run", "database")}})
+            content = read_evaluation(path)
+            named = {**content, "run": printable(content["run"])}
+            results += [{**named, "database": title, **scores} for title, scores in content["databases"].items()]
         except UserError as error:
             notes.append(printable(f"Left out of the matrix: {error}."))
     return results, notes
@@ -79,7 +74,7 @@ def note_of(results: list[dict[str, Any]]) -> str:
     """What a reader of the matrix has to know: the marks that are in it, trainings that are not finished."""
     used = {mark for result in results for mark in mark_of(result)}
     marks = [f"{mark} {text}." for mark, text in MARKS.items() if mark in used]
-    unfinished = sorted({str(result.get("checkpoint")) for result in results if result.get("finished") is False})
+    unfinished = sorted({result["checkpoint"] for result in results if not result["finished"]})
     open_ended = [f"Training not finished when evaluated: {', '.join(unfinished)}."] if unfinished else []
     return printable(" ".join([SPREAD, *marks, *open_ended, *_mixed(results)]))
 
@@ -88,18 +83,15 @@ def _mixed(results: list[dict[str, Any]]) -> list[str]:
     """Columns that are no single database."""
     labels: dict[str, set[str]] = {}
     for result in results:
-        target = result.get("target")
-        if isinstance(target, dict):
-            labels.setdefault(result["database"], set()).add(str(target.get("labels")))
+        labels.setdefault(result["database"], set()).add(result["target"]["labels"])
     titles = sorted(title for title, hashes in labels.items() if len(hashes) > 1)
     return [f"Scored on different labels under one title, not to be compared: {', '.join(titles)}."] if titles else []
 
 
 def mark_of(result: dict[str, Any]) -> str:
     """The marks of one result."""
-    trained_on = bool(result.get("trained_on"))
-    own = bool(result.get("own")) and not trained_on
-    holds = {OWN: own, OPTIMISTIC: bool(result.get("optimistic")), TRAINED_ON: trained_on}
+    trained_on = result["trained_on"] > 0
+    holds = {OWN: result["own"] and not trained_on, OPTIMISTIC: result["optimistic"], TRAINED_ON: trained_on}
     return "".join(mark for mark, said in holds.items() if said)
 
 
@@ -121,7 +113,7 @@ def cells(results: list[dict[str, Any]], metric: str) -> pd.DataFrame:
     """One metric, a row for each run, database and mark: mean, standard deviation (ddof 1) and number of splits."""
     values: dict[tuple[str, str, bool, str], list[float | None]] = {}
     for result in results:
-        key = (result["run"], result["database"], bool(result.get("own")), mark_of(result))
+        key = (result["run"], result["database"], result["own"], mark_of(result))
         values.setdefault(key, []).append(result.get(metric))
     rows = []
     for (run, database, own, mark), of_splits in values.items():

@@ -1,5 +1,8 @@
 """The report of a run: one HTML file that needs nothing beside it, from the finished splits on disk."""
 
+import shlex
+import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime, timezone
@@ -20,7 +23,7 @@ from experiments.results.tables import (
 from experiments.results.thumbnails import gallery
 from experiments.training.run_folder import METRICS, SPLIT_FOLDER
 from utils.config import dump_config
-from utils.errors import UserError, printable
+from utils.errors import UserError, one_line, printable
 from utils.files import write_text
 from utils.html import page_environment
 from utils.tables import number
@@ -52,6 +55,17 @@ def write_report(run: Path) -> Path:
     return run / FILE
 
 
+def print_report(path: Path) -> None:
+    """Writes the report of a run; what keeps it from being written is no reason to lose the splits to come."""
+    try:
+        print(f"report: {write_report(path)}")
+    except Exception as error:
+        if not isinstance(error, UserError):
+            traceback.print_exc()
+        command = f"python tools/report.py {shlex.quote(str(path))}"
+        print(f"warning: no report: {one_line(error)}; {command} tries again", file=sys.stderr)
+
+
 def is_current(run: Path) -> bool:
     """Whether the report of a run is there and none of its splits was finished after it."""
     if not (run / FILE).is_file():
@@ -72,10 +86,10 @@ def render(name: str, splits: Sequence[FinishedSplit]) -> str:
         "metrics": all_metrics_table,
     }
     config = splits[0].config
-    chosen = [*([None] if config.several else []), *range(len(config.members))]  # databases; None: their mean
+    chosen = [*([None] if len(config.dataset) > 1 else []), *range(len(config.dataset))]  # databases; None: their mean
     tables = [selections_table(splits, number_of) for number_of in chosen]
     tiles_of = [tiles(splits, number_of) for number_of in chosen]
-    titles = [table.title if config.several else "" for table in tables]
+    titles = [table.title if len(chosen) > 1 else "" for table in tables]
     page = environment.get_template(TEMPLATE).render(
         name=name,
         config=config,
@@ -101,7 +115,7 @@ def _header(splits: Sequence[FinishedSplit]) -> list[tuple[str, str]]:
     date = datetime.fromtimestamp(max(split.finished_at for split in splits), timezone.utc)
     which = "" if len(splits) == wanted else f" ({', '.join(str(split.number) for split in splits)})"
     return [
-        ("Databases" if config.several else "Database", databases),
+        ("Databases", databases),
         ("Backbone", f"{config.model.backbone}, weights at the start: {config.model.pretrained}"),
         ("Splits finished", f"{len(splits)} of {wanted}{which}"),
         ("Last one finished on", f"{date:%Y-%m-%d} (UTC)"),
@@ -110,9 +124,7 @@ def _header(splits: Sequence[FinishedSplit]) -> list[tuple[str, str]]:
 
 def _best(splits: Sequence[FinishedSplit]) -> str:
     """Which epoch's weights inference takes."""
-    epochs = [split.metrics.get("selected_epoch") for split in splits]
-    if None in epochs:
-        return ""
+    epochs = [split.metrics["selected_epoch"] for split in splits]
     chosen = f"epoch {epochs[0]}" if len(set(epochs)) == 1 else f"epochs {', '.join(map(str, epochs))}, split by split"
     return f"best.pt holds the weights of {chosen}: protocol.selection is {splits[0].config.protocol.selection}."
 
@@ -123,14 +135,13 @@ def _recipes(splits: Sequence[FinishedSplit]) -> list[tuple[str, str]]:
     found = {}
     for split in splits:
         for part in split.tests:
-            if "labels" in part.origin:
-                recipe = LabelRecipe(**{key: value for key, value in part.origin["labels"].items() if key in known})
-                found[part.title, recipe.describe()] = None
+            recipe = LabelRecipe(**{key: value for key, value in part.origin["labels"].items() if key in known})
+            found[part.title, recipe.describe()] = None
     return list(found)
 
 
 def _versions(splits: Sequence[FinishedSplit]) -> list[str]:
     """Python and packages of each split; once where they are the same."""
-    environments = [split.metrics.get("environment") or {} for split in splits]
+    environments = [split.metrics["environment"] for split in splits]
     lines = (", ".join(f"{name} {value}" for name, value in one.items() if name != "machine") for one in environments)
     return [line for line in dict.fromkeys(lines) if line]

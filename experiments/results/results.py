@@ -1,11 +1,11 @@
-"""What the finished splits of a run left on disk, in one form for one database and for several.
+"""What the finished splits of a run left on disk.
 
 N images, K bins.
 """
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,23 +16,31 @@ import numpy as np
 import pandas as pd
 
 from datasets.scale import RatingScale
-from experiments.results.schema import is_record, require_form
-from experiments.training.run_folder import CONFIG, LOG, METRICS, PREDICTIONS, SPLIT, SPLIT_FOLDER, require_one_config
-from utils.config import load_config
+from experiments.results.schema import read_metrics, read_origin
+from experiments.training.run_folder import (
+    CONFIG,
+    LOG,
+    METRICS,
+    PREDICTIONS,
+    SPLIT_FOLDER,
+    RunFolder,
+    require_one_config,
+)
+from utils.config import load_config, validated
 from utils.errors import MissingFileError, UserError, one_line
-from utils.files import read_object
 from utils.metrics import emd
-from utils.settings import Config
+from utils.schema import EpochRecord
+from utils.settings import Config, DatasetSettings
 
 NAMES = ("database", "image")  # columns of texts
-REQUIRED = ("image", "target_mos", "pred_mos", "target_sos", "pred_sos")
+REQUIRED = (*NAMES, "target_mos", "pred_mos", "target_sos", "pred_sos")
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True)
 class FinishedSplit:
-    """One split: its config, metrics.json, split.json, the records of its epochs and predictions.csv."""
+    """One split: its config, metrics.json, the databases of split.json, the records of its epochs, predictions.csv."""
 
     number: int
     folder: Path
@@ -50,7 +58,7 @@ class FinishedSplit:
     @cached_property
     def tests(self) -> "list[ScoredPart]":
         """The test part of each database."""
-        return [ScoredPart.of(self, number) for number in range(len(self.config.members))]
+        return [ScoredPart.of(self, settings) for settings in self.config.dataset]
 
 
 @dataclass(frozen=True)
@@ -65,8 +73,8 @@ class ScoredPart:
         metrics: After the last epoch.
         selections: Metrics by way of selection.
         ceiling: The noise ceiling, {} where it is not known.
-        intervals: Of each metric, both ends, {} where they are not known.
-        units: What these were drawn by: the `unit` and the `count` of them, {} where it is not known.
+        intervals: Of each metric, both ends.
+        units: What these were drawn by: the `unit` and the `count` of them.
         pit: Share of images in each tenth, None where it is not known.
         predictions: The rows of predictions.csv.
     """
@@ -84,20 +92,22 @@ class ScoredPart:
     predictions: pd.DataFrame
 
     @classmethod
-    def of(cls, split: FinishedSplit, number: int) -> "ScoredPart":
-        """Of database `number` of the config, from 0."""
-        config, member, metrics = split.config, split.config.members[number], split.metrics
-        title = member.title or member.name
-        stated = (metrics, metrics.get("selections", {}), split.origin, split.predictions)
-        details = [metrics.get(key) for key in ("noise_ceiling", "intervals", "interval_units", "pit_histogram")]
-        if config.several:
-            stated = _of_one(title, *stated)
-            details = [(of_databases or {}).get(title) for of_databases in details]
-        of_test, selections, origin, predictions = stated
-        ceiling, intervals, units, pit = details
-        scale = RatingScale(**(member.scale or config.scale).model_dump())
-        described = (ceiling or {}, intervals or {}, units or {}, pit)
-        return cls(title, Path(member.root), scale, origin, of_test, selections, *described, predictions)
+    def of(cls, split: FinishedSplit, settings: DatasetSettings) -> "ScoredPart":
+        """The test part of one database of the config."""
+        metrics, title = split.metrics, settings.title
+        return cls(
+            title=title,
+            root=Path(settings.root),
+            scale=RatingScale.from_settings(settings.scale),
+            origin=split.origin[title],
+            metrics=metrics["databases"][title],
+            selections={name: chosen["databases"][title] for name, chosen in metrics["selections"].items()},
+            ceiling=metrics["noise_ceiling"][title] or {},
+            intervals=metrics["intervals"][title],
+            units=metrics["interval_units"][title],
+            pit=metrics["pit_histogram"][title],
+            predictions=split.predictions[split.predictions["database"] == title],
+        )
 
     def values(self, column: str) -> Array:
         """A column of predictions.csv (N,), float64."""
@@ -153,18 +163,16 @@ def finished_splits(run: Path) -> list[FinishedSplit]:
 
 
 def _read(number: int, folder: Path) -> FinishedSplit:
-    config, metrics, origin = load_config(folder / CONFIG), read_object(folder / METRICS), read_object(folder / SPLIT)
-    titles = [member.title or member.name for member in config.members]
-    require_form(folder, metrics, origin, titles if config.several else ())
+    config = load_config(folder / CONFIG)
+    metrics, origin = read_metrics(RunFolder(folder), config), read_origin(RunFolder(folder), config)
     with _undamaged(folder / LOG) as text:
         log = [json.loads(line) for line in text.splitlines()]
         if not log:
             raise ValueError("no epoch in it")
-        wrong = [line for line, record in enumerate(log, start=1) if not is_record(record)]
-        if wrong:
-            raise ValueError(f"line {wrong[0]} is not the record of an epoch")
+        for line, record in enumerate(log, start=1):
+            validated(EpochRecord, record, f"line {line}")
     with _undamaged(folder / PREDICTIONS) as text:
-        predictions = _predictions_of(text, config.several)
+        predictions = _predictions_of(text, [settings.title for settings in config.dataset])
     return FinishedSplit(number, folder, config, metrics, origin, log, predictions)
 
 
@@ -177,23 +185,15 @@ def _undamaged(path: Path) -> Iterator[str]:
         raise UserError(f"{path} is missing or damaged ({one_line(error)}); put it back or delete the split") from error
 
 
-def _predictions_of(text: str, several: bool) -> pd.DataFrame:
-    """The table as it was written: a picture called `NA` or `007` keeps its name."""
+def _predictions_of(text: str, titles: Sequence[str]) -> pd.DataFrame:
+    """The table as it was written, with the column `database`: a picture called `NA` or `007` keeps its name."""
     table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    missing = [name for name in (*REQUIRED, *(["database"] if several else [])) if name not in table]
+    if len(titles) == 1:
+        table["database"] = titles[0]
+    missing = [name for name in REQUIRED if name not in table]
     if missing:
         raise ValueError(f"no column {', '.join(missing)}")
     table = table.astype({name: np.float64 for name in table.columns if name not in NAMES})
-    if len(table) == 0 or not np.isfinite(table.drop(columns=list(NAMES), errors="ignore")).all(axis=None):
+    if len(table) == 0 or not np.isfinite(table.drop(columns=list(NAMES))).all(axis=None):
         raise ValueError("no rows, or values that are not finite")
     return table
-
-
-def _of_one(title: str, metrics: dict, selections: dict, origin: dict, predictions: pd.DataFrame) -> tuple:
-    """What is said of one database of several."""
-    return (
-        metrics["databases"][title],
-        {name: of_selection["databases"][title] for name, of_selection in selections.items()},
-        origin["databases"][title],
-        predictions[predictions["database"] == title],
-    )

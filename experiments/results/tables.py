@@ -98,11 +98,10 @@ def ceiling_of(name: str, parts: Sequence[ScoredPart]) -> str:
 
 def units_of(parts: Sequence[ScoredPart]) -> str:
     """What the intervals of these parts were drawn by: `the 12 references, each with all its images`."""
-    several = len(parts) > 1
     drawn = []
     for part in parts:
-        unit, count = part.units.get("unit", "image"), part.units.get("count", len(part.predictions))
-        of = f" of {part.title}" if several else ""
+        unit, count = part.units["unit"], part.units["count"]
+        of = f" of {part.title}" if len(parts) > 1 else ""
         whole = "" if unit == "image" else ", each with all its images"
         one = f"one {unit.replace('_', ' ')}{of}, which gives none"
         drawn.append(one if count == 1 else f"the {count} {unit.replace('_', ' ')}s{of}{whole}")
@@ -111,13 +110,13 @@ def units_of(parts: Sequence[ScoredPart]) -> str:
 
 def is_hypothetical(part: ScoredPart) -> bool:
     """Whether the SOS labels are made of the MOS labels, by the SOS hypothesis."""
-    return (part.origin.get("labels") or {}).get("sos") == "hypothesis"
+    return part.origin["labels"]["sos"] == "hypothesis"
 
 
 def selections_table(splits: Sequence[FinishedSplit], number_of: int | None) -> Table:
     """Every way of selection, of database `number_of` (from 0), or of the mean over all; last the noise ceilings."""
     parts = [] if number_of is None else [split.tests[number_of] for split in splits]
-    by_split = [part.selections for part in parts] or [split.metrics.get("selections", {}) for split in splits]
+    by_split = [part.selections for part in parts] or [split.metrics["selections"] for split in splits]
     names = [name for name in SUMMARY if number_of is not None or name not in IN_UNITS]
     rows = []
     for selection in (name for name in by_split[0] if all(name in of_split for of_split in by_split)):
@@ -152,11 +151,10 @@ def origins_table(splits: Sequence[FinishedSplit]) -> Table:
     rows = []
     for split in splits:
         for part in split.tests:
-            title = f", {part.title}" if split.config.several else ""
-            sizes = [str(len(part.origin.get(name) or ())) for name in ("train", "validation", "test")]
-            hashes = [part.origin.get("hash", DASH), part.origin.get("labels", {}).get("hash", DASH)]
-            made = [str(len(split.log)), duration(split.metrics.get("seconds")), _machine(split)]
-            rows.append(Row(f"split {split.number}{title}", [*sizes, *hashes, *made]))
+            sizes = [str(len(part.origin[name])) for name in ("train", "validation", "test")]
+            hashes = [part.origin["hash"], part.origin["labels"]["hash"]]
+            made = [str(len(split.log)), duration(split.metrics["seconds"]), _machine(split)]
+            rows.append(Row(f"split {split.number}, {part.title}", [*sizes, *hashes, *made]))
     columns = ["training images", "validation", "test", "split hash", "labels hash", "epochs", "time", "machine"]
     return Table("Splits", columns, rows)
 
@@ -200,4 +198,4 @@ def _arrow(metric: str) -> str:
 
 
 def _machine(split: FinishedSplit) -> str:
-    return (split.metrics.get("environment") or {}).get("machine", DASH)
+    return split.metrics["environment"].get("machine", DASH)

@@ -16,6 +16,7 @@ from typing import TextIO
 import torch
 
 from experiments.failures import Failures
+from experiments.training.setup import SplitRun, try_set_up
 from utils.config import dump_config
 from utils.errors import UserError
 from utils.files import write_text
@@ -30,13 +31,29 @@ POLL = 0.1  # seconds
 Environment = dict[str, str]
 
 
+def run_side_by_side(runs: list[SplitRun], device: torch.device, resume: bool, overwrite: bool) -> bool:
+    """Runs these splits in processes of their own; False where they were interrupted."""
+    config, first = runs[0].config, runs[0].folder
+    environments = environments_of(config, min(config.protocol.parallel_splits, len(runs)))
+    interruption = runs[0].interruption
+    with interruption.at_once():
+        try_set_up(runs[0], device, resume)
+    if interruption.requested:
+        return False
+    if overwrite:
+        with first.lock():
+            first.delete_other_splits()
+            first.delete()
+    return run_processes(config, [run.number for run in runs], environments, resume, interruption)
+
+
 def environments_of(config: Config, count: int) -> list[Environment]:
     """What tells each of `count` processes at a time which GPU is its own, or how many threads it may use.
 
     Raises:
         UserError: Not a GPU for each, or memory that would be needed for each.
     """
-    if any(member.cache == "ram" for member in config.members):
+    if any(member.cache == "ram" for member in config.dataset):
         raise UserError(f"{KEY}: {count} processes would each hold a copy of dataset.cache=ram; use disk, or none")
     device = pick_device(config.train.device)
     if device.type == "cpu":

@@ -19,10 +19,12 @@ from utils.config import changed_keys, dump_config, load_config
 from utils.distributed import main_process_only
 from utils.errors import UserError, some_of
 from utils.files import DOOMED, delete_folder, make_folder, read_object, to_json, write_json_lines, write_text
+from utils.schema import SplitContent, SplitMetrics, checked
 from utils.settings import Config
 
 LAST, BEST, CONFIG, SPLIT = "last.pt", "best.pt", "config.yaml", "split.json"
 LOG, METRICS, PREDICTIONS = "log.jsonl", "metrics.json", "predictions.csv"
+SCHEMAS = {METRICS: SplitMetrics, SPLIT: SplitContent}
 SHOWN = 8  # keys in one message
 SPLIT_FOLDER = re.compile(r"split_(\d+)")
 # keys that may differ when a run is resumed: they change where and how fast it runs, not what comes out
@@ -96,11 +98,7 @@ class RunFolder:
 
     def require_same_data(self, split: dict[str, Any]) -> None:
         """Refuses to go on with other images or labels than the run was started with."""
-        try:
-            same = _data_of(self.origin()) == _data_of(json.loads(to_json(split)))
-        except AttributeError:  # a list or a number where main.py writes an object
-            same = False
-        if not same:
+        if self.origin()["databases"] != json.loads(to_json(split))["databases"]:
             raise UserError(
                 f"--resume: the images or labels are not those that {self.path / SPLIT} was written for; put the "
                 "database back as it was, or start another run with run.name=NAME"
@@ -110,7 +108,7 @@ class RunFolder:
     def begin(self, config: Config, split: dict[str, Any]) -> None:
         """Empties the folder and writes what is known before the first step."""
         self.delete()
-        write_text(self.path / SPLIT, to_json(split, indent=1))
+        self._write(SPLIT, split)
         write_text(self.path / CONFIG, dump_config(config))
 
     def delete(self) -> None:
@@ -175,15 +173,28 @@ class RunFolder:
     def finish(self, predictions: pd.DataFrame, metrics: dict[str, Any]) -> None:
         """predictions.csv, then metrics.json, whose presence says that the split is finished."""
         write_text(self.path / PREDICTIONS, predictions.to_csv(index=False))
-        write_text(self.path / METRICS, to_json(metrics, indent=2) + "\n")
+        self._write(METRICS, metrics)
 
     def metrics(self) -> dict[str, Any]:
-        """What `finish` wrote."""
-        return read_object(self.path / METRICS)
+        """What `finish` wrote.
+
+        Raises:
+            UserError: No such file, or one that does not fit its schema.
+        """
+        return self._read(METRICS)
 
     def origin(self) -> dict[str, Any]:
-        """What `begin` wrote of images and labels."""
-        return read_object(self.path / SPLIT)
+        """What `begin` wrote of images and labels; raises as `metrics`."""
+        return self._read(SPLIT)
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        checked(SCHEMAS[name], content, self.path / name)
+        write_text(self.path / name, to_json(content, indent=1) + "\n")
+
+    def _read(self, name: str) -> dict[str, Any]:
+        content = read_object(self.path / name)
+        checked(SCHEMAS[name], content, self.path / name)
+        return content
 
     def _inference_part(self, config: Config) -> dict[str, Any]:
         """What inference needs beside the weights, and which images the weights have seen."""
@@ -209,18 +220,6 @@ def require_one_config(path: Path, configs: dict[int, Config]) -> Config:
                 f"mean: {some_of(changed, SHOWN)}; train one of them again with main.py --split N --overwrite"
             )
     return configs[first]
-
-
-def _data_of(origin: dict[str, Any]) -> dict[str, Any]:
-    """What split.json says of images and labels; neither what the weights have seen, nor what follows from the hash."""
-    by_title = origin.get("databases", {"": origin})
-    return {
-        title: {
-            **{key: of_one.get(key) for key in ("hash", "train", "validation", "test")},
-            "labels": {key: value for key, value in of_one.get("labels", {}).items() if key != "mos_hash"},
-        }
-        for title, of_one in by_title.items()
-    }
 
 
 def require_split(config: Config, number: int) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from experiments.training.state import TrainingState
 from utils.metrics import BETTER, HIGHER, as_numbers
 from utils.runtime import environment
+from utils.schema import VERSION
 from utils.settings import Config
 
 PARTS = ("validation", "test")  # that an epoch can be selected on
@@ -31,8 +32,8 @@ def file_epoch(state: TrainingState, metrics: dict[str, dict[str, Any]], selecti
 def is_better(record: dict, best: dict, selection: str) -> bool:
     """Whether selection prefers an epoch: by SRCC on test (`release`), on validation, or simply the later one.
 
-    An SRCC that is not defined is never preferred to one that is; as long as there is none, the later epoch counts. Of
-    several databases it is the mean of their SRCCs, and not defined where one of them is not: without it the mean would
+    An SRCC that is not defined is never preferred to one that is; as long as there is none, the later epoch counts. It
+    is the mean over the databases, and not defined where that of one of them is not: without it the mean would
     be over other databases than in other epochs, and higher or lower for that alone.
     """
     if selection == "last":
@@ -69,8 +70,14 @@ def best_per_metric(tests: list[dict[str, Any]]) -> dict[str, Any]:
     """The best value of each metric over epochs, and under `epochs` the first epoch, from 1, that reached it.
 
     Args:
-        tests: Metrics of each epoch; those of several databases under `databases`.
+        tests: Means over databases of the metrics of each epoch, and under `databases` those of each.
     """
+    titles = tests[0]["databases"]
+    databases = {title: _best_values([metrics["databases"][title] for metrics in tests]) for title in titles}
+    return {**_best_values(tests), "databases": databases}
+
+
+def _best_values(tests: list[dict[str, Any]]) -> dict[str, Any]:
     best: dict[str, Any] = {"epochs": {}}
     for name in [name for name in tests[0] if name in BETTER]:
         values = as_numbers([metrics[name] for metrics in tests])
@@ -78,11 +85,6 @@ def best_per_metric(tests: list[dict[str, Any]]) -> dict[str, Any]:
         if not np.isnan(values).all():
             index = int(np.nanargmax(values) if BETTER[name] == HIGHER else np.nanargmin(values))
             best[name], best["epochs"][name] = float(values[index]), index + 1
-    if "databases" in tests[0]:
-        titles = tests[0]["databases"]
-        best["databases"] = {
-            title: best_per_metric([metrics["databases"][title] for metrics in tests]) for title in titles
-        }
     return best
 
 
@@ -94,10 +96,8 @@ def final_metrics(state: TrainingState, config: Config, of_labels: dict[str, dic
         config: Of the run.
         of_labels: By title of the database, what each test part adds, see `experiments.evaluation.predict.details`.
     """
-    details = {
-        key: {title: values[key] for title, values in of_labels.items()} for key in next(iter(of_labels.values()))
-    }
     return {
+        "version": VERSION,
         **state.history[-1]["test"],
         "epoch": state.epoch,
         "selection": config.protocol.selection,
@@ -105,7 +105,13 @@ def final_metrics(state: TrainingState, config: Config, of_labels: dict[str, dic
         "selected": state.best["test"],
         "selections": selections(state.history),
         "undefined": [part for part in PARTS if part in state.history[-1] and undefined(state.history, part)],
-        **{key: by_title if config.several else next(iter(by_title.values())) for key, by_title in details.items()},
+        **keyed_by_title(of_labels),
         "seconds": sum(record["seconds"] for record in state.history),
         "environment": environment(state.device),
     }
+
+
+def keyed_by_title(details: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By key and title, what is said of each database by title and key."""
+    keys = next(iter(details.values()))
+    return {key: {title: values[key] for title, values in details.items()} for key in keys}

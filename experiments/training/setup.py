@@ -18,6 +18,7 @@ from models.weights import load_pretrained
 from utils.distributed import in_turns, is_distributed
 from utils.errors import UserError, one_line
 from utils.runtime import Interruption, derive_seed, seed_everything
+from utils.schema import VERSION
 from utils.settings import Config
 
 EVALUATED = ("validation", "test")
@@ -71,15 +72,15 @@ class SplitRun:
     interruption: Interruption
 
     def describe_origin(self) -> dict:
-        """What split.json says: the names of each part, and how the labels were made; of several databases by title."""
-        origins = {
+        """What split.json says of each database, by title: the names of each part, and how the labels were made."""
+        databases = {
             database.title: {
                 **split.as_dict(),
                 "labels": {**asdict(database.recipe), "hash": database.hash, "mos_hash": database.mos_hash},
             }
             for database, split in zip(self.databases, self.splits, strict=True)
         }
-        return {"databases": origins} if self.config.several else origins[self.databases[0].title]
+        return {"version": VERSION, "databases": databases}
 
 
 Parts = dict[str, list[EvaluatedPart]]  # by name

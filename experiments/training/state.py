@@ -61,6 +61,12 @@ class TrainingState:
         """The network that is evaluated and saved for inference: the average of the weights where one is kept."""
         return self.model if self.average is None else self.average.module
 
+    def position(self, steps: int) -> str:
+        """Where a resumed split goes on; `steps` are those of an epoch."""
+        if self.step == steps:
+            return f"with the evaluation of epoch {self.epoch + 1}"
+        return f"after epoch {self.epoch}, step {self.step}"
+
     def update(self) -> None:
         """One optimizer step on the gradients that are there."""
         if self.clip_norm is not None:

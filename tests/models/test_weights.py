@@ -98,7 +98,7 @@ def test_other_depth_is_refused(cvt_file):
 
 
 def test_own_checkpoint_starts_the_whole_network(trained, tmp_path):
-    save_checkpoint(tmp_path / "best.pt", {"model": trained.state_dict()})
+    save_checkpoint(tmp_path / "best.pt", {"model": trained.state_dict(), "config": {}, "scale": {}})
     settings = ModelSettings(backbone="cvt_13", pretrained=str(tmp_path / "best.pt"))
     model = build_model(settings)
     assert "whole network" in load_pretrained(model, settings)

@@ -6,6 +6,7 @@ import re
 import pandas as pd
 
 from datasets.readers import with_defaults
+from tests.written import metrics_content, split_content
 from tools.summarize import main
 from utils.config import config_from_dict, dump_config
 from utils.files import to_json, write_text
@@ -19,29 +20,28 @@ def write_run(
     root, name, of_splits, dataset="koniq10k", wanted=None, labels="l", hashes=None, changes=None, mos="m", sos="file"
 ):
     """A run as main.py leaves it, 4 training images for each of test; a split of None is begun and not finished."""
-    dataset = {"name": dataset} if isinstance(dataset, str) else dataset
+    dataset = [{"name": dataset}] if isinstance(dataset, str) else dataset
+    titles = [member.get("title", member["name"]) for member in dataset]
     for number, metrics in enumerate(of_splits, start=1):
         protocol = {"splits": wanted or len(of_splits)}
         values = {"run": {"name": name}, "dataset": dataset, "protocol": protocol, **(changes or {}).get(number, {})}
         folder = root / name / f"split_{number:02d}"
         write_text(folder / "config.yaml", dump_config(with_defaults(config_from_dict(values, "test"))))
-        origin = {"hash": (hashes or {}).get(number, f"h{number}"), "train": list("abcd"), "test": ["e"]}
-        origin |= {"validation": [], "labels": {"dos": "counts", "sos": sos, "hash": labels, "mos_hash": mos}}
-        if mos is None:
-            del origin["labels"]["mos_hash"]  # as it was written before there was one
-        if isinstance(dataset, list):
-            origin = {"databases": {member.get("title", member["name"]): origin for member in dataset}}
+        made = {"sos": sos, "hash": labels, "mos_hash": mos}
+        origin = split_content(titles, made, hash=(hashes or {}).get(number, f"h{number}"))
         write_text(folder / "split.json", to_json(origin))
         if metrics is not None:
-            write_text(folder / "metrics.json", to_json(as_written(metrics)))
+            write_text(folder / "metrics.json", to_json(as_written(metrics, titles)))
     return root / name
 
 
-def as_written(metrics):
-    """Metrics of the last epoch as metrics.json; under `release` they are a tenth higher."""
-    better = {name: value * 1.1 for name, value in metrics.items() if isinstance(value, float)}
-    selections = {"last": {"epoch": 2, **metrics}, "release": {"epochs": {"srcc": 1}, **better}}
-    return {**metrics, "epoch": 2, "selection": "last", "selections": selections, "intervals": {"srcc": [0, 1]}}
+def as_written(metrics, titles):
+    """Metrics of the last epoch, of all databases or by title, as metrics.json; under `release` a tenth higher."""
+    databases = metrics if titles[0] in metrics else dict.fromkeys(titles, metrics)
+    content = metrics_content(databases)
+    better = {title: {name: value and value * 1.1 for name, value in one.items()} for title, one in databases.items()}
+    content["selections"]["release"] = {"epochs": {"srcc": 1}, **metrics_content(better)["selected"]}
+    return content
 
 
 def tables(page):

@@ -153,8 +153,8 @@ def test_saved_splits_can_be_trained_on(check, tmp_path):
     assert len(splits) == 10
     by_file = (f"dataset.split_file={tmp_path / 's.json'}", "protocol.method=file")
     _, again = check("--dataset", "csiq", "--root", str(made.root), *by_file)
-    assert all(f"by file, hash {split['hash']}" in again for split in splits)
-    assert "hash " + splits[0]["hash"] in output
+    assert all(f"by file, hash {split['databases']['csiq']['hash']}" in again for split in splits)
+    assert "hash " + splits[0]["databases"]["csiq"]["hash"] in output
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from tests.tools.made_runs import OURS, csv_of, shown, tables, write_run
 from tools.summarize import main
 from utils.errors import MissingFileError, UserError
 
-MOVED = {2: {"dataset": {"name": "koniq10k", "root": "elsewhere"}}}
+MOVED = {2: {"dataset": [{"name": "koniq10k", "root": "elsewhere"}]}}
 
 
 def test_which_runs_are_meant(runs, tmp_path, capsys):
@@ -102,15 +102,15 @@ def test_a_finished_split_without_its_config_is_not_left_out_unseen(runs, capsys
         (["mixed"], UserError, "split 2 was trained with other settings than split 1.*optim.lr"),
         (["damaged"], UserError, r"metrics\.json is missing or damaged"),
         (["theirs", "--selection", "release", "--metrics", "epochs"], UserError, "'epochs' is not in"),
-        (["without"], UserError, r"split\.json: not as main.py writes it, 'labels' is missing"),
-        (["old"], UserError, "has no selections"),
+        (["without"], UserError, r"split\.json: databases: Field required"),
+        (["old"], UserError, r"metrics\.json has version 99, and this code reads version 1; write the file again"),
     ],
 )
 def test_mistakes(arguments, error, message, runs):
     write_run(runs, "mixed", [{"srcc": 0.9}] * 2, changes={2: {"optim": {"lr": 1e-3}}})
     (write_run(runs, "damaged", [{"srcc": 0.9}]) / "split_01" / "metrics.json").write_text("{")
-    (write_run(runs, "old", [{"srcc": 0.9}]) / "split_01" / "metrics.json").write_text('{"srcc": 0.9}')
-    (write_run(runs, "without", [{"srcc": 0.9}]) / "split_01" / "split.json").write_text('{"hash": "h1"}')
+    (write_run(runs, "old", [{"srcc": 0.9}]) / "split_01" / "metrics.json").write_text('{"version": 99}')
+    (write_run(runs, "without", [{"srcc": 0.9}]) / "split_01" / "split.json").write_text('{"version": 1}')
     with pytest.raises(error, match=message) as caught:
         main([str(runs / arguments[0]), *arguments[1:]])
     assert "\n" not in str(caught.value)

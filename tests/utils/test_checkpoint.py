@@ -10,19 +10,21 @@ from utils.checkpoint import read_checkpoint, read_tensors, save_checkpoint, to_
 from utils.errors import UserError
 from utils.files import to_json, write_atomically
 
+PLAIN = {"config": {"model": {"stages": [1, 2]}}, "scale": {"low": 1}}
+
 
 def test_content_comes_back(tmp_path):
-    content = {"model": {"w": torch.arange(3)}, "history": [{"loss": 0.5}], "config": {"stages": [1, 2], "none": None}}
+    content = {**PLAIN, "model": {"w": torch.arange(3)}, "loss_sums": {"total": 0.5}}
     save_checkpoint(tmp_path / "new" / "a.pt", content)
     read = read_checkpoint(tmp_path / "new" / "a.pt")
     assert torch.equal(read["model"]["w"], torch.arange(3))
-    assert read["history"] == content["history"]
+    assert read["loss_sums"] == content["loss_sums"]
     assert read["config"] == content["config"]
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.pt"
-    save_checkpoint(path, {"epoch": 1})
+    save_checkpoint(path, {**PLAIN, "epoch": 1})
 
     def broken(file):
         file.write(b"half")
@@ -51,7 +53,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, capsys):
 @pytest.mark.parametrize("kept", [1000, 0])
 def test_cut_files_are_named(kept, tmp_path):
     path = tmp_path / "a.pt"
-    save_checkpoint(path, {"model": {"w": torch.zeros(1000)}})
+    save_checkpoint(path, {**PLAIN, "model": {"w": torch.zeros(1000)}})
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(UserError, match=r"a\.pt is not a checkpoint: damaged, half-written or another") as caught:
         read_checkpoint(path)
@@ -70,8 +72,25 @@ def test_foreign_and_later_checkpoints(tmp_path):
     with pytest.raises(UserError, match="not written by this project"):
         read_checkpoint(tmp_path / "foreign.pt")
     torch.save({"format": "richiqa", "version": 99}, tmp_path / "later.pt")
-    with pytest.raises(UserError, match="format version 99"):
+    with pytest.raises(UserError, match=r"later\.pt has version 99, and this code reads version 1; write the file"):
         read_checkpoint(tmp_path / "later.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epoch": "first"}, "epoch: Input should be a valid integer"),
+        ({"scale": {"low": "x"}}, r"scale\.low: Input should be a valid number"),
+        ({"config": {"optim": {"ler": 1}}}, r"unknown key 'config\.optim\.ler' \(did you mean 'lr'\?\)"),
+        ({"split": {"version": 1, "databases": {"bid": {}}}}, r"split\.databases\.bid\.hash: Field required"),
+    ],
+)
+def test_a_key_that_does_not_fit_is_named(change, message, tmp_path):
+    content = {"format": "richiqa", "version": 1, **PLAIN, **change}
+    torch.save(content, tmp_path / "a.pt")
+    for use in (lambda: read_checkpoint(tmp_path / "a.pt"), lambda: save_checkpoint(tmp_path / "a.pt", content)):
+        with pytest.raises(UserError, match=rf"a\.pt: .*{message}"):
+            use()
 
 
 def test_json_has_no_nan():

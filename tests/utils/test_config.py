@@ -23,7 +23,10 @@ def written(tmp_path: Path, text: str, name: str = "a.yaml") -> Path:
 def test_experiments_are_complete_or_extend_one(path):
     values = yaml.safe_load(path.read_text())
     if "extends" not in values:
-        assert set(flatten(values)) == set(flatten(Config().model_dump()))
+        whole = Config().model_dump()
+        (dataset,) = whole["dataset"]
+        alone = {key: value for key, value in dataset.items() if key not in ("scale", "weight")}
+        assert set(flatten(values)) == set(flatten({**whole, "dataset": alone}))
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("ablations/*.yaml")), ids=lambda path: path.name)
@@ -71,14 +74,12 @@ def test_text_keys_keep_their_text(text, tmp_path):
     texts = {"dataset": ("title", "name", "root", "labels"), "model": ("backbone", "pretrained"), "train": ("device",)}
     keys = [f"{section}.{key}" for section, names in texts.items() for key in names]
     keys += ["dataset.cache_folder", "run.root"]
-    if re.fullmatch(r"\w[\w .+-]*", text):  # of which names are made
-        keys.append("run.name")
-    else:
-        keys.remove("dataset.title")
+    names = ("run.name", "dataset.name", "dataset.title")
+    keys = [*(key for key in keys if key not in names), *(names if re.fullmatch(r"\w[\w .+-]*", text) else ())]
     lines = [f"{section}: {{{name}: {text}}}" for section, name in (key.split(".") for key in keys)]
     for key, line in zip(keys, lines, strict=True):
         for config in (load_config(None, [f"{key}={text}"]), load_config(written(tmp_path, line))):
-            assert flatten(config.model_dump())[key] == text
+            assert flatten(config.model_dump())[key.replace("dataset", "dataset.0")] == text
             dumped = written(tmp_path, dump_config(config), "dumped.yaml")
             assert load_config(dumped) == config
 
@@ -86,25 +87,26 @@ def test_text_keys_keep_their_text(text, tmp_path):
 @pytest.mark.parametrize("key", ["name", "title"])
 def test_text_keys_of_several_databases_keep_their_text(key):
     config = load_config(None, ["dataset=[{name: 1.10}, {name: 1.1, title: 0x1F}]", f"dataset.0.{key}=007"])
-    assert [member.title or member.name for member in config.members] == ["007", "0x1F"]
+    assert [dataset.title for dataset in config.dataset] == ["007", "0x1F"]
 
 
 def test_a_default_that_is_made_of_a_text_keeps_it_too():
-    assert load_config(None, ["dataset.name=1.10"]).dataset.root == "data/1.10"
+    assert load_config(None, ["dataset.name=1.10"]).dataset[0].root == "data/1.10"
 
 
 def test_null_is_none_and_quotes_make_it_text(tmp_path):
     for text in ("null", "~", "", "Null"):
-        assert load_config(None, [f"dataset.title={text}"]).dataset.title is None
-        assert load_config(written(tmp_path, f"dataset:\n  title: {text}\n")).dataset.title is None
-    assert load_config(None, ["dataset.title='null'"]).dataset.title == "null"
+        assert load_config(None, [f"dataset.labels={text}"]).dataset[0].labels is None
+        assert load_config(written(tmp_path, f"dataset:\n  labels: {text}\n")).dataset[0].labels is None
+    assert load_config(None, ["dataset.labels='null'"]).dataset[0].labels == "null"
     with pytest.raises(UserError, match=r"run\.name: .*valid string.*got None"):
         load_config(None, ["run.name=null"])
 
 
 def test_no_text_on_the_command_line_is_taken_for_a_comment():
     config = load_config(None, ["dataset.labels=scores #2.csv", "dataset.root='a #b'", "train.epochs=3 # few"])
-    assert (config.dataset.labels, config.dataset.root, config.train.epochs) == ("scores #2.csv", "a #b", 3)
+    (dataset,) = config.dataset
+    assert (dataset.labels, dataset.root, config.train.epochs) == ("scores #2.csv", "a #b", 3)
 
 
 def test_numeric_keys_keep_their_numbers(tmp_path):
@@ -132,7 +134,7 @@ def test_texts_in_lists_and_mappings_keep_their_text():
 
 def test_home_folder_is_expanded(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
-    assert load_config(None, ["dataset.root=~/koniq"]).dataset.root == "/home/me/koniq"
+    assert load_config(None, ["dataset.root=~/koniq"]).dataset[0].root == "/home/me/koniq"
 
 
 def test_extends_merges_deeply_and_overrides_win(tmp_path):
@@ -168,7 +170,7 @@ def test_merge_keys(tmp_path):
     config = load_config(written(tmp_path, MERGED))
     optim = config.optim
     assert (optim.lr, optim.weight_decay, optim.name, optim.clip_norm) == (1e-2, 1e-4, "adamw", 1)
-    first, second = config.members
+    first, second = config.dataset
     assert (second.name, second.title, second.root, second.weight) == (first.name, "second", "1.10", 2)
     assert second.scale == first.scale
 
@@ -188,7 +190,23 @@ def test_helpers_are_of_their_file_alone(tmp_path):
 
 def test_dump_is_read_back(tmp_path):
     config = load_config(CONFIGS / "demo.yaml", ["optim.clip_norm=1", "model.stages=[1,3]"])
-    assert load_config(written(tmp_path, dump_config(config))) == config
+    dumped = written(tmp_path, dump_config(config))
+    assert load_config(dumped) == config
+    for key in ("dataset.root", "dataset.0.root"):
+        assert load_config(dumped, [f"{key}=elsewhere"]).dataset[0].root == "elsewhere"
+
+
+ACR = {"low": 1, "high": 5, "bin_centers": (1, 2, 3, 4, 5), "higher_is_better": True}
+
+
+def test_one_database_is_a_list_of_one(tmp_path):
+    """Whose scale is the config's, and whose title is its name, however it is given."""
+    alone = load_config(written(tmp_path, "dataset: {name: bid}\nscale: {low: 0}\n"))
+    (dataset,) = alone.dataset
+    assert (dataset.title, dataset.root, dataset.scale.model_dump()) == ("bid", "data/bid", {**ACR, "low": 0})
+    listed = load_config(written(tmp_path, "dataset: [{name: bid, scale: {low: 0}}]\nscale: {low: 0}\n"))
+    assert listed.dataset[0].scale.model_fields_set == {"low"}  # the rest is that of configs/bid.yaml
+    assert Config().dataset[0].scale.model_dump() == ACR
 
 
 def test_changed_keys():
@@ -218,6 +236,13 @@ def test_changed_keys():
         ("protocol: {validation_fraction: 0.9}", "must be below train_fraction"),
         ("run: {name: ../x}", "run.name"),
         ("train: 5", "train: .*got 5"),
+        ("dataset: 5", "dataset: .*got 5"),
+        ("dataset: []", "dataset: an empty list; name a database"),
+        ("dataset: {nme: bid}", r"unknown key 'dataset\.nme' \(did you mean 'name'\?\)"),
+        ("dataset: {decode: fast}", r"yaml: dataset\.decode: .*got 'fast'$"),
+        ("dataset: [{decode: fast}]", r"dataset\.0\.decode: .*got 'fast'$"),
+        ("dataset: {scale: {low: 0}}", r"dataset\.scale: belongs to a list of databases"),
+        ("scale: {low: x}", r"a\.yaml: scale\.low: .*got 'x'$"),
         ("- 1", "mapping"),
         ("a: [1", r"a\.yaml, line 1, column 6"),
         ("seed: 1\nseed: 2", "line 2, column 1: given twice: seed"),

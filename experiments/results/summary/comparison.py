@@ -113,7 +113,7 @@ def pair_of(row: Row, base: Row, splits: list[int]) -> tuple[Pair | None, list[s
     if not all(one.same_mos(other) for one, other in origins):
         return None, [
             f"Not compared: {place}, tested with other MOS labels or on another scale than {base.run} (mos_hash in "
-            "split.json; of older runs, dataset.labels and scale in config.yaml)."
+            "split.json)."
         ]
     same_labels = all(one.labels == other.labels for one, other in origins)
     notes = []
@@ -122,11 +122,6 @@ def pair_of(row: Row, base: Row, splits: list[int]) -> tuple[Pair | None, list[s
             f"{place}: trained and tested with other labels than {base.run} (labels.hash in split.json), so that "
             "metrics of SOS and DOS are not compared."
         )
-        if any(None in (one.mos, other.mos) for one, other in origins):
-            notes.append(
-                f"{place}: split.json of it or of {base.run} has no mos_hash; the MOS labels count as the same, since "
-                "scale and dataset.labels are."
-            )
     test_share = float(np.mean([one.test / one.train if one.train else np.nan for one, _ in origins]))
     return Pair(base, splits, same_labels, test_share), notes
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.results.schema import is_number
-from experiments.training.run_folder import CONFIG, METRICS, SPLIT, SPLIT_FOLDER, RunFolder, require_one_config
+from experiments.results.schema import read_metrics, read_origin
+from experiments.training.run_folder import CONFIG, METRICS, SPLIT_FOLDER, RunFolder, require_one_config
 from utils.config import load_config
 from utils.errors import MissingFileError, UserError, did_you_mean, printable, some_of
-from utils.files import read_json, reading
+from utils.files import reading
 from utils.metrics import as_numbers
-from utils.settings import Config, MemberSettings
+from utils.settings import Config
 
 MEAN = "mean"  # over the databases of a run
 SHOWN = 8  # names in one message
@@ -27,8 +27,7 @@ class Origin:
     Args:
         split: Hash of which image is in which part.
         labels: Hash of MOS, SOS and DOS.
-        mos: Hash of the MOS labels and their scale; None in a split.json written before there was one.
-        stated: Scale and label file by the config, which stand in for that hash.
+        mos: Hash of the MOS labels and their scale.
         hypothesis: Whether the SOS labels are made of the MOS labels, by the SOS hypothesis.
         train: Number of training images.
         test: Number of test images.
@@ -36,30 +35,21 @@ class Origin:
 
     split: str
     labels: str
-    mos: str | None
-    stated: str
+    mos: str
     hypothesis: bool
     train: int
     test: int
 
     @classmethod
-    def of(cls, stated: dict[str, Any], member: MemberSettings) -> "Origin":
-        """Of one database, from its part of split.json and of the config."""
+    def of(cls, stated: dict[str, Any]) -> "Origin":
+        """What split.json says of one database."""
         labels = stated["labels"]
-        scale = None if member.scale is None else member.scale.model_dump(exclude={"bin_centers"})
-        return cls(
-            stated["hash"],
-            labels["hash"],
-            labels.get("mos_hash"),
-            f"{scale}, {member.labels}",
-            labels.get("sos") == "hypothesis",
-            len(stated["train"]),
-            len(stated["test"]),
-        )
+        sizes = len(stated["train"]), len(stated["test"])
+        return cls(stated["hash"], labels["hash"], labels["mos_hash"], labels["sos"] == "hypothesis", *sizes)
 
     @classmethod
     def joined(cls, of: "dict[str, Origin]") -> "Origin":
-        """Of several databases, by title, together."""
+        """Those of databases, by title, together."""
         titles, origins = zip(*sorted(of.items()), strict=True)
 
         def together(field: str) -> str:
@@ -69,18 +59,15 @@ class Origin:
         return cls(
             together("split"),
             together("labels"),
-            None if any(origin.mos is None for origin in origins) else together("mos"),
-            together("stated"),
+            together("mos"),
             any(origin.hypothesis for origin in origins),
             sum(origin.train for origin in origins),
             sum(origin.test for origin in origins),
         )
 
     def same_mos(self, other: "Origin") -> bool:
-        """Whether both are tested against the same MOS on the same scale; where a hash is missing, as far as stated."""
-        if self.labels == other.labels:
-            return True
-        return self.stated == other.stated if None in (self.mos, other.mos) else self.mos == other.mos
+        """Whether both are tested against the same MOS on the same scale."""
+        return self.labels == other.labels or self.mos == other.mos
 
 
 @dataclass(frozen=True)
@@ -89,7 +76,7 @@ class Row:
 
     Args:
         run: Its name.
-        database: Title, or MEAN for the mean over several.
+        database: Title, or MEAN for the mean over all of them.
         name: Of the database in the config, empty for the mean.
         results: Metrics of each finished split, by its number.
         origins: Where these come from; for the mean, of all databases together.
@@ -175,10 +162,10 @@ def names_of(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def read_run(path: Path, name: str, selection: str) -> tuple[list[Row], list[str]]:
-    """The rows of a run, one for each database and, of several, their mean; and what is to be said of it.
+    """The rows of a run, one for each database and their mean; and what is to be said of it.
 
     Raises:
-        UserError: No split is finished, the splits have different settings, or a file is not as main.py writes it.
+        UserError: No split is finished, the splits have different settings, or a file is that does not fit its schema.
     """
     folders = _splits_of(path)
     _require_configs(path)
@@ -194,8 +181,11 @@ def read_run(path: Path, name: str, selection: str) -> tuple[list[Row], list[str
         missing = [str(number) for number in range(1, wanted + 1) if number not in finished]
         notes = [f"{name}: {len(finished)} of {wanted} splits are finished; not yet: {', '.join(missing)}."]
     config = require_one_config(path, {number: configs[number] for number in finished})
-    results = {number: _results(folder, selection) for number, folder in finished.items()}
-    origins = {number: _origins(folder, config) for number, folder in finished.items()}
+    results = {number: _results(folder, config, selection) for number, folder in finished.items()}
+    origins = {
+        number: {title: Origin.of(stated) for title, stated in read_origin(folder, config).items()}
+        for number, folder in finished.items()
+    }
     return _rows(name, config, results, origins), notes
 
 
@@ -211,78 +201,34 @@ def _require_configs(path: Path) -> None:
         )
 
 
-def _results(folder: RunFolder, selection: str) -> dict[str, Any]:
+def _results(folder: RunFolder, config: Config, selection: str) -> dict[str, Any]:
     """The test metrics of a finished split as a way of selection reports them."""
-    selections = folder.metrics().get("selections")
-    if not isinstance(selections, dict) or "last" not in selections:
-        raise UserError(f"{folder.path}: metrics.json has no selections, as main.py writes them; train the split again")
+    selections = read_metrics(folder, config)["selections"]
     if selection not in selections:
         raise UserError(
             f"{folder.path}: no selection {selection!r}; it has {', '.join(selections)}. For `validation` a run needs "
             "a validation part, such as protocol.validation_fraction=0.1"
         )
-    found = selections[selection]
-    if not isinstance(found, dict):
-        raise UserError(f"{folder.path}: selection {selection!r} in metrics.json is no mapping; train the split again")
-    _require_numbers(folder, selection, found)
-    return found
-
-
-def _require_numbers(folder: RunFolder, place: str, metrics: dict[str, Any]) -> None:
-    """Refuses a metric that is no number."""
-    wrong = [name for name, value in metrics.items() if name not in ("epochs", "databases") and not is_number(value)]
-    if wrong:
-        raise UserError(f"{folder.path}: {wrong[0]} of {place!r} in metrics.json is no number; train the split again")
-    databases = metrics.get("databases")
-    for title, of_one in databases.items() if isinstance(databases, dict) else ():
-        if isinstance(of_one, dict):
-            _require_numbers(folder, f"{place}, {title}", of_one)
-
-
-def _origins(folder: RunFolder, config: Config) -> dict[str, Origin]:
-    """By title of the database."""
-    stated = read_json(folder.path / SPLIT)
-    titles = _titles(config)
-    members = dict(zip(titles, config.members, strict=True))
-    try:
-        by_title = stated["databases"] if config.several else {next(iter(titles)): stated}
-        return {title: Origin.of(by_title[title], member) for title, member in members.items()}
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{folder.path / SPLIT}: not as main.py writes it, {error} is missing") from error
-
-
-def _titles(config: Config) -> dict[str, str]:
-    """Name of each database in the config, by its title."""
-    return {member.title or member.name: member.name for member in config.members}
+    return selections[selection]
 
 
 def _rows(
     run: str, config: Config, results: dict[int, dict[str, Any]], origins: dict[int, dict[str, Origin]]
 ) -> list[Row]:
-    titles = _titles(config)
-    if not config.several:
-        (title,) = titles
-        return [Row(run, title, titles[title], results, {number: of[title] for number, of in origins.items()})]
     rows = [
         Row(
             run,
-            title,
-            name,
-            {number: _of_database(run, number, of, title) for number, of in results.items()},
-            {number: of[title] for number, of in origins.items()},
+            settings.title,
+            settings.name,
+            {number: result["databases"][settings.title] for number, result in results.items()},
+            {number: by_title[settings.title] for number, by_title in origins.items()},
         )
-        for title, name in titles.items()
+        for settings in config.dataset
     ]
-    return [*rows, Row(run, MEAN, "", results, {number: Origin.joined(of) for number, of in origins.items()})]
-
-
-def _of_database(run: str, number: int, result: dict[str, Any], title: str) -> dict[str, Any]:
-    """The metrics of one database of several."""
-    of_databases = result.get("databases")
-    of_one = of_databases.get(title) if isinstance(of_databases, dict) else None
-    if not isinstance(of_one, dict):
-        raise UserError(f"{run}: metrics.json of split {number} says nothing of {title}; train the split again")
-    return of_one
+    if len(rows) > 1:
+        joined = {number: Origin.joined(by_title) for number, by_title in origins.items()}
+        rows.append(Row(run, MEAN, "", results, joined))
+    return rows
 
 
 def choose_runs(places: Sequence[str], baseline: str | None) -> tuple[dict[Path, tuple[str, bool]], str | None]:

@@ -114,8 +114,8 @@ def means_section(numbers: pd.DataFrame, rows: Sequence[Row]) -> Section:
     table, published = wide(numbers, texts), published_lines(numbers, rows)
     selection = numbers["selection"].iloc[0]
     which = f"Selection {selection}: {SELECTION_NOTES[selection]}."
-    several = len({row.database for row in rows}) < len(rows)
-    notes = [*([BOLD_NOTE] if several else []), *([PUBLISHED_NOTE] if published else [])]
+    compared = len({row.database for row in rows}) < len(rows)
+    notes = [*([BOLD_NOTE] if compared else []), *([PUBLISHED_NOTE] if published else [])]
     caption = f"Test metrics, mean ± standard deviation over splits. {which}"
     return Section(caption, pd.DataFrame([*table.to_dict("records"), *published], columns=table.columns), 2, notes)
 

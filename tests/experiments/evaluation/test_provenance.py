@@ -7,17 +7,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from datasets.database import load_databases
 from datasets.splits import Split, read_split
 from experiments.evaluation.provenance import TrainingHistory, is_same
 from experiments.evaluation.test_images import Target, choose_images
-from models.weights import TrainedNetwork
+from models.weights import TrainedNetwork, load_network
 from tests.running import folder_of, train
+from tests.written import LABELS, database_split
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.config import config_from_dict, load_config
 from utils.errors import UserError
+from utils.schema import VERSION
 
 NAMES = tuple(f"{number}.png" for number in range(10))
 
@@ -35,12 +38,11 @@ def write_csv(root: Path, names=NAMES, seed=0) -> Path:
 
 
 def csv_config(*roots: Path, **keys):
-    """A config of one CSV, or of several by the titles that their folders have."""
-    one = [{"name": "csv", "root": str(root), **keys} for root in roots]
+    """A config of CSVs; of more than one, by the titles that their folders have."""
     scale = {"low": 1, "high": 5, "bin_centers": [1, 2, 3, 4, 5]}
-    for root, member in zip(roots, one, strict=True) if len(roots) > 1 else ():
-        member |= {"title": root.name, "scale": scale}
-    return config_from_dict({"dataset": one if len(roots) > 1 else one[0], "scale": scale}, "the test")
+    titles = {root: {"title": root.name} if len(roots) > 1 else {} for root in roots}
+    datasets = [{"name": "csv", "root": str(root), "scale": scale, **titles[root], **keys} for root in roots]
+    return config_from_dict({"dataset": datasets, "scale": scale}, "the test")
 
 
 def split_of(train: int, names=NAMES) -> Split:
@@ -50,16 +52,16 @@ def split_of(train: int, names=NAMES) -> Split:
 def network_of(config, splits, chosen_epoch=True, **beside) -> TrainedNetwork:
     """What a checkpoint says of its training, without the network."""
     origins = {
-        database.title: {**split.as_dict(), "labels": {"hash": database.hash, "mos_hash": database.mos_hash}}
+        database.title: {**split.as_dict(), "labels": {**LABELS, "hash": database.hash, "mos_hash": database.mos_hash}}
         for database, split in zip(load_databases(config), splits, strict=True)
     }
-    origin = {"databases": origins} if config.several else next(iter(origins.values()))
-    return TrainedNetwork(None, config, True, {**origin, **beside}, chosen_epoch, Path("best.pt"))
+    origin = {"version": VERSION, "databases": origins, **beside}
+    return TrainedNetwork(None, config, True, origin, chosen_epoch, Path("best.pt"))
 
 
 def target_of(config, test=None) -> Target:
     (database,) = load_databases(config)
-    return Target(config.members[0].name, database, config, test)
+    return Target(config.dataset[0].name, database, config, test)
 
 
 def test_an_unrelated_csv_with_the_same_file_names_is_foreign(tmp_path):
@@ -88,7 +90,7 @@ def test_the_same_csv_is_known_by_its_labels_its_folder_or_its_title(tmp_path):
     assert "since the folder is the same" in choice.notes[0]
     (one,) = TrainingHistory.of(network.config, network.origin).own
     database = target_of(csv_config(write_csv(tmp_path / "grown", seed=3))).database
-    assert is_same(replace(one, title="mine"), "csv", replace(database, title="mine"))[0]
+    assert is_same(one.model_copy(update={"title": "mine"}), "csv", replace(database, title="mine"))[0]
 
 
 def test_a_title_says_that_a_database_is_the_same(tmp_path):
@@ -165,10 +167,11 @@ def test_fine_tuning_remembers_and_warns(quick, tmp_path, capsys):
     first = tmp_path / "runs" / "first" / "split_01"
     assert "warning" not in capsys.readouterr().err
     train(quick, "train.epochs=1", f"model.pretrained={first / 'best.pt'}")
-    split, ancestor = (json.loads((path / "split.json").read_text()) for path in (folder_of(tmp_path), first))
-    (seen,) = split["seen_before"]["databases"]
+    whole = json.loads((folder_of(tmp_path) / "split.json").read_text())
+    split, ancestor = database_split(folder_of(tmp_path)), database_split(first)
+    (seen,) = whole["seen_before"]["databases"]
     assert seen["seen"] == ancestor["train"]
-    assert read_checkpoint(folder_of(tmp_path) / "best.pt")["split"] == split
+    assert read_checkpoint(folder_of(tmp_path) / "best.pt")["split"] == whole
     both = set(ancestor["train"]) & set(split["test"])
     assert both
     error = capsys.readouterr().err
@@ -180,7 +183,7 @@ def test_fine_tuning_remembers_and_warns(quick, tmp_path, capsys):
     assert [one["seen"] for one in before["databases"]] == [split["train"], ancestor["train"]]
     (database,) = load_databases(load_config(of_third / "config.yaml"))
     records = list(database.records.values())
-    assert read_split(records, of_third / "split.json").test == tuple(sorted(split["test"]))
+    assert read_split(records, of_third / "split.json", title="koniq10k").test == tuple(sorted(split["test"]))
     (of_third / "metrics.json").unlink()
     (folder_of(tmp_path) / "best.pt").unlink()
     assert train(quick, *third, "--resume") == 0
@@ -193,8 +196,9 @@ def test_weights_of_a_network_that_does_not_tell_are_warned_of(quick, run, tmp_p
     assert "untold.pt was trained on is not known" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("origin", [{"train": []}, {"train": 1, "validation": 2, "test": 3}, {"seen_before": [1]}])
-def test_a_split_in_another_form_is_one_line(origin):
-    config = config_from_dict({}, "the test")
-    with pytest.raises(UserError, match="the split in the checkpoint of koniq10k is not as main"):
-        TrainingHistory.of(config, origin)
+def test_a_split_in_another_form_is_one_line(run):
+    content = read_checkpoint(run / "best.pt")
+    content["split"]["databases"]["koniq10k"]["train"] = 1
+    torch.save(content, run / "best.pt")
+    with pytest.raises(UserError, match=r"best\.pt: split\.databases\.koniq10k\.train: .*got 1; restore the file"):
+        load_network(run / "best.pt")

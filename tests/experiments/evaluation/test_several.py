@@ -17,6 +17,7 @@ from models import build_model
 from models.official import to_official
 from tests.experiments.conftest import SMALL, results
 from tests.running import ROOT, folder_of, train
+from tests.written import evaluation_content
 from utils.errors import UserError
 from utils.files import to_json, write_text
 
@@ -92,7 +93,7 @@ def test_what_fails_does_not_stop_the_others(quick, evaluate, tmp_path, monkeypa
 
 
 def write_result(output: Path, name: str, **said) -> None:
-    write_text(output / name / "metrics.json", to_json({"run": "a", "database": "bid", **said}))
+    write_text(output / name / "metrics.json", to_json(evaluation_content(**said)))
 
 
 def test_the_matrix_is_of_every_result_in_the_folder(evaluate, run, tmp_path, capsys):
@@ -108,14 +109,24 @@ def test_the_matrix_is_of_every_result_in_the_folder(evaluate, run, tmp_path, ca
     assert "| quick (last.pt) | – | " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", '{"run": 1}', '{"run": "a", "database": "b", "srcc": "x"}'])
-def test_results_that_cannot_be_read_are_noted(content, tmp_path):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "missing or damaged"),
+        ("[1]", "an object is expected"),
+        ('{"run": 1}', "has no version, and this code reads version 1"),
+        (to_json(evaluation_content(run=1)), "run: Input should be an instance of str, got 1"),
+        (to_json(evaluation_content(srcc="x")), "databases.bid.srcc: Input should be a valid number, got 'x'"),
+    ],
+)
+def test_results_that_cannot_be_read_are_noted(content, message, tmp_path):
     write_result(tmp_path, "one", srcc=0.5)
     write_text(tmp_path / "two" / "metrics.json", content)
     found, notes = read_results(tmp_path)
     assert [result["srcc"] for result in found] == [0.5]
     assert len(notes) == 1
     assert str(tmp_path / "two" / "metrics.json") in notes[0]
+    assert message in notes[0]
 
 
 def test_marks_say_what_a_cell_is_of(tmp_path):
@@ -159,8 +170,8 @@ def test_a_place_for_results_is_looked_at_before_anything_is_loaded(run, evaluat
 
 def test_a_column_of_different_databases_is_said_to_be_so(tmp_path):
     for number, labels in enumerate("aab"):
-        write_result(tmp_path, str(number), srcc=0.5, database="csv", target={"labels": labels})
-    write_result(tmp_path, "3", srcc=0.5, target={"labels": "c"})
+        write_result(tmp_path, str(number), srcc=0.5, database="csv", labels=labels)
+    write_result(tmp_path, "3", srcc=0.5, labels="c")
     assert "Scored on different labels under one title, not to be compared: csv." in write_matrix(tmp_path)
     (tmp_path / "2" / "metrics.json").unlink()
     assert "different labels" not in write_matrix(tmp_path)

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from datasets.scale import RatingScale
+from experiments.evaluation.predict import joined_metrics
 from experiments.results.report import write_report
+from tests.written import metrics_content, split_content
 from utils.config import config_from_dict, dump_config
 from utils.files import to_json
 from utils.metrics import emd, pit_histogram, split_metrics
@@ -100,22 +102,22 @@ def write_split(run: Path, number: int = 1, names: list[str] | None = None, pred
         table |= {f"{side}_p{k}": values["dos"][:, k - 1] for k in range(1, 6)}
     pd.DataFrame(table).to_csv(folder / "predictions.csv", index=False)
     metrics = split_metrics(pred, target, CENTERS)
-    log = [{"epoch": 1, "lr": 1e-5, "train": {"total": 9.0, "dos": 0.3, "mos": 0.9, "sos": 0.1}, "test": metrics}]
+    log = [{"epoch": 1, "lr": 1e-5, "train": {"total": 9.0, "dos": 0.3, "mos": 0.9, "sos": 0.1}}]
+    log[0]["test"] = joined_metrics({"koniq10k": metrics})
     (folder / "log.jsonl").write_text(to_json({**log[0], "seconds": 3.0}) + "\n")
     (folder / "split.json").write_text(
-        to_json({"hash": f"hash{number}", "train": ["x"], "validation": [], "test": names})
+        to_json(split_content(["koniq10k"], hash=f"hash{number}", train=["x"], test=names))
     )
-    whole = {
-        **metrics,
-        "selected_epoch": 1,
-        "selections": {"last": {"epoch": 1, **metrics}, "release": {"epochs": {}, **metrics}},
-        "noise_ceiling": None,
-        "intervals": {name: (value - 0.01, value + 0.01) for name, value in metrics.items()},
-        "pit_histogram": pit_histogram(pred["dos"], target["mos"], CENTERS),
-        "seconds": 200.0,
-        "environment": {"python": "3.11", "machine": "a machine"},
-        **changes,
-    }
+    whole = metrics_content(
+        {"koniq10k": metrics},
+        **{
+            "intervals": {name: (value - 0.01, value + 0.01) for name, value in metrics.items()},
+            "interval_units": {"unit": "image", "count": len(names)},
+            "pit_histogram": pit_histogram(pred["dos"], target["mos"], CENTERS),
+            "environment": {"python": "3.11", "machine": "a machine"},
+            **changes,
+        },
+    )
     (folder / "metrics.json").write_text(to_json(whole))
     return json.loads(to_json(whole))
 

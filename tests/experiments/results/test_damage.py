@@ -1,11 +1,11 @@
 """Runs whose files are damaged or do not belong together: named in one line, by the report and by summaries."""
 
+import json
 import shutil
 
 import pytest
 
 from experiments.results.report import write_report
-from experiments.results.schema import require_form
 from tests.experiments.results.reports import write_split
 from tests.running import train
 from tests.tools.made_runs import write_run
@@ -13,7 +13,7 @@ from tools.summarize import main as summarize
 from utils.errors import UserError
 from utils.files import to_json
 
-RECIPE = {"dos": "counts", "sos": "file", "sos_a": None, "images": 3, "fallbacks": 0, "odd": 0, "left_out": 0}
+ONE = r"databases\.koniq10k"
 
 
 @pytest.fixture
@@ -24,6 +24,21 @@ def made(tmp_path):
 def replaced(name, content):
     """Puts JSON in place of a file of the first split."""
     return lambda run: (run / "split_01" / name).write_text(to_json(content))
+
+
+def changed(name, keys, value):
+    """Puts another value into a file of the first split; keys of split.json are those of its database."""
+
+    def damage(run):
+        path = run / "split_01" / name
+        content = json.loads(path.read_text())
+        place = content["databases"]["koniq10k"] if name == "split.json" else content
+        for key in keys[:-1]:
+            place = place[key]
+        place[keys[-1]] = value
+        path.write_text(to_json(content))
+
+    return damage
 
 
 @pytest.mark.parametrize(
@@ -42,26 +57,21 @@ def replaced(name, content):
         (lambda run: (run / "split_01" / "config.yaml").unlink(), r"config .*config\.yaml does not exist"),
         (replaced("metrics.json", []), r"metrics\.json is missing or damaged \(an object is expected, got list"),
         (replaced("split.json", []), r"split\.json is missing or damaged \(an object is expected, got list"),
-        (replaced("log.jsonl", 1), r"log\.jsonl is missing or damaged \(line 1 is not the record of an epoch"),
-        (replaced("log.jsonl", {"epoch": 1, "test": [1]}), "line 1 is not the record of an epoch"),
-        (replaced("split.json", {"labels": {"dos": "counts"}}), r"split\.json: labels is not as main\.py writes it"),
-        (replaced("split.json", {"labels": 3}), r"split\.json: labels is not as main\.py writes it"),
-        (replaced("split.json", {"train": 3}), r"split\.json: train is not as main\.py writes it"),
-        (replaced("split.json", {}), r"split\.json: train is not as main\.py writes it, or missing"),
-        (replaced("split.json", {"train": [], "validation": [], "test": []}), r"split\.json: hash is not as"),
-        (replaced("metrics.json", {}), r"metrics\.json: selections\.last is not as"),
-        (replaced("metrics.json", {"selections": {"last": {}, "best": {}}}), r"json: selections\.best is not as"),
-        (replaced("metrics.json", {"undefined": 5}), r"metrics\.json: undefined is not as"),
-        (replaced("metrics.json", {"srcc": "abc"}), r"metrics\.json: srcc is not as"),
-        (
-            replaced("metrics.json", {"selections": {"last": {"srcc": "abc"}}}),
-            r"json: selections\.last\.srcc is not as",
-        ),
-        (replaced("metrics.json", {"selections": {}, "noise_ceiling": {"emd": "x"}}), "json: noise_ceiling is not as"),
-        (replaced("metrics.json", {"selections": [1]}), r"metrics\.json: selections is not as main\.py writes it"),
-        (replaced("metrics.json", {"selections": {"last": 1}}), r"metrics\.json: selections\.last is not as"),
-        (replaced("metrics.json", {"intervals": [1]}), r"metrics\.json: intervals is not as"),
-        (replaced("metrics.json", {"environment": "old"}), r"metrics\.json: environment is not as"),
+        (replaced("log.jsonl", 1), r"log\.jsonl is missing or damaged \(line 1: Input should be a mapping"),
+        (changed("log.jsonl", ("test",), [1]), r"log\.jsonl is missing or damaged \(line 1: test: .*mapping"),
+        (changed("split.json", ("labels",), {"dos": "counts"}), rf"split\.json: {ONE}\.labels\.sos: Field required"),
+        (changed("split.json", ("train",), 3), rf"split\.json: {ONE}\.train: Input should be a valid tuple, got 3"),
+        (replaced("split.json", {"version": 1}), r"split\.json: databases: Field required"),
+        (replaced("split.json", {"version": 99}), r"split\.json has version 99, and this code reads version 1; write"),
+        (replaced("metrics.json", {}), r"metrics\.json has no version"),
+        (changed("metrics.json", ("selections", "last"), 1), r"metrics\.json: selections\.last: .*mapping"),
+        (changed("metrics.json", ("selections", "best"), {}), r"json: unknown key 'selections\.best'"),
+        (changed("metrics.json", ("selections", "last", "srcc"), "x"), r"json: selections\.last\.srcc: .*got 'x'"),
+        (changed("metrics.json", ("undefined",), 5), r"metrics\.json: undefined: "),
+        (changed("metrics.json", ("srcc",), "abc"), r"metrics\.json: srcc: Input should be a valid number, got 'abc'"),
+        (changed("metrics.json", ("noise_ceiling", "koniq10k"), {"emd": "x"}), r"noise_ceiling\.koniq10k\.emd: "),
+        (changed("metrics.json", ("intervals",), {}), r"intervals: of no database; expected: koniq10k"),
+        (changed("metrics.json", ("environment",), "old"), r"metrics\.json: environment: "),
     ],
 )
 def test_what_cannot_be_reported_is_named(damage, message, made):
@@ -73,11 +83,11 @@ def test_what_cannot_be_reported_is_named(damage, message, made):
 
 def test_a_run_that_is_resumed_names_what_is_damaged(run, quick):
     """Whose results are only to be shown once more."""
+    whole = json.loads((run / "metrics.json").read_text())
     for content, message in (
         ([1, 2], "an object is expected, got list"),
-        ({"selections": {"last": 5}}, r"selections\.last is not as main\.py writes it"),
-        ({"selections": {"last": {"srcc": "abc"}}}, r"selections\.last\.srcc is not as main\.py writes it"),
-        ({}, r"selections\.last is not as main\.py writes it, or missing"),
+        ({**whole, "selections": {"last": 5}}, r"selections\.last: Input should be a mapping.*restore the file"),
+        ({**whole, "version": 2}, "has version 2, and this code reads version 1"),
     ):
         (run / "metrics.json").write_text(to_json(content))
         with pytest.raises(UserError, match=rf"metrics\.json.*{message}"):
@@ -93,43 +103,32 @@ def test_splits_of_different_settings_have_no_report(made):
         write_report(made)
 
 
-@pytest.mark.parametrize(
-    ("metrics", "origin", "message"),
-    [
-        ({}, {"databases": {"a": {}, "b": {}}}, r"metrics\.json: databases is not as"),
-        ({"databases": {"a": {}}}, {}, r"metrics\.json: databases\.b is not as"),
-        ({"databases": {"a": {}, "b": {}}, "selections": {"last": {}}}, {}, r"selections\.last\.databases is not as"),
-        ({"databases": {"a": {}, "b": {}}, "intervals": {"a": 1}}, {}, r"intervals\.a is not as"),
-        (
-            {"databases": {"a": {}, "b": {}}, "selections": {"last": {"databases": {"a": {}, "b": {}}}}},
-            {"databases": {"a": {"labels": RECIPE}}},
-            r"split\.json: b is not as",
-        ),
-    ],
-)
-def test_several_databases_in_another_form(metrics, origin, message, tmp_path):
-    with pytest.raises(UserError, match=message):
-        require_form(tmp_path, metrics, origin, ("a", "b"))
+def test_files_of_other_databases_than_the_config_names(made):
+    write_split(made)
+    for name in ("metrics.json", "split.json"):
+        path = made / "split_01" / name
+        before = path.read_text()
+        path.write_text(before.replace('"koniq10k":', '"bid":'))
+        message = rf"{name}: databases: of bid; config\.yaml beside it names koniq10k"
+        for use in (lambda: write_report(made), lambda: summarize([str(made)])):
+            with pytest.raises(UserError, match=message):
+                use()
+        path.write_text(before)
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("keys", "value", "message"),
     [
-        ({"selections": {"last": 1}}, "selection 'last' in metrics.json is no mapping"),
-        ({"selections": {"last": {"srcc": 0.9}}}, "metrics.json of split 1 says nothing of bid"),
-        ({"selections": {"last": {"srcc": "abc"}}}, "srcc of 'last' in metrics.json is no number"),
-        (
-            {"selections": {"last": {"databases": {"bid": {"emd": [1]}}}}},
-            "emd of 'last, bid' in metrics.json is no number",
-        ),
-        ({"selections": {"last": {"databases": 5}}}, "metrics.json of split 1 says nothing of bid"),
-        ([], "an object is expected, got list"),
+        (("selections", "last"), 1, r"metrics\.json: selections\.last: .*mapping"),
+        (("selections", "last", "databases"), {}, r"selections\.last\.databases: of no database; expected: bid, clive"),
+        (("selections", "last", "databases", "bid", "emd"), [1], r"selections\.last\.databases\.bid\.emd: "),
+        (("databases", "clive"), None, r"metrics\.json: databases\.clive: .*mapping"),
     ],
 )
-def test_summaries_name_what_is_missing(content, message, tmp_path):
+def test_summaries_name_what_is_wrong(keys, value, message, tmp_path):
     scale = {"low": 0, "high": 5, "bin_centers": [1, 2, 3, 4, 5]}
     dataset = [{"name": name, "scale": scale} for name in ("bid", "clive")]
     run = write_run(tmp_path, "union", [{"srcc": 0.9}], dataset=dataset)
-    (run / "split_01" / "metrics.json").write_text(to_json(content))
+    changed("metrics.json", keys, value)(run)
     with pytest.raises(UserError, match=message):
         summarize([str(run)])

@@ -18,6 +18,7 @@ from experiments.results.thumbnails import network_thumbnail
 from main import main
 from tests.databases import write_database
 from tests.experiments.results.reports import SCALE, distances_of, page_of, quantities, random_dos, write_split
+from tests.written import database_split, metrics_content
 from utils.errors import UserError
 from utils.files import to_json
 from utils.html import LONG_SIDE
@@ -38,13 +39,13 @@ def test_a_real_run(run):
     metrics = json.loads((run / "metrics.json").read_text())
     for section in ("numbers", "curves", "splits", "split-1", "settings"):
         assert page.ids.count(section) == 1
-    assert "Database koniq10k (scale 1 to 5, higher is better)" in page.words
+    assert "Databases koniq10k (scale 1 to 5, higher is better)" in page.words
     assert "Backbone cvt_nano" in page.words
     assert "Splits finished 1 of 1" in page.words
     tiles = page.between("Numbers", "Which epoch counts")
-    low, high = metrics["intervals"]["emd"]
+    low, high = metrics["intervals"]["koniq10k"]["emd"]
     assert f"EMD ↓ {metrics['emd']:.3f} [{low:.3f}, {high:.3f}]" in tiles
-    ceiling = metrics["noise_ceiling"]
+    ceiling = metrics["noise_ceiling"]["koniq10k"]
     for start, name in (("", "mos_srcc"), ("without the fit ", "mos_plcc"), ("", "emd")):
         both = f"{ceiling[name]:.3f} by bootstrap, {ceiling['split_half_' + name]:.3f} by split half"
         assert f"noise ceiling {start}{both}" in tiles
@@ -65,9 +66,11 @@ def test_a_real_run(run):
     every = page.between("Every metric", "Settings")
     for name in ("KL ↓", "COVERAGE 50", "WASSERSTEIN ↓"):
         key = name.rstrip(" ↓").lower().replace(" ", "_")
-        assert f"{metrics[key]:.4f} {metrics['intervals'][key][0]:.4f} to" in every.partition(name)[2][:50], name
+        assert (
+            f"{metrics[key]:.4f} {metrics['intervals']['koniq10k'][key][0]:.4f} to" in every.partition(name)[2][:50]
+        ), name
     assert f"{100 * metrics['coverage_80']:.1f} % in the central 80 %" in page.words
-    assert json.loads((run / "split.json").read_text())["hash"] in page.words
+    assert database_split(run)["hash"] in page.words
     assert "20 images, DOS from counts" in page.words
     assert len(page.labels) == 8 + 4  # four curves, four of the split; the bars of the four test images
     images = [given for tag, given in page.tags if tag == "img"]
@@ -190,13 +193,15 @@ def test_constant_predictions(made):
 def test_every_null_is_a_dash(made):
     metrics = write_split(made)
     folder = made / "split_01"
-    nothing = {name: None for name in metrics if isinstance(metrics[name], float)}
-    gaps = {"selections": {"last": {"epoch": 1, **nothing}, "release": {"epochs": {}, **nothing}}}
-    gaps |= {"intervals": {name: [None, None] for name in nothing}, "pit_histogram": None, "environment": None}
-    gaps |= {"noise_ceiling": {"mos_srcc": None, "split_half_mos_srcc": None}, "selected_epoch": None}
-    (folder / "metrics.json").write_text(to_json({**metrics, **nothing, **gaps}))
+    nothing = dict.fromkeys(metrics["databases"]["koniq10k"])
+    scores = {**nothing, "databases": {"koniq10k": nothing}}
+    gaps = {"selections": {"last": {"epoch": 1, **scores}, "release": {"epochs": {}, **scores}}, "environment": {}}
+    details = {"intervals": {name: [None, None] for name in nothing}, "pit_histogram": None}
+    details["noise_ceiling"] = {"mos_srcc": None, "split_half_mos_srcc": None}
+    gaps |= {key: {"koniq10k": value} for key, value in details.items()}
+    (folder / "metrics.json").write_text(to_json({**metrics, **scores, **gaps}))
     record = json.loads((folder / "log.jsonl").read_text())
-    record |= {"lr": None, "train": dict.fromkeys(record["train"]), "test": dict.fromkeys(record["test"])}
+    record |= {"lr": None, "train": dict.fromkeys(record["train"]), "test": scores}
     (folder / "log.jsonl").write_text(to_json(record) + "\n")
     page = page_of(made)
     assert "SRCC ↑ –" in page.words
@@ -211,8 +216,9 @@ def test_what_intervals_are_drawn_by_and_where_sos_labels_come_from_is_said(made
     assert "Intervals: over the 3 references, each with all its images." in page.words
     assert "SOS hypothesis" not in page.words
     path = made / "split_01" / "split.json"
-    labels = {"dos": "gaussian", "sos": "hypothesis", "sos_a": 0.13, "images": 60, "fallbacks": 0}
-    path.write_text(to_json({**json.loads(path.read_text()), "labels": labels}))
+    content = json.loads(path.read_text())
+    content["databases"]["koniq10k"]["labels"] |= {"sos": "hypothesis", "sos_a": 0.13}
+    path.write_text(to_json(content))
     page = page_of(made)
     note = "SOS labels are a function of the MOS labels (the SOS hypothesis), not measured"
     tile = page.between("Numbers", "Which epoch counts").partition("SOS SRCC")[2].partition("EMD")[0]
@@ -228,9 +234,8 @@ def test_a_network_with_other_bins_than_the_labels(made):
     folder = made / "split_01"
     table = pd.read_csv(folder / "predictions.csv")
     table.drop(columns=[f"pred_p{k}" for k in range(1, 6)]).to_csv(folder / "predictions.csv", index=False)
-    without = {name: value for name, value in metrics.items() if name not in ("emd", "jsd", "coverage_50")}
-    without["selections"] = {"last": {"epoch": 1, **{name: metrics[name] for name in ("srcc", "plcc", "rmse")}}}
-    (folder / "metrics.json").write_text(to_json(without))
+    few = {name: metrics[name] for name in ("srcc", "plcc", "rmse")}
+    (folder / "metrics.json").write_text(to_json(metrics_content({"koniq10k": few})))
     page = page_of(made)
     assert "By difference of predicted MOS and MOS label" in page.words
     nearest = np.argmin(np.abs(table["pred_mos"] - table["target_mos"]))

@@ -162,7 +162,7 @@ def test_overwriting_leaves_no_splits_of_the_old_run(quick, tmp_path, monkeypatc
     for number in (1, 2, 3):
         folder_of(tmp_path, number).mkdir(parents=True)
         (folder_of(tmp_path, number) / "metrics.json").write_text("{}")
-    monkeypatch.setattr("main.run_processes", lambda *_: False)  # as if interrupted at once
+    monkeypatch.setattr("experiments.training.parallel.run_processes", lambda *_: False)  # as if interrupted at once
     assert train(quick, *SPLITS, "--overwrite") == 130
     assert not any(folder_of(tmp_path, number).exists() for number in (1, 2, 3))
 

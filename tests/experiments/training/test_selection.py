@@ -19,7 +19,7 @@ NAN = math.nan
 
 def history_of(validation, test=(0.1, 0.2, 0.3)):
     return [
-        {"epoch": epoch, "validation": {"srcc": one}, "test": {"srcc": other}}
+        {"epoch": epoch, "validation": {"srcc": one, "databases": {}}, "test": {"srcc": other, "databases": {}}}
         for epoch, (one, other) in enumerate(zip(validation, test, strict=True), start=1)
     ]
 
