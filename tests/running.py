@@ -53,7 +53,7 @@ def run_as_script(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str)
     monkeypatch.setattr(sys, "argv", [script, *arguments])
     monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # scripts replace it
-    monkeypatch.setattr("utils.script.end_at_once", sys.exit)  # would end this process
+    monkeypatch.setattr("os._exit", sys.exit)  # would end this process
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(ROOT / script), run_name="__main__")
     return end.value.code
