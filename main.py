@@ -1,4 +1,4 @@
-"""Trains and evaluates RichIQA.
+"""Train and evaluate RichIQA.
 
 `python main.py [--config FILE ...] [key.subkey=value ...] [--resume] [--split N]`, or
 `python main.py --evaluate CHECKPOINT --config FILE ...`.
@@ -8,7 +8,6 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 from utils.installation import require_installation
 
@@ -17,24 +16,23 @@ require_installation("jinja2")
 import torch
 from tqdm import tqdm
 
-from datasets.database import load_databases
-from experiments.command_line import parse_arguments, require_processes
+from experiments.command_line import check_processes, parse_arguments
 from experiments.evaluation.evaluate import run_evaluation
 from experiments.evaluation.predict import Predicted, finish_split, part_metrics, predict_parts
-from experiments.evaluation.provenance import seen_before, seen_tests
+from experiments.evaluation.provenance import describe_ancestors, seen_test_warnings
 from experiments.failures import Failures
-from experiments.results.lines import end_lines, epoch_line, results_lines
+from experiments.results.lines import closing_lines, epoch_line, results_lines
 from experiments.results.report import is_current, print_report
 from experiments.results.schema import read_metrics
-from experiments.suite import Experiment, different, how_to_go_on, load_configs, require_different_names
-from experiments.training.parallel import run_side_by_side
+from experiments.suite import Experiment, load_configs, make_experiments, resume_advice
+from experiments.training.parallel import run_in_parallel
 from experiments.training.precision import require_support, use_precision
-from experiments.training.selection import file_epoch
-from experiments.training.setup import Parts, SplitRun, set_up
+from experiments.training.selection import record_epoch
+from experiments.training.setup import Parts, SplitRun, load_runs, open_folder, set_up
 from experiments.training.state import TrainingState
 from experiments.training.step import Stepper, train_epoch
 from models.weights import load_pretrained
-from utils.distributed import any_of, barrier, broadcast_from_main, in_turns, is_distributed, is_main
+from utils.distributed import any_of, broadcast_from_main, in_turns, is_distributed, is_main
 from utils.processes import joined
 from utils.runtime import Interruption, pick_device
 from utils.script import run_script
@@ -48,28 +46,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Does what the command line says; the exit status."""
+    """Run what the command line asks for, and return the exit status."""
     configs = load_configs(args.config, args.overrides)
-    require_processes(configs, args)
+    check_processes(configs, args)
     if args.evaluate:
         return run_evaluation(args, configs)
     suite = len(configs) > 1
-    experiments = [Experiment.of(config, args.split) for config in different(configs)]
-    require_different_names(experiments)
-    for experiment in experiments:
-        experiment.check_overwrite(args.resume or suite, args.overwrite)
-    failures = Failures(collecting=suite and not is_distributed())  # processes end with the one that fails
+    resume = args.resume or (suite and not args.overwrite)
+    experiments = make_experiments(configs, args.split, resume, args.overwrite)
+    failures = Failures(collecting=suite and not is_distributed())  # several processes end with the one that fails
     with Interruption() as interruption:
         for number, experiment in enumerate(experiments, start=1):
             failures.release()
-            finished = True
-            with failures.collected(experiment.config.run.name):
-                finished = run_experiment(experiment, args, args.resume or (suite and not args.overwrite), interruption)
-            if not finished or (interruption.requested and number < len(experiments)):
-                advice = how_to_go_on(suite, args.overwrite, experiments[number:])
+            completed = True
+            with failures.collect(experiment.config.run.name):
+                completed = run_experiment(experiment, args, resume, interruption)
+            if not completed or (interruption.requested and number < len(experiments)):
+                advice = resume_advice(suite, args.overwrite, experiments[number:])
                 print(f"interrupted; everything is saved, and {advice}")
                 return INTERRUPTED
-    failures.require_none(len(experiments), "runs")
+    failures.raise_any(len(experiments), "runs")
     if suite:
         paths = [str(experiment.path) for experiment in experiments]
         print(f"for a table: python tools/summarize.py {shlex.join(paths)}")
@@ -77,94 +73,77 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_experiment(experiment: Experiment, args: argparse.Namespace, resume: bool, interruption: Interruption) -> bool:
-    """Runs the splits of an experiment that are not finished; False where it was interrupted."""
+    """Run the unfinished splits of an experiment; return False if it was interrupted."""
     config = experiment.config
     device = pick_device(config.train.device)
     require_support(config.train, device)
-    with in_turns():  # the demo writes its own
-        databases = load_databases(config)
-    for database in databases:
-        print(f"{database.title}: {database.recipe.describe()}")
+    runs = load_runs(config, experiment.folders, interruption)
     print(f"{config.run.name}: {config.model.backbone} on {device}")
-    runs = []
-    for number, folder in experiment.folders.items():
-        splits = tuple(database.split(config, number) for database in databases)
-        runs.append(SplitRun(config, number, databases, splits, folder, interruption))
-    waiting = [run for run in runs if not (resume and run.folder.finished)]
-    if config.protocol.parallel_splits > 1 and args.split is None and len(waiting) > 1:
-        if not run_side_by_side(waiting, device, resume, args.overwrite):
+    unfinished = [run for run in runs if not (resume and run.folder.finished)]
+    if config.protocol.parallel_splits > 1 and args.split is None and len(unfinished) > 1:
+        if not run_in_parallel(unfinished, device, resume, args.overwrite):
             return False
-        resume = True  # they are all finished: what follows says so
+        resume = True  # all splits are finished: the loop prints their results
     for run in runs:
         was_finished = resume and run.folder.finished
-        anew = args.overwrite and args.split is None and run.number == 1
+        delete_others = args.overwrite and args.split is None and run.number == 1
         with use_precision(config.train.precision, device):
-            run_split(run, device, resume, anew)
+            run_split(run, device, resume, delete_others)
         finished = broadcast_from_main(run.folder.finished)
         if finished and is_main():
             print(f"split {run.number} is finished, see {run.folder.path}")
             print(results_lines(read_metrics(run.folder, config)))
-            if not (was_finished and is_current(run.folder.path.parent)):
-                print_report(run.folder.path.parent)
+            if not (was_finished and is_current(experiment.path)):
+                print_report(experiment.path)
         interruption.requested = any_of(interruption.requested)
         if interruption.requested and not (finished and run is runs[-1]):
             return False
     if is_main():
-        print(end_lines(runs[-1].folder, [read_metrics(run.folder, config) for run in runs]))
+        print(closing_lines(runs[-1].folder, [read_metrics(run.folder, config) for run in runs]), end="")
     return True
 
 
-def run_split(run: SplitRun, device: torch.device, resume: bool, anew: bool) -> None:
-    """Trains and evaluates one split, unless it is finished; where it is interrupted, everything is saved.
+def run_split(run: SplitRun, device: torch.device, resume: bool, delete_others: bool) -> None:
+    """Train and evaluate one split, unless it is finished. If it is interrupted, everything is saved.
 
     Args:
-        run: What and where.
-        device: Of the network.
-        resume: Whether to go on with what is there.
-        anew: Whether the other splits that are there are of a run that this one replaces.
+        run: The split.
+        device: Device of the network.
+        resume: Whether to continue the split if it was started.
+        delete_others: Whether to delete the other splits of the run, which this run replaces.
     """
-    config, folder = run.config, run.folder
-    finished, resuming = broadcast_from_main((folder.finished and resume, folder.resumable and resume))
-    if finished or resuming:
-        folder.require_same_data(run.describe_origin())
+    config = run.config
+    finished, resuming = run.check_resume(resume)
     if finished:
         return
     with run.interruption.at_once():
         model, loss, train_loader, parts = set_up(run, device)
     if any_of(run.interruption.requested):
         return
-    before = {}
+    ancestors = {}
     if not resuming:
-        with in_turns():  # the first downloads them
+        with in_turns():  # the first process downloads the weights
             print(f"split {run.number}: {load_pretrained(model, config.model)}")
-        before = seen_before(config.model)
+        ancestors = describe_ancestors(config.model)
     state = TrainingState(model.to(device), config, len(train_loader))
-    with folder.lock() if is_main() else nullcontext():
-        barrier()  # nobody reads or writes before it is held
-        if resuming:
-            folder.restore(state)
-            print(f"split {run.number}: goes on {state.position(len(train_loader))}")
-        else:
-            if anew:
-                folder.delete_other_splits()
-            folder.begin(config, {**run.describe_origin(), **before})
-        for warning in seen_tests(config, run.databases, run.splits, folder.origin()):
+    with open_folder(run, state, len(train_loader), resuming, ancestors, delete_others):
+        for warning in seen_test_warnings(config, run.databases, run.splits, run.folder.origin()):
             print(f"warning: {warning}", file=sys.stderr)
         predicted, stepper = {}, Stepper(state, loss, config.train)
         while state.epoch < config.train.epochs:
             if not train_epoch(stepper, train_loader, run):
                 return
-            folder.save(config, state)  # an evaluation may take longer than a cluster waits before it kills
+            run.folder.save(config, state)  # evaluation may take longer than a cluster waits before it kills the job
             predicted = finish_epoch(state, parts, run)
         test = parts["test"]
         finish_split(state, test, predicted.get("test") or predict_parts(state, test, config), run)
 
 
 def finish_epoch(state: TrainingState, parts: Parts, run: SplitRun) -> dict[str, Predicted]:
-    """Evaluates the epoch, files it, saves, says a line on the terminal; returns the predicted DOS of each part."""
-    predicted = {name: predict_parts(state, of_databases, run.config) for name, of_databases in parts.items()}
-    metrics = {name: part_metrics(of_databases, predicted[name]) for name, of_databases in parts.items()}
-    record = file_epoch(state, metrics, run.config.protocol.selection)
+    """Evaluate, record, save and print an epoch; return the predicted DOS of each part."""
+    predicted = {name: predict_parts(state, members, run.config) for name, members in parts.items()}
+    metrics = {name: part_metrics(members, predicted[name]) for name, members in parts.items()}
+    record = record_epoch(state, metrics, run.config.protocol.selection)
     run.folder.save_epoch(run.config, state)
     tqdm.write(epoch_line(record, run.config.train.epochs))
     return predicted

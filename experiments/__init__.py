@@ -1,1 +1,1 @@
-"""Experiments as a whole: which configs make a suite, what a split is trained on, what a checkpoint scores."""
+"""Experiments: suites of configs, training, evaluation and results."""

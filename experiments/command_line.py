@@ -17,10 +17,12 @@ DEMO_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """What is to be done; ends the process with status 2 where options contradict each other."""
+    """Return the parsed arguments; exit with status 2 if options contradict each other."""
     parser = _parser()
     given = sys.argv[1:] if arguments is None else list(arguments)
-    args = parser.parse_intermixed_args([text for text in given if not is_override(text)])  # else --config takes them
+    args = parser.parse_intermixed_args(
+        [text for text in given if not is_override(text)]
+    )  # else --config would take the overrides
     args.overrides += [text for text in given if is_override(text)]
     args.config = args.config or [str(DEMO_CONFIG)]
     for option, value in (("evaluate", args.evaluate), ("output", args.output), ("trained-with", args.trained_with)):
@@ -31,11 +33,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     if args.resume and args.overwrite:
         parser.error("--resume and --overwrite contradict each other")
     if args.evaluate and (args.resume or args.overwrite):
-        parser.error("--evaluate trains nothing: leave --resume and --overwrite away")
+        parser.error("--evaluate does not train: omit --resume and --overwrite")
     if args.evaluate and args.split is not None and args.part != "test":
-        parser.error("with --evaluate, --split goes with --part test: which split's test part it is")
+        parser.error("with --evaluate, --split needs --part test: it selects the split whose test part is used")
     if not args.evaluate and (args.part or args.output or args.trained_with):
-        parser.error("--part, --output and --trained-with go with --evaluate")
+        parser.error("--part, --output and --trained-with need --evaluate")
     return args
 
 
@@ -48,37 +50,39 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         action="extend",
         metavar="FILE",
-        help="YAML file of the experiment; several, or a pattern such as 'configs/ablations/*.yaml', are a suite: what "
-        "is finished is skipped, what was interrupted goes on",
+        help="YAML file of the experiment; several, or a pattern such as 'configs/ablations/*.yaml', are a suite, in "
+        "which finished runs are skipped and interrupted ones continued",
     )
-    parser.add_argument("--resume", action="store_true", help="go on where the run of this name stopped")
-    parser.add_argument("--overwrite", action="store_true", help="delete the run of this name and start anew")
+    parser.add_argument("--resume", action="store_true", help="continue the run of this name")
+    parser.add_argument("--overwrite", action="store_true", help="delete the run of this name and restart it")
     parser.add_argument("--split", type=int, metavar="N", help="run only this split, counted from 1")
     parser.add_argument(
-        "--evaluate", metavar="CHECKPOINT", help="do not train: evaluate it, or each best.pt of a folder, on --config"
+        "--evaluate",
+        metavar="CHECKPOINT",
+        help="evaluate a checkpoint, or each best.pt in a folder, on --config; do not train",
     )
     parser.add_argument(
         "--trained-with",
         metavar="FILE",
-        help="with --evaluate, YAML that a release checkpoint was trained with: it carries no rating scale of its own",
+        help="with --evaluate, the YAML file that a release checkpoint was trained with, since it has no rating scale",
     )
     parser.add_argument(
         "--part",
         choices=PARTS,
-        help="with --evaluate: auto (default) is every image of a database that was not trained on, else the test "
-        "images of that training; test is the test part of the config's split (--split N), but of a database that the "
-        "network was trained on, as auto, the test images of its own split; all is every image",
+        help="with --evaluate: auto (default) is every image of a database that the network was not trained on, else "
+        "the test images of its own split; test is the test part of the config's split (--split N), else as auto; all "
+        "is every image",
     )
     parser.add_argument("--output", metavar="FOLDER", help=f"with --evaluate, default: <run.root>/{FOLDER}")
-    parser.add_argument("overrides", nargs="*", metavar="key.subkey=value", help="settings that replace the file's")
+    parser.add_argument("overrides", nargs="*", metavar="key.subkey=value", help="settings that override the file")
     return parser
 
 
-def require_processes(configs: Sequence[Config], args: argparse.Namespace) -> None:
-    """Refuses what cannot be done by the processes there are, before anything is written.
+def check_processes(configs: Sequence[Config], args: argparse.Namespace) -> None:
+    """Check, before anything is written, that the number of processes suits the command.
 
     Raises:
-        UserError: Says what to change.
+        UserError: It does not; the message says what to change.
     """
     if not is_distributed():
         return
@@ -87,23 +91,23 @@ def require_processes(configs: Sequence[Config], args: argparse.Namespace) -> No
             f"--evaluate runs in one process, and torchrun has started {world()}; start it with python alone"
         )
     for config in configs:
-        _require_shares(config.run.name, config.train.batch_size, config.train.accumulate)
+        _check_batch_size(config.run.name, config.train.batch_size, config.train.accumulate)
         at_a_time = config.protocol.parallel_splits
         if at_a_time > 1 and args.split is None:
             raise UserError(
-                f"{KEY}: {at_a_time} splits at a time are processes of their own, and torchrun has started {world()} "
-                f"for one training; set {KEY}=1, or start it with python alone"
+                f"{KEY}: {at_a_time} splits at a time need their own processes, and torchrun has started {world()} for "
+                f"one training; set {KEY}=1, or start it with python alone"
             )
         if any(member.cache == "ram" for member in config.dataset):
-            raise UserError(f"dataset.cache: each of {world()} processes would hold a copy; use disk, or none")
+            raise UserError(f"dataset.cache: each of {world()} processes would need a copy; use disk or none")
 
 
-def _require_shares(name: str, batch_size: int, accumulate: int) -> None:
+def _check_batch_size(name: str, batch_size: int, accumulate: int) -> None:
     unit = world() * accumulate
     if batch_size % unit:
         parts = f", in {accumulate} parts each (train.accumulate)" if accumulate > 1 else ""
         near = max(unit, round(batch_size / unit) * unit)
         raise UserError(
-            f"{name}: train.batch_size: {batch_size} images, the batch of all processes together, cannot be shared "
-            f"equally by {world()} of them{parts}; set it to a multiple of {unit}, such as {near}, or start fewer"
+            f"{name}: train.batch_size: {batch_size}, the batch of all processes together, cannot be shared equally by "
+            f"{world()} processes{parts}; set it to a multiple of {unit}, such as {near}, or start fewer processes"
         )

@@ -1,4 +1,4 @@
-"""Pieces of work of which one may fail without stopping the others."""
+"""Run several tasks of which one may fail without stopping the others."""
 
 import sys
 import traceback
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from utils.errors import UserError, one_line
 from utils.memory import enough_memory, release_memory
 
-OF_TRAINING = "choose a smaller train.batch_size or transform.crop, or another train.device"
+MEMORY_ADVICE = "choose a smaller train.batch_size or transform.crop, or another train.device"
 
 
 class Failures:
-    """What went wrong in one of several pieces of work.
+    """Collect the errors of several tasks.
 
     Args:
-        collecting: Whether the others go on; of a single piece of work an error is raised as it is.
+        collecting: Whether the remaining tasks are run after an error. If False, the error is raised unchanged.
     """
 
     def __init__(self, collecting: bool):
@@ -24,42 +24,40 @@ class Failures:
         self.failed = 0
 
     @contextmanager
-    def collected(self, name: str, pieces: int = 1) -> Iterator[None]:
-        """Keeps what is raised within it; the traceback of what was not foreseen goes to stderr.
+    def collect(self, name: str, count: int = 1) -> Iterator[None]:
+        """Keep the message of an error raised in the block; print the traceback if it is not a UserError.
 
         Args:
-            name: Of the work, for the message.
-            pieces: How many pieces of work have failed where something is raised.
+            name: Name of the task, for the message.
+            count: Number of tasks that fail with an error in the block.
         """
         try:
-            with enough_memory(OF_TRAINING):
+            with enough_memory(MEMORY_ADVICE):
                 yield
             return
-        except UserError as error:
-            if not self.collecting:
-                raise
-            message = str(error)
-        except BrokenPipeError:  # nobody reads any more
+        except BrokenPipeError:  # the reader of the output has gone
             raise
         except Exception as error:
             if not self.collecting:
                 raise
-            traceback.print_exc()
-            message = f"{type(error).__name__}: {one_line(error)}"
-        self.failed += pieces
+            message = str(error)
+            if not isinstance(error, UserError):
+                traceback.print_exc()
+                message = f"{type(error).__name__}: {one_line(error)}"
+        self.failed += count
         self.messages.append(f"{name}: {message}")
-        print(f"{self.messages[-1]}\nthe others go on", file=sys.stderr)
+        print(f"{self.messages[-1]}\ncontinuing with the rest", file=sys.stderr)
 
     def release(self) -> None:
-        """Frees what a piece of work that failed has left; to be called outside of `collected`, which holds it."""
+        """Free the memory of a failed task; call it outside `collect`, which still refers to it."""
         if self.messages:
             release_memory()
 
-    def require_none(self, total: int, what: str) -> None:
-        """Names all of them in one error.
+    def raise_any(self, total: int, noun: str) -> None:
+        """Raise one error that names all failures.
 
         Raises:
-            UserError: There are any.
+            UserError: At least one task failed.
         """
         if self.messages:
-            raise UserError(f"{self.failed} of {total} {what} failed: {'; '.join(self.messages)}")
+            raise UserError(f"{self.failed} of {total} {noun} failed: {'; '.join(self.messages)}")

@@ -1,4 +1,4 @@
-"""One experiment, or several as a suite: the configs that are meant, and the folders of their splits."""
+"""One experiment, or several as a suite: load their configs and find the folders of their splits."""
 
 import glob
 import re
@@ -17,35 +17,30 @@ from utils.settings import Config
 
 @dataclass(frozen=True)
 class Experiment:
-    """A config and, by number, the folders of those of its splits that are to be run."""
+    """A config and the folders of the splits to run, by number."""
 
     config: Config
     folders: dict[int, RunFolder]
 
     @classmethod
-    def of(cls, config: Config, split: int | None) -> "Experiment":
-        """All splits, or only this one.
+    def from_config(cls, config: Config, split: int | None) -> "Experiment":
+        """Return the experiment with all splits, or with one.
 
         Raises:
-            UserError: There is no such split.
+            UserError: The config has no such split.
         """
         if split is not None:
             require_split(config, split)
         numbers = range(1, config.protocol.splits + 1) if split is None else [split]
-        return cls(config, {number: RunFolder.of(config, number) for number in numbers})
+        return cls(config, {number: RunFolder.for_split(config, number) for number in numbers})
 
     @property
     def path(self) -> Path:
-        """The folder of the run."""
+        """Folder of the run."""
         return next(iter(self.folders.values())).path.parent
 
-    @property
-    def started(self) -> bool:
-        """Whether any of its splits is there."""
-        return any(folder.started for folder in self.folders.values())
-
     def check_overwrite(self, resume: bool, overwrite: bool) -> None:
-        """Refuses what is not meant or cannot be logged, before anything is written."""
+        """Check, before anything is written, that the run may be started or continued and that it can be logged."""
         require_place(self.path)
         if self.config.logging.tensorboard:
             require_tensorboard()
@@ -54,52 +49,60 @@ class Experiment:
 
 
 def is_override(text: str) -> bool:
-    """Whether an argument is `key.subkey=value` rather than a file."""
+    """Return whether an argument is `key.subkey=value` rather than a file."""
     return bool(re.match(r"[\w.]+=", text)) and not Path(text).is_file()
 
 
 def load_configs(places: Sequence[str], overrides: list[str]) -> list[Config]:
-    """The configs of files and of patterns such as `configs/ablations/*.yaml`, each with the same overrides.
+    """Return the configs of files and of patterns such as `configs/ablations/*.yaml`, with the same overrides.
 
     Raises:
-        MissingFileError: A file that does not exist, or a pattern that fits none.
-        UserError: A config that is not allowed.
+        MissingFileError: A file does not exist, or no file matches a pattern.
+        UserError: A config is not valid.
     """
     paths = []
     for place in places:
         found = [place] if Path(place).exists() else sorted(glob.glob(place, recursive=True))
         if not found and glob.has_magic(place):
-            raise MissingFileError(f"--config: no file fits {place!r}")
+            raise MissingFileError(f"--config: no file matches {place!r}")
         paths += found or [place]
     return [with_defaults(load_config(path, overrides)) for path in dict.fromkeys(paths)]
 
 
-def require_different_names(experiments: Sequence[Experiment]) -> None:
-    """Refuses a suite in which one run would overwrite another."""
-    paths = [experiment.path for experiment in experiments]
-    twice = sorted({str(path) for path in paths if paths.count(path) > 1})
-    if twice:
+def make_experiments(configs: Sequence[Config], split: int | None, resume: bool, overwrite: bool) -> list[Experiment]:
+    """Return the experiments of different configs, checked before anything is written.
+
+    Raises:
+        UserError: Two configs write to the same folder, or a run exists and may not be continued or overwritten.
+    """
+    unique = [config for number, config in enumerate(configs) if config not in configs[:number]]
+    experiments = [Experiment.from_config(config, split) for config in unique]
+    paths = [str(experiment.path) for experiment in experiments]
+    repeated = sorted({path for path in paths if paths.count(path) > 1})
+    if repeated:
         raise UserError(
-            f"--config: more than one config writes to {', '.join(twice)}; give each its own run.name, in its file "
-            "rather than on the command line, which counts for all"
+            f"--config: more than one config writes to {', '.join(repeated)}; set a different run.name in each file, "
+            "not on the command line, where it applies to all"
         )
+    for experiment in experiments:
+        experiment.check_overwrite(resume, overwrite)
+    return experiments
 
 
-def different(configs: Sequence[Config]) -> list[Config]:
-    """Each once: an ablation may be the recipe itself, under the name of its run."""
-    return [config for number, config in enumerate(configs) if config not in configs[:number]]
-
-
-def how_to_go_on(suite: bool, overwrite: bool, waiting: Sequence[Experiment]) -> str:
-    """What to say after an interruption; --overwrite once more would start anew what has just been begun.
+def resume_advice(suite: bool, overwrite: bool, remaining: Sequence[Experiment]) -> str:
+    """Return how to continue after an interruption; repeating --overwrite would delete what was just trained.
 
     Args:
         suite: Whether there are several experiments.
-        overwrite: Whether they replace what was there.
-        waiting: Those that were not begun.
+        overwrite: Whether they replace existing runs.
+        remaining: Experiments that were not started.
     """
     if not suite:
-        return f"--resume{' in place of --overwrite' if overwrite else ''} goes on"
-    old = [experiment.config.run.name for experiment in waiting if overwrite and experiment.started]
-    those = f"; {', '.join(old)} still as before: start anew with --overwrite and their configs alone" if old else ""
-    return f"the same command{' without --overwrite' if overwrite else ''} goes on{those}"
+        return f"--resume{' instead of --overwrite' if overwrite else ''} continues it"
+    old = [
+        experiment.config.run.name
+        for experiment in remaining
+        if overwrite and any(folder.started for folder in experiment.folders.values())
+    ]
+    unchanged = f"; unchanged: {', '.join(old)}; to restart them, run their configs with --overwrite" if old else ""
+    return f"the same command{' without --overwrite' if overwrite else ''} continues it{unchanged}"

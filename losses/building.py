@@ -1,4 +1,4 @@
-"""The loss of a config."""
+"""Build the loss of a config."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,16 +11,16 @@ from utils.settings import Config
 
 
 def build_loss(config: Config, databases: Sequence[Database], splits: Sequence[Split]) -> JointLoss:
-    """The loss of a run; `sos_a: fit` is fitted on the labels of each database's training part, and printed."""
+    """Return the loss of a run; `sos_a: fit` is fitted to the training labels of each database, and printed."""
     given = config.loss.sos_a
     sos_a = list(given) if isinstance(given, tuple) else [given] * len(databases)
     for number, (database, split) in enumerate(zip(databases, splits, strict=True)):
         if sos_a[number] == "fit":
             labels = database.targets(split.train)
             sos_a[number] = fit_sos_a(labels["mos"], labels["sos"], database.scale)
-            print(f"{database.title}: sos_a {sos_a[number]:.4f}, fitted on the training part")
+            print(f"{database.title}: sos_a {sos_a[number]:.4f}, fitted to the training part")
     return JointLoss(
-        # the order of the network's bins counts as from worst to best
+        # the network's bins are ordered from worst to best
         [replace(database.scale, higher_is_better=not database.reversed_bins) for database in databases],
         database_weights=[database.weight for database in databases],
         **{**config.loss.model_dump(), "sos_a": sos_a},

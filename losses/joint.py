@@ -1,6 +1,6 @@
 """The joint loss of MOS, SOS and DOS.
 
-B batch, K bins, D databases that are trained on together.
+B batch, K bins, D databases trained on together.
 """
 
 from collections.abc import Sequence
@@ -15,27 +15,29 @@ from utils.errors import UserError
 from utils.numerics import constant
 from utils.settings import LossSettings
 
-ACR_WIDTH = 4.0  # of the scale 1..5, on which the release's weights were chosen
+ACR_WIDTH = 4.0  # of the scale 1..5, for which the release's weights were chosen
 
 
 class JointLoss(nn.Module):
-    """Weighted sum of the DOS, MOS and SOS terms; without further arguments, the release's.
+    """Weighted sum of the DOS, MOS and SOS terms; the defaults are the release's.
 
     Args:
-        scale: Rating scale of the labels, bins from the lowest score to the highest; or those of D databases, whose
-            bins then go from worst to best.
-        sos_a: Parameter of the SOS hypothesis, in (0, 1]; 0.09 on KonIQ-10k. One for all, or one for each database.
+        scale: Rating scale of the labels, with bins from the lowest score to the highest; or the scales of D databases,
+            with bins from worst to best.
+        sos_a: Parameter of the SOS hypothesis, in (0, 1]; 0.09 on KonIQ-10k. One for all databases, or one for each.
         dos: Weight of the EMD between distributions.
         mos: Weight of the absolute error of the MOS.
         sos: Weight of the squared error of the SOS.
-        sos_target: `hypothesis` pulls the predicted SOS onto the SOS-hypothesis curve at the predicted MOS, with
-            gradient through both, and never sees the SOS label (the release); `label` uses the SOS label.
-        units: `native` measures MOS and SOS in units of the scale (the release); `acr` as if it were as wide as 1..5.
+        sos_target: `hypothesis` compares the predicted SOS with the SOS hypothesis at the predicted MOS, with gradient
+            through both, and ignores the SOS label (the release); `label` compares it with the SOS label.
+        units: `native` measures MOS and SOS in units of the scale (the release); `acr` as if every scale were as wide
+        as
+            1..5.
         database_weights: Factor of the images of each database, above 0.
 
     Raises:
-        UserError: A value that `LossSettings` does not allow, another number of values than of databases, or
-            databases with different numbers of bins.
+        UserError: A value that `LossSettings` does not allow, numbers of values and databases that differ, or databases
+            with different numbers of bins.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class JointLoss(nn.Module):
         self.sos_a = tuple(sos_a) if isinstance(sos_a, Sequence) else (sos_a,) * len(scales)
         self.database_weights = tuple(database_weights or (1.0,) * len(scales))
         if not len(scales) == len(self.sos_a) == len(self.database_weights):
-            raise UserError(f"loss: give one sos_a and one weight for each of the {len(scales)} databases")
+            raise UserError(f"loss: sos_a and database_weights need one value for each of the {len(scales)} databases")
         if len({scale.num_bins for scale in scales}) > 1:
             raise UserError(f"loss: databases must have the same number of bins, got {[s.num_bins for s in scales]}")
         self.weights = {"dos": dos, "mos": mos, "sos": sos}
@@ -66,18 +68,20 @@ class JointLoss(nn.Module):
         self.unit = tuple(ACR_WIDTH / (high - low) if units == "acr" else 1.0 for low, high in self.ends)
 
     def forward(self, dos: Tensor, target: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Loss of predicted distributions.
+        """Return the loss of predicted distributions.
 
         Args:
-            dos: Predicted DOS, (B, K).
-            target: `dos` (B, K), `mos` (B,) and `sos` (B,), the latter two in units of the scale, and `database` (B,)
-                of int64, which one each image is from; not read where D is 1.
+            dos: Predicted DOS (B, K).
+            target: Labels `dos` (B, K), `mos` (B,) and `sos` (B,) in units of the scale, and `database` (B,), int64,
+            the index
+                of each image's database; not needed if D is 1.
 
         Returns:
-            Scalars `total` (weighted) and `dos`, `mos`, `sos` (not weighted but for the databases and units).
+            Scalars: `total`, weighted; `dos`, `mos` and `sos`, before their weights, with database weights and units
+            applied.
         """
 
-        def per_image(values: tuple) -> Tensor:  # (B, ...); (1, ...) where D is 1, which spares the gather
+        def per_image(values: tuple) -> Tensor:  # (B, ...); (1, ...) if D is 1, without a gather
             table = constant(values, dos.dtype, dos.device)  # (D, ...)
             return table if len(values) == 1 else table[target["database"]]
 
@@ -93,6 +97,6 @@ class JointLoss(nn.Module):
             "mos": mos_error(pred_mos, target["mos"], weight * unit),
             "sos": sos_error(pred_sos, target_sos, weight * unit**2),
         }
-        # a term that weighs nothing must not reach the gradient, not even as 0 * NaN
+        # a term of weight 0 is left out, since 0 * NaN is NaN
         total = sum(factor * terms[name] for name, factor in self.weights.items() if factor)
         return {"total": total, **terms}

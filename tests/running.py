@@ -31,7 +31,7 @@ def first_split(config: Config) -> SplitRun:
     """Split 1 of a run, before anything of it is written."""
     databases = load_databases(config)
     splits = tuple(database.split(config, 1) for database in databases)
-    return SplitRun(config, 1, databases, splits, RunFolder.of(config, 1), Interruption())
+    return SplitRun(config, 1, databases, splits, RunFolder.for_split(config, 1), Interruption())
 
 
 def train_losses(config: Config) -> list[dict[str, float]]:

@@ -113,7 +113,7 @@ def test_a_run_of_two_processes_is_that_of_one_and_each_goes_on_with_the_other(o
         assert train(options, "run.name=one_two") == 130
         first, second = run_processes(partial(train, options, "run.name=two_one"), tmp_path)
     assert (first.status, second.status) == (130, 130)
-    assert "interrupted; everything is saved, and --resume goes on" in first.out
+    assert "interrupted; everything is saved, and --resume continues it" in first.out
     assert (first.err, second.err) == ("", "")
     saved = read_checkpoint(tmp_path / "runs" / "two_one" / "split_01" / "last.pt")
     assert (saved["epoch"], saved["step"]) in ((1, 2), (1, 3))
@@ -171,13 +171,13 @@ def test_a_loss_that_is_not_finite_names_the_images_of_its_process(options, tmp_
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [
-        (["train.batch_size=5"], "shared equally by 2 of them; set it to a multiple of 2, such as 4"),
+        (["train.batch_size=5"], "shared equally by 2 processes; set it to a multiple of 2, such as 4"),
         (
             ["train.batch_size=12", "train.accumulate=4"],
-            "by 2 of them, in 4 parts each (train.accumulate); set it to a",
+            "by 2 processes, in 4 parts each (train.accumulate); set it to a",
         ),
         (["protocol.parallel_splits=2"], "torchrun has started 2 for one training; set protocol.parallel_splits=1"),
-        (["dataset.cache=ram"], "each of 2 processes would hold a copy"),
+        (["dataset.cache=ram"], "each of 2 processes would need a copy"),
         (["train.device=mps"], "mps cannot be shared by 2 processes; allowed: auto, cuda, cpu"),
         (["--evaluate", "best.pt"], "--evaluate runs in one process, and torchrun has started 2"),
         (["optim.lrr=1"], "did you mean 'lr'?"),
@@ -211,7 +211,7 @@ def test_torchrun_starts_it_and_sigterm_saves(options, tmp_path):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=300)
-    assert output.count("interrupted; everything is saved, and --resume goes on") == 1
+    assert output.count("interrupted; everything is saved, and --resume continues it") == 1
     assert "DataLoader worker" not in output
     saved = read_checkpoint(folder_of(tmp_path) / "last.pt")
     assert (saved["epoch"], saved["step"]) < (30, 0)

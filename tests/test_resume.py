@@ -163,7 +163,7 @@ def test_a_run_that_is_killed_in_an_evaluation_resumes_at_it(
         train(options)
     assert len(taken) == 4 * epoch
     assert train(options, "--resume") == 0
-    assert f"goes on with the evaluation of epoch {epoch}" in capsys.readouterr().out
+    assert f"resuming at the evaluation of epoch {epoch}" in capsys.readouterr().out
     assert len(taken) == 8  # nothing was done twice
     stopped = tmp_path / "runs" / "stopped" / "split_01"
     assert_same_run(whole, stopped)
@@ -174,7 +174,7 @@ def test_a_run_that_is_killed_in_an_evaluation_resumes_at_it(
 
 def test_existing_run_is_not_touched_unasked(run, quick):
     before = (run / "last.pt").read_bytes()
-    with pytest.raises(UserError, match=r"--resume goes on with it, --overwrite starts it anew, run\.name=NAME"):
+    with pytest.raises(UserError, match=r"--resume continues it, --overwrite restarts it, run\.name=NAME"):
         train(quick)
     with pytest.raises(UserError, match=r"other settings: optim\.lr: 1e-05 then, 0\.001 now"):
         train(quick, "--resume", "optim.lr=1e-3")
@@ -236,7 +236,7 @@ def test_two_processes_do_not_write_the_same_split(run, quick):
 
 def test_results_without_a_saved_state_are_not_touched_unasked(run, quick):
     (run / "last.pt").unlink()
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="already contains a run"):
         train(quick)
     assert train(quick, "--resume") == 0  # finished, nothing to do
     assert (run / "best.pt").exists()

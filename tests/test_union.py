@@ -13,7 +13,7 @@ from datasets.database import load_databases
 from datasets.dataset import JoinedDataset
 from datasets.readers import with_defaults
 from experiments.evaluation.predict import joined_metrics
-from experiments.results.lines import SUMMARY, summary_of_splits
+from experiments.results.lines import SUMMARY, split_summary
 from experiments.training.selection import selections
 from inference import load_predictor
 from main import main
@@ -149,7 +149,7 @@ def test_splits_are_summed_up_for_each_database():
     for _ in range(2):
         test = joined_metrics({name: {metric: rng.uniform() for metric in SUMMARY} for name in NAMES})
         splits.append({"selections": selections([{"epoch": 1, "test": test}])})
-    summary = summary_of_splits(splits).partition("2 splits, mean")[2]
+    summary = split_summary(splits).partition("2 splits, mean")[2]
     assert [line.strip() for line in summary.splitlines() if "last (" in line] == [
         "last (the last epoch)",
         *(f"last (the last epoch), {name}" for name in NAMES),
@@ -172,14 +172,14 @@ def test_a_saved_split_is_taken_again(union, tmp_path):
         (["loss.sos_a=[0.1,0.2]"], "2 values for 3 databases"),
         (
             ["dataset.root=/data"],
-            r"the command line: dataset is a list of 3; change a member by its number, such as dataset\.0\.root",
+            r"the command line: dataset is a list of 3; change an item by its number, such as dataset\.0\.root",
         ),
         (["dataset.3.root=/data"], "is a list of 3"),
         (["dataset.1.wheight=2"], r"unknown key 'dataset.1.wheight' \(did you mean 'weight'\?\)"),
         (["dataset.1.weight=0"], "greater than 0, got 0"),
-        (["dataset.1.name=bid"], "bid is there twice; tell them apart by `title`"),
+        (["dataset.1.name=bid"], "bid given twice; set a different `title` for each"),
         (["dataset.1.name=csv"], "the rating scale of 'csv' is not known; give `scale` in the config"),
-        (["dataset=[]"], "an empty list; name a database"),
+        (["dataset=[]"], "empty list; give at least one database"),
         (["protocol.method=official"], "do not say which part"),
     ],
 )

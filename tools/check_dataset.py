@@ -25,6 +25,7 @@ from utils.config import load_config
 from utils.errors import UserError, did_you_mean
 from utils.files import to_json, write_text
 from utils.progress import Progress
+from utils.schema import VERSION, SavedSplit, checked
 from utils.script import run_script
 from utils.settings import Config
 
@@ -54,7 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.save_splits and not trainable:
         print(f"{args.save_splits} is not written: fix the database first; its splits would not fit a complete copy")
     elif args.save_splits:
-        write_text(args.save_splits, to_json(splits_of(examinations), indent=1))
+        splits = [{"version": VERSION, **split} for split in splits_of(examinations)]
+        for split in splits:
+            checked(SavedSplit, split, args.save_splits)
+        write_text(args.save_splits, to_json(splits, indent=1))
         print(f"splits: {args.save_splits}, for protocol.method=file dataset.split_file={args.save_splits}")
     return 0 if trainable else 1
 

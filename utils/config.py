@@ -1,4 +1,4 @@
-"""YAML files to a frozen Config: `extends`, dotted overrides, and messages that name the key."""
+"""Load YAML files as a frozen Config: `extends`, dotted overrides, and error messages that name the key."""
 
 import re
 import types
@@ -14,18 +14,18 @@ from utils.errors import MissingFileError, UserError, did_you_mean, one_line, sh
 from utils.settings import Config
 
 EXTENDS = "extends"
-HELPER = "x-"  # how a key of a file begins that only holds anchors for its other keys
+HELPER = "x-"  # prefix of top-level keys that only hold anchors
 TAG = "tag:yaml.org,2002:"  # YAML's own types
-MARKED = tuple("'\"!&|>")  # how a YAML scalar begins that is not as it is written
+MARKED = tuple("'\"!&|>")  # first character of YAML scalars that differ from their text
 
 
 @dataclass(frozen=True)
 class Scalar:
-    """A YAML scalar whose type the settings decide: its text where they ask for text, else its value.
+    """A YAML scalar whose type the settings decide: its text where they expect text, else its value.
 
     Args:
-        text: As it is written, such as `1.10` or `4283e97`.
-        value: What YAML makes of it.
+        text: Text as written, such as `1.10` or `4283e97`.
+        value: Value according to YAML.
     """
 
     text: str
@@ -39,13 +39,15 @@ class Scalar:
 
 
 def resolve_scalars(values: Any, *annotations: Any) -> Any:
-    """The values with every Scalar as its text or its value, as the type of its key asks for.
+    """Return the values with every Scalar replaced by its text or value, as the type of its key requires.
 
     Args:
-        values: Of a YAML file: mappings, lists and scalars.
-        annotations: A model, or the types that are allowed. What fits none of them stays for the error message.
+        values: Content of a YAML file: mappings, lists and scalars. A value that fits no annotation is kept for the
+        error
+            message.
+        annotations: A model, or the allowed types.
     """
-    alternatives = [alternative for annotation in annotations for alternative in _alternatives_of(annotation)]
+    alternatives = [alternative for annotation in annotations for alternative in _union_members(annotation)]
     if isinstance(values, Scalar):
         return values.text if str in alternatives else values.value
     if isinstance(values, dict):
@@ -59,7 +61,7 @@ def resolve_scalars(values: Any, *annotations: Any) -> Any:
             if get_origin(alternative) in (dict, Mapping):
                 _, below = get_args(alternative)
                 return {key: resolve_scalars(value, below) for key, value in values.items()}
-            if get_origin(alternative) is tuple:  # a list of one may be given as the mapping that it holds
+            if get_origin(alternative) is tuple:  # a list of one may be given as a mapping
                 return resolve_scalars(values, *get_args(alternative))
     if isinstance(values, list):
         for alternative in alternatives:
@@ -68,28 +70,28 @@ def resolve_scalars(values: Any, *annotations: Any) -> Any:
     return values
 
 
-def _alternatives_of(annotation: Any) -> Iterator[Any]:
-    """The types that a union is of; of any other annotation, itself."""
+def _union_members(annotation: Any) -> Iterator[Any]:
+    """Yield the types of a union, or the annotation itself if it is not a union."""
     if get_origin(annotation) is Annotated:
-        yield from _alternatives_of(get_args(annotation)[0])
+        yield from _union_members(get_args(annotation)[0])
     elif get_origin(annotation) in (Union, types.UnionType):
         for argument in get_args(annotation):
-            yield from _alternatives_of(argument)
+            yield from _union_members(argument)
     else:
         yield annotation
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as users expect it.
+    """A YAML loader with fewer surprises.
 
-    Numbers and truth values keep their text beside them, see Scalar. 1e-5 is a number and 010 is ten; `no`, a date and
-    12:30 are text. Keys are text, and one given twice is an error; `<<` merges.
+    Numbers and booleans keep their text, see Scalar. 1e-5 is a number and 010 is ten; `no`, dates and 12:30 are text.
+    Keys are text, and a repeated key is an error; `<<` merges.
     """
 
     yaml_implicit_resolvers = {}  # noqa: RUF012, the shape that PyYAML asks for; filled below
 
     def compose_mapping_node(self, anchor):
-        """A mapping before anything is merged into it."""
+        """Return a mapping with keys as text, before merging; raise an error for a repeated key."""
         node = super().compose_mapping_node(anchor)
         given = set()
         for number, (key, value) in enumerate(node.value):
@@ -103,7 +105,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_number(self, node):
-        """An integer, a float or a truth value, with its text."""
+        """Return an integer, a float or a boolean with its text."""
         text = self.construct_scalar(node)
         plain = text.replace("_", "").lower()
         try:
@@ -112,7 +114,7 @@ class _Loader(yaml.SafeLoader):
             if node.tag == TAG + "int":
                 return Scalar(text, int(plain, 0 if plain.lstrip("+-")[1:2].isalpha() else 10))
             return Scalar(text, float(re.sub(r"\.(inf|nan)$", r"\1", plain)))
-        except ValueError as error:  # of a tag that is written out, such as `!!int x`
+        except ValueError as error:  # an explicit tag, such as `!!int x`
             raise yaml.constructor.ConstructorError(None, None, one_line(error), node.start_mark) from error
 
 
@@ -131,18 +133,17 @@ _Loader.add_constructor(TAG + "merge", _Loader.construct_yaml_str)  # as a value
 
 
 def load_config(path: str | Path | None = None, overrides: list[str] | None = None) -> Config:
-    """Reads an experiment.
+    """Return the config of an experiment.
 
-    In a file, anchors and merge keys (`<<: *base`) are allowed; a key `x-...` at the top only holds anchors and is left
-    out.
+    A file may contain anchors and merge keys (`<<: *base`); a top-level key `x-...` only holds anchors and is ignored.
 
     Args:
         path: YAML file, or None for the defaults.
-        overrides: `key.subkey=value` strings, the value in YAML.
+        overrides: Strings `key.subkey=value`, with the value in YAML.
 
     Raises:
-        MissingFileError: No such file.
-        UserError: Not YAML, an unknown key or a value that is not allowed.
+        MissingFileError: The file does not exist.
+        UserError: The file is not valid YAML, or contains an unknown key or a value that is not allowed.
     """
     values = _read(Path(path), seen=()) if path else {}
     for override in overrides or []:
@@ -153,17 +154,17 @@ def load_config(path: str | Path | None = None, overrides: list[str] | None = No
 
 
 def config_from_dict(values: dict, source: str) -> Config:
-    """Validates the plain dict of a YAML file or a checkpoint; `source` is named in the error."""
+    """Return the config of a plain dict from a YAML file or checkpoint; `source` is named in errors."""
     return validated(Config, values, source)
 
 
 def dump_config(config: Config) -> str:
-    """The whole config as YAML text."""
+    """Return the whole config as YAML text."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
 def flatten(values: dict, prefix: str = "") -> dict:
-    """Nested dicts, and lists of them, to one dict with dotted keys."""
+    """Return nested dicts, and lists of dicts, as one dict with dotted keys."""
     flat = {}
     for key, value in values.items():
         nested = dict(enumerate(value)) if _is_list_of_mappings(value) else value
@@ -172,7 +173,7 @@ def flatten(values: dict, prefix: str = "") -> dict:
 
 
 def changed_keys(before: Config, after: Config, ignored: tuple[str, ...] = ()) -> list[str]:
-    """`key: VALUE then, VALUE now` for every key that differs; `ignored` keys are without the numbers of a list."""
+    """Return `key: VALUE then, VALUE now` for every key that differs; `ignored` keys omit list indices."""
     old, new = (flatten(config.model_dump(mode="json")) for config in (before, after))
     differing = [key for key in {**old, **new} if old.get(key) != new.get(key) and _plain(key) not in ignored]
     return [f"{key}: {old.get(key)} then, {new.get(key)} now" for key in differing]
@@ -185,7 +186,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict:
         near = ", ".join(sorted(str(file) for file in path.parent.glob("*.yaml"))) or "none"
         raise MissingFileError(f"config {path} does not exist; YAML files in {path.parent}: {near}")
     if path.resolve() in seen:
-        raise UserError(f"{path}: `{EXTENDS}` leads back to this file")
+        raise UserError(f"{path}: `{EXTENDS}` refers back to this file")
     try:
         values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
@@ -203,10 +204,10 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict:
 
 
 def parse_yaml(text: str, source: str):
-    """The value of a YAML text, its numbers and truth values as Scalar; `source` is named in the error.
+    """Return the value of a YAML text, with numbers and booleans as Scalar; `source` is named in errors.
 
     Raises:
-        UserError: With line and column where the text is not YAML.
+        UserError: The text is not valid YAML; the message has line and column.
     """
     try:
         return yaml.load(text, _Loader)
@@ -214,7 +215,7 @@ def parse_yaml(text: str, source: str):
         mark = error.problem_mark
         raise UserError(f"{source}, line {mark.line + 1}, column {mark.column + 1}: {error.problem}") from error
     except yaml.YAMLError as error:
-        raise UserError(f"{source}: not a YAML text: {one_line(error)}") from error
+        raise UserError(f"{source}: not valid YAML: {one_line(error)}") from error
 
 
 def _parse_override(text: str) -> dict:
@@ -222,7 +223,7 @@ def _parse_override(text: str) -> dict:
     if not equals or not key:
         raise UserError(f"{text!r} is not an override; write key.subkey=value, such as optim.lr=3e-5")
     nested = parse_yaml(value, text)
-    if isinstance(nested, (str, Scalar)) and value.strip()[:1] not in MARKED:  # ` #` begins a comment in files alone
+    if isinstance(nested, (str, Scalar)) and value.strip()[:1] not in MARKED:  # ` #` starts a comment only in files
         nested = Scalar(value.strip(), nested.value if isinstance(nested, Scalar) else nested)
     for part in reversed(key.split(".")):
         nested = {part: nested}
@@ -230,17 +231,17 @@ def _parse_override(text: str) -> dict:
 
 
 def _merge(base: dict, changes: dict, source: str) -> dict:
-    """Changes over a base; a mapping with the numbers of a list changes members of that list."""
+    """Return the base with changes applied; a mapping with numbers as keys changes members of a list."""
     merged = dict(base)
     for key, value in changes.items():
         below = base.get(key)
         if isinstance(value, dict) and _is_list_of_mappings(below):
             members = {str(number): member for number, member in enumerate(below)}
-            alone = len(below) == 1 and not value.keys() & {"0", 0}  # as where it was given without the list
+            alone = len(below) == 1 and not value.keys() & {"0", 0}  # as if given as a mapping
             by_number = {"0": value} if alone else {str(number): change for number, change in value.items()}
             if not by_number.keys() <= members.keys():
                 raise UserError(
-                    f"{source}: {key} is a list of {len(below)}; change a member by its number, such as "
+                    f"{source}: {key} is a list of {len(below)}; change an item by its number, such as "
                     f"{key}.0.root=FOLDER, or replace the list"
                 )
             merged[key] = list(_merge(members, by_number, source).values())
@@ -260,15 +261,15 @@ def _plain(key: str) -> str:
 
 Model = TypeVar("Model", bound=BaseModel)
 
-SUBJECT = "Input should be "  # how pydantic begins what is allowed
+SUBJECT = "Input should be "  # prefix of pydantic's messages
 NOT_A_MAPPING = ("model_type", "model_attributes_type", "dict_type")
 
 
 def validated(model: type[Model], values: dict, source: str) -> Model:
-    """The settings that a plain dict states; `source` is named in the error.
+    """Return the settings of a plain dict; `source` is named in errors.
 
     Raises:
-        UserError: Unknown keys, with the nearest known one, and values that are not allowed.
+        UserError: A key is unknown, with the most similar known key, or a value is not allowed.
     """
     try:
         return model.model_validate(values)
@@ -277,18 +278,18 @@ def validated(model: type[Model], values: dict, source: str) -> Model:
 
 
 def _explain(error: ValidationError, root: type[BaseModel], values: dict) -> str:
-    """One clause for each key that is wrong; the alternatives of a union are one clause."""
+    """Return one clause for each wrong key; the alternatives of a union share a clause."""
     clauses: dict[str, list[str]] = {}
     received = {}
     for detail in error.errors():
-        path, known = _keys_of([str(part) for part in detail["loc"]], root)
+        path, known = _key_path([str(part) for part in detail["loc"]], root)
         if path[:2] == ["dataset", "0"] and not isinstance(values.get("dataset"), (list, tuple)):
-            if path[2:3] == ["scale"]:  # the config's own, which is reported as such
+            if path[2:3] == ["scale"]:  # reported as the config's own `scale`
                 continue
             del path[1]
         key = ".".join(path)
         if detail["type"] == "extra_forbidden":
-            clauses[f"unknown key {key!r}{did_you_mean(path[-1], known)}"] = [f"known here: {', '.join(known)}"]
+            clauses[f"unknown key {key!r}{did_you_mean(path[-1], known)}"] = [f"known keys: {', '.join(known)}"]
             continue
         clauses.setdefault(key, []).append(_message(detail))
         if detail["type"] not in ("value_error", "missing"):
@@ -306,15 +307,15 @@ def _message(detail: Any) -> str:
 
 
 def _alternatives(messages: list[str]) -> str:
-    """`Input should be a valid number or 'fit'`."""
+    """Return alternatives as one message, such as `Input should be a valid number or 'fit'`."""
     first, *others = dict.fromkeys(messages)
     return " or ".join([first, *(message.removeprefix(SUBJECT) for message in others)])
 
 
-def _keys_of(path: list[str], root: type[BaseModel]) -> tuple[list[str], list[str]]:
-    """The part of an error's path that is keys, and which keys are known beside the last one.
+def _key_path(path: list[str], root: type[BaseModel]) -> tuple[list[str], list[str]]:
+    """Return the keys in an error's path, and the known keys at the level of the last one.
 
-    Behind the keys pydantic names alternatives of a union and positions in lists of plain values.
+    After the keys, pydantic's path names alternatives of a union and positions in lists of plain values.
     """
     annotations: list[Any] = [root]
     known: list[str] = []
@@ -324,14 +325,14 @@ def _keys_of(path: list[str], root: type[BaseModel]) -> tuple[list[str], list[st
         below = [model.model_fields[part].annotation for model in models if part in model.model_fields]
         below += [get_args(each)[1] for each in annotations if get_origin(each) is dict]
         below += [get_args(each)[0] for each in annotations if get_origin(each) is tuple and part.isdigit()]
-        annotations = [each for annotation in below for each in _alternatives_of(annotation)]
+        annotations = [each for annotation in below for each in _union_members(annotation)]
         if not any(_has_keys(each) for each in annotations):
             return path[: index + 1], known
     return path, known
 
 
 def _has_keys(annotation: Any) -> bool:
-    """Whether a type is a mapping, or a list of mappings."""
+    """Return whether a type is a mapping or a list of mappings."""
     if get_origin(annotation) is tuple:
         return _has_keys(get_args(annotation)[0])
     return get_origin(annotation) is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel))

@@ -1,6 +1,6 @@
-"""Pages of HTML that need nothing beside them: how their templates are filled, and pictures as text within them.
+"""Self-contained HTML pages: the environment of their templates, and embedded thumbnails.
 
-`page.css` beside this file is the style that all of them begin with, `page.html.j2` holds the macros that they share.
+`page.css` is the style of all pages, `page.html.j2` contains their shared macros.
 """
 
 import base64
@@ -11,13 +11,13 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-LONG_SIDE = 240  # pixels of a thumbnail
-QUALITY = 75  # of its JPEG
+LONG_SIDE = 240  # of a thumbnail, in pixels
+QUALITY = 75  # JPEG quality
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A picture as the value of `src`, or a note that says why there is none."""
+    """An image as the value of `src`, or a note that says why there is none."""
 
     source: str = ""
     width: int = 0
@@ -26,7 +26,7 @@ class Thumbnail:
 
 
 def page_environment(folder: Path) -> Environment:
-    """Fills the templates of a folder, which may use `page.css` and `page.html.j2`; what is filled in is escaped."""
+    """Return the environment of the templates in a folder, with `page.css`, `page.html.j2` and escaping."""
     return Environment(
         loader=FileSystemLoader([folder, Path(__file__).parent]),
         autoescape=True,
@@ -37,7 +37,7 @@ def page_environment(folder: Path) -> Environment:
 
 
 def thumbnail(image: Image.Image) -> Thumbnail:
-    """A small JPEG of a picture in RGB, which is itself made smaller."""
+    """Return a small JPEG of an RGB image; the image itself is resized."""
     image.thumbnail((LONG_SIDE, LONG_SIDE), reducing_gap=2)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=QUALITY)

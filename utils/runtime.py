@@ -36,7 +36,7 @@ def pick_device(name: str | torch.device) -> torch.device:
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
     available = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count())), *(["mps"] if mps else [])]
     if name not in available and not (name == "cuda" and cuda):
-        raise UserError(f"device {name!r} is not on this machine; allowed: auto, {', '.join(available)}")
+        raise UserError(f"device {name!r} is not available; allowed: auto, {', '.join(available)}")
     return torch.device(name)
 
 
@@ -138,9 +138,7 @@ class Interruption:
     def __enter__(self):
         self._previous = {number: signal.signal(number, self._request) for number in self.SIGNALS}
         if hasattr(signal, "pthread_sigmask"):  # not on Windows
-            signal.pthread_sigmask(
-                signal.SIG_UNBLOCK, self.SIGNALS
-            )  # may be blocked, see experiments.training.parallel
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)  # blocked by experiments.training.parallel
         return self
 
     def __exit__(self, *error):

@@ -1,7 +1,7 @@
-"""The schema of what the project writes and reads again: metrics.json, split.json, log.jsonl, checkpoints.
+"""The schema of files that the project writes and reads: metrics.json, split.json, log.jsonl, checkpoints.
 
-What is per database is keyed by its title. Of a checkpoint it is what is not tensors. Version and keys are stated here
-alone; writers and readers share them.
+Entries per database are keyed by its title. For checkpoints, the schema covers everything but tensors. Writers and
+readers share the version and the keys.
 """
 
 from pathlib import Path
@@ -15,20 +15,20 @@ from utils.settings import Config, ScaleSettings
 
 VERSION = 1
 
-Number = Annotated[float, Field(strict=True)] | None  # None: not defined; JSON has no NaN
+Number = Annotated[float, Field(strict=True)] | None  # None: undefined, since JSON has no NaN
 Metrics = dict[str, Number]
-Text = InstanceOf[str]  # names of files may hold bytes that are no UTF-8, which `str` refuses
+Text = InstanceOf[str]  # file names may contain bytes that are not UTF-8, which `str` rejects
 Texts = tuple[Text, ...]
 
 
 class Content(BaseModel):
-    """Unknown keys are errors."""
+    """Base class of the schema: frozen, unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class LabelsContent(Content):
-    """How the labels of a database were made, and hashes of them; see `datasets.labels.LabelRecipe`."""
+    """How the labels of a database were made, and their hashes; see `datasets.labels.LabelRecipe`."""
 
     dos: str
     sos: str
@@ -38,24 +38,36 @@ class LabelsContent(Content):
     odd: int
     left_out: int
     hash: str
-    mos_hash: str  # whatever SOS and DOS are made of the MOS
+    mos_hash: str  # independent of the SOS and DOS labels
 
 
-class DatabaseSplit(Content):
+class PartsContent(Content):
     """The names of the images in each part of a database."""
 
     hash: str
     train: Texts
     validation: Texts
     test: Texts
+
+
+class SavedSplit(Content):
+    """A split in the file of `tools/check_dataset.py --save-splits`."""
+
+    version: int
+    databases: dict[str, PartsContent]
+
+
+class DatabaseSplit(PartsContent):
+    """The names of the images in each part of a database, and its labels."""
+
     labels: LabelsContent
 
 
 class SeenDatabase(Content):
-    """A database of a training.
+    """A database that a network was trained on.
 
-    `name` is that in the config, `root` the folder of its images, `labels` and `mos_hash` as in LabelsContent, `seen`
-    the training and validation images, `test` the test images, which are not kept of an ancestor.
+    `name` is its name in the config, `root` the folder of its images, `labels` and `mos_hash` are as in LabelsContent,
+    `seen` the training and validation images, `test` the test images, which are empty for an ancestor.
     """
 
     name: str
@@ -68,7 +80,7 @@ class SeenDatabase(Content):
 
 
 class SeenBefore(Content):
-    """The images that the weights at the start were trained on; `known` is False where an ancestor does not tell."""
+    """The images that the initial weights were trained on; `known` is False if an ancestor does not record them."""
 
     known: bool
     databases: tuple[SeenDatabase, ...]
@@ -83,7 +95,7 @@ class SplitContent(Content):
 
 
 class Scores(Content):
-    """Metrics by name, with the `epoch` that they are of, or the `epochs` where each has its own."""
+    """Metrics by name, with their `epoch`, or `epochs` by metric."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: Metrics
@@ -93,7 +105,7 @@ class Scores(Content):
 
 
 class PartScores(Scores):
-    """The means over databases of the metrics of a part, and the metrics of each database."""
+    """Means over databases of the metrics of a part, and the metrics of each database."""
 
     databases: dict[str, Scores]
 
@@ -110,14 +122,14 @@ class EpochRecord(Content):
 
 
 class IntervalUnits(Content):
-    """What the bootstrap draws, and how many of them there are."""
+    """The unit that the bootstrap draws, and their number."""
 
     unit: str
     count: int
 
 
 class TestResults(PartScores):
-    """Metrics of test parts and what stands beside them, see `experiments.evaluation.predict.details`."""
+    """Metrics of test parts with their details, see `experiments.evaluation.predict.details`."""
 
     __test__ = False  # not for pytest
 
@@ -129,7 +141,7 @@ class TestResults(PartScores):
     environment: dict[str, str]
 
     def by_title(self) -> dict[str, dict[str, Any]]:
-        """By key, what has to be of the same databases."""
+        """Return the entries that need the same databases, by key."""
         keys = ("databases", "noise_ceiling", "intervals", "interval_units", "pit_histogram")
         return {key: getattr(self, key) for key in keys}
 
@@ -138,12 +150,12 @@ class TestResults(PartScores):
         titles = self.databases.keys()
         for key, values in self.by_title().items():
             if values.keys() != titles:
-                raise ValueError(f"{key}: of {', '.join(values) or 'no database'}; expected: {', '.join(titles)}")
+                raise ValueError(f"{key}: databases {', '.join(values) or 'none'}; expected: {', '.join(titles)}")
         return self
 
 
 class Selections(Content):
-    """Test metrics as each way of selection reports them."""
+    """Test metrics that each selection reports."""
 
     last: PartScores
     validation: PartScores | None = None
@@ -168,7 +180,7 @@ class SplitMetrics(TestResults):
 
 
 class EvaluationTarget(Content):
-    """What tells results on a database from those on another, see `experiments.evaluation.test_images.Target`."""
+    """What identifies a database and its images, see `experiments.evaluation.test_images.Target`."""
 
     root: Text
     labels: str
@@ -177,7 +189,7 @@ class EvaluationTarget(Content):
 
 
 class EvaluationMetrics(TestResults):
-    """metrics.json of an evaluation; the keys from `images` to `notes` are those of `test_images.Choice`."""
+    """metrics.json of an evaluation; the keys from `images` to `notes` are those of `test_images.TestImages`."""
 
     run: Text
     checkpoint: Text
@@ -195,16 +207,16 @@ class EvaluationMetrics(TestResults):
 
 
 class CheckpointContent(BaseModel):
-    """What is not tensors in a checkpoint: of a training's last.pt and best.pt, or of an exported network."""
+    """Everything but the tensors in a checkpoint: last.pt, best.pt, or an exported network."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     version: int
     config: Config
     scale: ScaleSettings
-    split: SplitContent | None = None  # split.json; an exported network carries none
+    split: SplitContent | None = None  # split.json; None for an exported network
     epoch: int | None = None
-    metrics: EpochRecord | None = None  # of the epoch that best.pt is of
+    metrics: EpochRecord | None = None  # of the epoch in best.pt
     step: int | None = None
     seconds: Number = None
     loss_sums: Metrics | None = None
@@ -216,10 +228,10 @@ Schema = TypeVar("Schema", bound=BaseModel)
 
 
 def checked(schema: type[Schema], content: dict[str, Any], path: str | Path) -> Schema:
-    """The content of a file as its schema has it; called before a file is written and after it is read.
+    """Return the content of a file, validated by its schema; called before writing and after reading.
 
     Raises:
-        UserError: Another version, or a key that does not fit.
+        UserError: The version is another, or a key is not valid.
     """
     require_version(content, path)
     try:
@@ -229,11 +241,11 @@ def checked(schema: type[Schema], content: dict[str, Any], path: str | Path) -> 
 
 
 def require_version(content: dict[str, Any], path: str | Path) -> None:
-    """Refuses a file of another version."""
+    """Check that a file has the version of this code."""
     found = content.get("version")
     if found != VERSION:
         stated = "no version" if found is None else f"version {found}"
         raise UserError(
-            f"{path} has {stated}, and this code reads version {VERSION}; write the file again with this code, or read "
-            "it with the code that wrote it"
+            f"{path} has {stated}, and this code reads version {VERSION}; write the file again with this code, or use "
+            "the code that wrote it"
         )

@@ -1,4 +1,4 @@
-"""The settings: every key of a YAML file, its type, its default (the release's) and what is allowed."""
+"""The settings: every key of a YAML file with its type, its default (the release's) and its allowed values."""
 
 import os
 from typing import Annotated, Any, Literal
@@ -16,7 +16,7 @@ SosA = Annotated[float, Field(gt=0, le=1)] | Literal["fit"]
 
 
 class Settings(BaseModel):
-    """Frozen; unknown keys are errors."""
+    """Base class of the settings: frozen, unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True)
 
@@ -29,7 +29,7 @@ class RunSettings(Settings):
 
 
 class ScaleSettings(Settings):
-    """The rating scale, stated once; it travels in the checkpoint."""
+    """The rating scale. It travels inside the checkpoint."""
 
     low: float = 1
     high: float = 5
@@ -40,30 +40,28 @@ class ScaleSettings(Settings):
 class DatasetSettings(Settings):
     """The database and how its labels are made.
 
-    `sos_a: fit` is fitted to the measured SOS of the whole file, test images included, since an image has one label in
-    all splits: hashes, resumed runs and means over splits rest on that. `loss.sos_a: fit` sees the training part alone.
+    `sos_a: fit` uses all rows of the file, test images included, so that an image has the same label in all splits;
+    `loss.sos_a: fit` uses only the training part.
 
-    The bins of the network are in the order of the config's `scale`; a database whose scale points the other way is
-    turned. MOS and SOS are compared on the scale of each image's own database.
+    The network's bins are in the order of the config's `scale`; the bins of a database with the opposite direction are
+    reversed. MOS and SOS are compared on the scale of each image's database.
     """
 
     name: Title = "koniq10k"
-    title: Title | None = None  # in reports and files; None: its name
-    scale: ScaleSettings | None = None  # what it leaves out, or all: as in configs/<name>.yaml
+    title: Title | None = None  # None: the name
+    scale: ScaleSettings | None = None  # None or an omitted key: as in configs/<name>.yaml
     weight: Positive = 1  # factor of its images in the loss
     root: PathText = "data/koniq10k"
-    labels: PathText | None = (
-        None  # which label file, relative to root; None: the first known one, of `csv` the only one
-    )
-    dos: Literal["auto", "counts", "gaussian", "max_entropy"] = "auto"  # auto: counts where there are any
-    sos_source: Literal["release", "file", "hypothesis", "auto"] = "release"  # auto: the file's where it has one
-    sos_a: SosA | None = None  # of SOS^2 = a (MOS - low)(high - MOS); `fit`: on all rows; None: the database's
-    strict: bool = False  # refuse rows that are odd but usable, too
-    allow_missing: bool = False  # leave out rows whose image is missing
-    decode: Literal["exact", "draft"] = "exact"  # draft: JPEGs at the smallest scale that is not below transform.resize
-    cache: Literal["none", "ram", "disk"] = "none"  # of images squashed once; it changes no number
-    cache_folder: PathText | None = None  # of `disk`; None: cache/ under run.root
-    split_file: PathText | None = None  # for protocol.method `file`: which image is in which part
+    labels: PathText | None = None  # relative to root; None: the first known file that exists; for `csv`, the only one
+    dos: Literal["auto", "counts", "gaussian", "max_entropy"] = "auto"  # auto: votes if any, else Gaussian
+    sos_source: Literal["release", "file", "hypothesis", "auto"] = "release"  # auto: file where it has one
+    sos_a: SosA | None = None  # SOS^2 = a (MOS - low)(high - MOS); fit: to all rows; None: the database's
+    strict: bool = False  # refuse rows that are odd but usable
+    allow_missing: bool = False  # omit rows whose image is missing
+    decode: Literal["exact", "draft"] = "exact"  # draft: JPEGs at the smallest scale not below resize
+    cache: Literal["none", "ram", "disk"] = "none"  # of squashed images; it changes no number
+    cache_folder: PathText | None = None  # of the disk cache; None: cache/ under run.root
+    split_file: PathText | None = None  # for protocol.method `file`
 
     @model_validator(mode="before")
     @classmethod
@@ -76,7 +74,7 @@ class DatasetSettings(Settings):
 
 
 class TransformSettings(Settings):
-    """Squash to a square of `resize` pixels, then crop a square of `crop` pixels."""
+    """Images are squashed to a square of `resize` pixels, then cropped to a square of `crop` pixels."""
 
     resize: Count = 512
     crop: Count = 384
@@ -89,7 +87,7 @@ class TransformSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """The network. `stages` counts from 1; `all` is every stage of CvT or feature level of a timm model."""
+    """The network. `stages` is counted from 1; `all` is every stage of CvT or feature level of a timm model."""
 
     backbone: str = "cvt_21"
     pretrained: PathText = "none"
@@ -109,15 +107,15 @@ class ModelSettings(Settings):
 class LossSettings(Settings):
     """Weights and variants of the joint loss.
 
-    `units`: `native` measures MOS and SOS in units of the rating scale, as the release does; `acr` as if the scale were
-    as wide as 1..5, so that the weights balance alike on every scale.
+    `units`: `native` measures MOS and SOS in units of the scale (the release), `acr` as if every scale were as wide as
+    1..5.
     """
 
     dos: NonNegative = 100
     mos: NonNegative = 5
     sos: NonNegative = 0.5
     sos_target: Literal["hypothesis", "label"] = "hypothesis"
-    sos_a: SosA | tuple[SosA, ...] = 0.09  # one for all databases, or one for each
+    sos_a: SosA | tuple[SosA, ...] = 0.09  # one value for all databases, or a list
     units: Literal["native", "acr"] = "native"
 
     @model_validator(mode="after")
@@ -128,7 +126,7 @@ class LossSettings(Settings):
 
 
 class OptimSettings(Settings):
-    """`adam` adds weight decay to the gradient (the release), `adamw` decouples it."""
+    """The optimiser. `adam` adds weight decay to the gradient (the release), `adamw` decouples it."""
 
     name: Literal["adam", "adamw"] = "adam"
     lr: Positive = 1e-5
@@ -138,18 +136,17 @@ class OptimSettings(Settings):
 
 
 class ScheduleSettings(Settings):
-    """Learning rate over the steps of a run; `optim.lr` is the constant, the start and the peak, respectively."""
+    """The learning rate over the steps of a run. `optim.lr` is the constant, the start or the peak."""
 
     name: Literal["constant", "cosine", "onecycle"] = "constant"
 
 
 class TrainSettings(Settings):
-    """Length, batches, arithmetic and machine. `save_steps` also saves within an epoch, every so many steps (0: never).
+    """Length, batches, precision and device of the training.
 
-    `accumulate` cuts the batch of a step into equal parts that go through the network one after the other: less memory,
-    the same mean of losses; BatchNorm sees the parts. `checkpointing` computes the blocks of the backbone again for
-    the gradient instead of keeping what is in them. `compile` is torch's compiler, `precision` for training and
-    evaluation.
+    `accumulate` is the number of equal parts that a batch passes through the network in, to save memory; BatchNorm sees
+    the parts. `checkpointing` keeps only what is between the backbone's blocks and computes the rest again for the
+    gradient. `precision` applies to training and evaluation.
     """
 
     epochs: Count = 50
@@ -166,26 +163,26 @@ class TrainSettings(Settings):
     def _parts_are_equal(self):
         if self.batch_size % self.accumulate or self.batch_size // self.accumulate < SMALLEST_BATCH:
             raise ValueError(
-                f"accumulate ({self.accumulate}) must cut batch_size ({self.batch_size}) into equal parts of "
+                f"accumulate ({self.accumulate}) must divide batch_size ({self.batch_size}) into equal parts of "
                 f"{SMALLEST_BATCH} images or more"
             )
         if self.compile and self.checkpointing:
-            raise ValueError("compile and checkpointing: torch's compiler cannot be used with it; set one to false")
+            raise ValueError("compile and checkpointing cannot be used together; set one to false")
         return self
 
 
 class LoggingSettings(Settings):
-    """What is written beside log.jsonl. TensorBoard is a package of its own: `pip install tensorboard`."""
+    """What is written beside `log.jsonl`. TensorBoard is optional: `pip install tensorboard`."""
 
     tensorboard: bool = False
 
 
 class ProtocolSettings(Settings):
-    """How images are split and which epoch is chosen.
+    """How images are split, and which epoch is kept.
 
-    `validation_fraction` is taken from the training part, so that the test part stays what it is without it. Fractions
-    count images, or references (scenes) or image sets where `unit` says so (`auto`: references where there are any).
-    `parallel_splits` are trained at a time, each in its own process, on a GPU each where there are any.
+    `validation_fraction` is taken from the training part, so the test part does not depend on it. Fractions are shares
+    of images, or of references (scenes) or image sets if `unit` says so. `parallel_splits` are trained at the same
+    time, each in its own process and on its own GPU.
     """
 
     method: Literal["random", "official", "file"] = "random"
@@ -214,9 +211,9 @@ class ProtocolSettings(Settings):
 
 
 class Config(Settings):
-    """A whole experiment. Without any key it is the release on KonIQ-10k, untrained backbone aside.
+    """A whole experiment. The defaults are the release on KonIQ-10k, with an untrained backbone.
 
-    `dataset` may be given as one mapping, whose scale is then the config's; it is a tuple from here on.
+    A single `dataset` may be given as a mapping, whose scale is the config's; it is stored as a tuple of one.
     """
 
     run: RunSettings = RunSettings()
@@ -239,7 +236,7 @@ class Config(Settings):
         if not isinstance(given, dict):
             return values
         if "scale" in given:
-            raise ValueError("dataset.scale: belongs to a list of databases; of one alone, the key is `scale`")
+            raise ValueError("dataset.scale: only in a list of databases; for a single one, use `scale`")
         scale = values.get("scale", {})
         scale = {**ScaleSettings().model_dump(), **scale} if isinstance(scale, dict) else scale
         return {**values, "dataset": [{**given, "scale": scale}]}
@@ -248,15 +245,17 @@ class Config(Settings):
     def _databases_fit_together(self):
         titles = [dataset.title for dataset in self.dataset]
         if not titles:
-            raise ValueError("dataset: an empty list; name a database")
-        twice = sorted({title for title in titles if titles.count(title) > 1})
-        if twice:
-            raise ValueError(f"dataset: {', '.join(twice)} is there twice; tell them apart by `title`")
+            raise ValueError("dataset: empty list; give at least one database")
+        repeated = sorted({title for title in titles if titles.count(title) > 1})
+        if repeated:
+            raise ValueError(f"dataset: {', '.join(repeated)} given twice; set a different `title` for each")
         without_file = [dataset.title for dataset in self.dataset if dataset.split_file is None]
         if self.protocol.method == "file" and without_file:
-            raise ValueError(f"protocol.method `file` needs dataset.split_file (of {', '.join(without_file)})")
+            raise ValueError(f"protocol.method `file` needs dataset.split_file (missing for {', '.join(without_file)})")
         if self.protocol.method != "file" and len(without_file) < len(titles):
-            raise ValueError("dataset.split_file is read where protocol.method is `file`; set that, or leave it away")
+            raise ValueError("dataset.split_file needs protocol.method `file`; set that, or omit split_file")
         if isinstance(self.loss.sos_a, tuple) and len(self.loss.sos_a) != len(titles):
-            raise ValueError(f"loss.sos_a: {len(self.loss.sos_a)} values for {len(titles)} databases; one each")
+            raise ValueError(
+                f"loss.sos_a: {len(self.loss.sos_a)} values for {len(titles)} databases; give one, or one for each"
+            )
         return self

@@ -1,4 +1,4 @@
-"""What every key of a config means, and the tables of docs/CONFIGURATION.md."""
+"""The meaning of every key of a config, and the tables of docs/CONFIGURATION.md."""
 
 from collections.abc import Iterator
 from typing import Any, get_args
@@ -12,7 +12,7 @@ from utils.tables import to_markdown
 COLUMNS = ("key", "type", "default", "allowed", "meaning")
 TYPES = {"integer": "integer", "number": "number", "boolean": "boolean", "string": "text", "null": "`null`"}
 
-# by section, the text above its table
+# text above the table of each section
 SECTIONS = {
     "run": "Where a run is written.",
     "seed": "The seed of the training.",
@@ -45,7 +45,7 @@ MEANINGS = {
     "dataset.sos_a": "The a of the hypothesis SOS^2 = a (MOS - low)(high - MOS) for labels. `fit`: least squares over "
     "all rows of the file, test images included. `null`: the database's own value.",
     "dataset.strict": "Refuse rows that are odd but usable.",
-    "dataset.allow_missing": "Leave out rows whose image is missing instead of refusing the database.",
+    "dataset.allow_missing": "Omit rows whose image is missing instead of refusing the database.",
     "dataset.decode": "`draft` decodes JPEGs at the smallest scale that is not below `transform.resize`; it changes "
     "pixels slightly.",
     "dataset.cache": "Keep squashed images in memory (`ram`, one process only) or in one file (`disk`). It changes no "
@@ -127,7 +127,7 @@ def setting_schemas() -> Iterator[tuple[str, dict[str, Any]]]:
         if not models:
             yield name, Config.model_json_schema()["properties"][name]
             continue
-        model = max(models, key=lambda each: len(each.model_fields))  # of a database, the one with all its keys
+        model = max(models, key=lambda each: len(each.model_fields))  # for a database, the one with all its keys
         for key, schema in model.model_json_schema()["properties"].items():
             yield f"{name}.{key}", schema
 

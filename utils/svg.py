@@ -1,4 +1,4 @@
-"""Charts as SVG that stands in a page: text stays text, and colours are the variables of `page.css`.
+"""Charts as SVG elements of an HTML page: text stays text, and colours are variables of `page.css`.
 
 A `look` is one or more classes of that style sheet: `ink`, `dark` or `middle` for the colour, `dashed`, `dotted` or
 `thin` for a line, `reference` for a line to compare with, `outline` for a bar.
@@ -13,23 +13,27 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 import numpy as np
 from markupsafe import Markup
 
-WIDTH, HEIGHT = 360, 252  # of a chart, in units of its drawing: about a pixel on a phone
+WIDTH, HEIGHT = 360, 252  # of a chart, in drawing units: about a pixel on a phone
 LEFT, RIGHT, TOP, BOTTOM = 50, 352, 24, 214  # of the area between the axes
-NARROW, NARROW_WIDTH, OTHER_WIDTH = "fijlrt =.", 3.8, 6.5  # of characters, roughly: they place the legend's entries
+NARROW, NARROW_WIDTH, OTHER_WIDTH = (
+    "fijlrt =.",
+    3.8,
+    6.5,
+)  # approximate widths of characters, to place the legend's entries
 KEY, KEY_GAP, ENTRY_GAP = 18, 5, 13  # widths in the legend
-MOST_TICKS, MOST_DECIMALS = 7, 4  # on one axis; of a number at it
-LAYERS = 12  # a scatter is drawn as this many paths: overlapping points of different paths look darker
-ROOM, LOG_ROOM = 0.04, 1.3  # beyond the values on an axis: a share of their range, a factor
-ROUNDING = 1e-9  # of an axis, by which a value may be beyond its end
-BAR_FILL = 0.8  # share of the room of a bar, or of a group of bars, that is filled
-FEW, SOME = 6, 4  # up to FEW groups of bars each have a label, of more about SOME
+MOST_TICKS, MOST_DECIMALS = 7, 4  # per axis; of a tick's number
+LAYERS = 12  # paths of a scatter: overlapping points of different paths look darker
+ROOM, LOG_ROOM = 0.04, 1.3  # beyond the values on an axis: share of their range, factor
+ROUNDING = 1e-9  # share of an axis by which a value may be outside
+BAR_FILL = 0.8  # filled share of the width of a bar or group of bars
+FEW, SOME = 6, 4  # up to FEW groups of bars all have a label, else about SOME
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A range with a label; `log` needs a `low` above zero, `whole` has ticks at integers only."""
+    """A range with a label. `log` needs `low` above zero; `whole` places ticks only at integers."""
 
     label: str
     low: float
@@ -39,7 +43,7 @@ class Axis:
 
     @classmethod
     def around(cls, label: str, values: Array, log: bool = False) -> "Axis":
-        """The axis that holds all values (N,), at least one, with room at both ends."""
+        """Return the axis that contains all values (N,), at least one, with room at both ends."""
         low, high = float(values.min()), float(values.max())
         if log:
             return cls(label, low / LOG_ROOM, high * LOG_ROOM, log=True)
@@ -47,7 +51,7 @@ class Axis:
         return cls(label, low - room, high + room)
 
     def share(self, values: Array) -> Array:
-        """Place of each value (N,) on the axis, from 0 to 1; NaN beyond it, and where a value is NaN."""
+        """Return the position of each value (N,) on the axis, from 0 to 1; NaN if it is outside or NaN."""
         values, low, high = np.asarray(values, dtype=float), self.low, self.high
         if self.log:
             values, low, high = np.log10(values), np.log10(low), np.log10(high)
@@ -55,7 +59,7 @@ class Axis:
         return np.where((shares > -ROUNDING) & (shares < 1 + ROUNDING), shares, np.nan)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Round numbers within the range, and their texts."""
+        """Return round numbers within the range, and their labels."""
         if self.log:
             powers = range(int(np.floor(np.log10(self.low))), int(np.ceil(np.log10(self.high))) + 1)
             every = -(-len(powers) // MOST_TICKS)
@@ -68,16 +72,16 @@ class Axis:
         decimals = max(0, -int(np.floor(np.log10(step) + ROUNDING)))
         first, last = np.ceil(self.low / step - ROUNDING), np.floor(self.high / step + ROUNDING)
         values = np.arange(first, last + 1) * step
-        form = f".{decimals}f" if decimals <= MOST_DECIMALS else "g"
-        return [(float(value), f"{value + 0.0:{form}}".replace("-", "−")) for value in values]
+        style = f".{decimals}f" if decimals <= MOST_DECIMALS else "g"
+        return [(float(value), f"{value + 0.0:{style}}".replace("-", "−")) for value in values]
 
 
 @dataclass
 class Chart:
-    """Two axes, marks between them, and a legend above.
+    """A chart with two axes, marks between them, and a legend above.
 
     Args:
-        title: Name of the chart, for readers that do not see it.
+        title: Name of the chart, for screen readers.
         x: Horizontal axis.
         y: Vertical axis.
     """
@@ -90,30 +94,30 @@ class Chart:
     note: str = ""  # in the middle
 
     def line(self, x: Array, y: Array, look: str, name: str = "", dots: bool = False) -> None:
-        """A line through points (N,), with gaps where one is NaN or beyond an axis; `dots` marks each of them."""
+        """Draw a line through points (N,), with gaps where a point is NaN or outside; `dots` marks each point."""
         places = self._places(x, y)
         self._mark("line", look, _line(places), name)
         if dots:
             self._mark("dots", look, _dots(places))
 
     def level(self, value: float, look: str, name: str) -> None:
-        """A horizontal line from end to end."""
+        """Draw a horizontal line from end to end."""
         self.line((self.x.low, self.x.high), (value, value), look, name)
 
     def points(self, x: Array, y: Array) -> None:
-        """A scatter of points (N,), the smaller the more they are."""
+        """Draw a scatter of points (N,), smaller for more points."""
         places, layers = self._places(x, y), min(LAYERS, len(x))
         for layer in range(layers):
             self._mark("dots", "middle faint", _dots(places[layer::layers]))
             self.marks[-1].set("style", "stroke-width:" + _text(np.sqrt(np.clip(4000 / len(x), 4, 20))))
 
     def bars(self, heights: Sequence[float], look: str, name: str) -> None:
-        """Bars (K,) of equal width from one end of the horizontal axis to the other."""
+        """Draw bars (K,) of equal width over the whole horizontal axis."""
         tops = (BOTTOM - TOP) * self.y.share(heights)
         self._mark("bar", look, _bars(tops, LEFT, (RIGHT - LEFT) / len(heights), BOTTOM), name)
 
     def svg(self) -> Markup:
-        """The chart as an element of a page."""
+        """Return the chart as an SVG element."""
         named = f": {', '.join(name for *_, name in self.legend)}" if self.legend else ""
         root = _root(self.title, f"{self.y.label} over {self.x.label}{named}.", WIDTH, HEIGHT)
         self._draw_axes(root)
@@ -125,7 +129,7 @@ class Chart:
         return _markup(root)
 
     def _places(self, x: Array, y: Array) -> Array:
-        """(N, 2), in units of the drawing."""
+        """Return the positions of points (N, 2), in drawing units."""
         horizontal = LEFT + (RIGHT - LEFT) * self.x.share(x)
         return np.column_stack([horizontal, BOTTOM - (BOTTOM - TOP) * self.y.share(y)])
 
@@ -167,15 +171,15 @@ def bar_strip(
     size: tuple[float, float] = (120, 36),
     span: tuple[float, float, float] | None = None,
 ) -> Markup:
-    """Bars on a line, without a vertical axis.
+    """Return bars on a line, without a vertical axis.
 
     Args:
-        series: By look, the heights (K,) from 0 to 1; several stand side by side.
-        ticks: Labels below the line and where they stand, from 0 at the left to K at the right.
+        series: Heights (K,) from 0 to 1, by look; several series stand side by side.
+        ticks: Positions of labels below the line, from 0 at the left to K at the right, and their texts.
         title: Name of the chart.
-        description: What it shows, in words.
-        size: Width and height of the bars, in units of the drawing.
-        span: Both ends of a mark below the line and a point on it, in the units of `ticks`.
+        description: Description of the chart in words.
+        size: Width and height of the bars, in drawing units.
+        span: Low end, point and high end of an interval below the line, in the units of `ticks`.
     """
     width, height = size
     count = len(next(iter(series.values())))
@@ -197,7 +201,7 @@ def bar_strip(
 
 
 def group_ticks(names: Sequence[str]) -> list[tuple[float, str]]:
-    """Labels below the middle of each group of bars; of many, below some."""
+    """Return labels below the middle of each group of bars, or below some of them if there are many."""
     every = 1 if len(names) <= FEW else -(-len(names) // SOME)
     return [(k + 0.5, names[k]) for k in range(0, len(names), every)]
 
@@ -218,7 +222,7 @@ def _write(root: Element, text: str, x: float, y: float, **attributes: str) -> N
 
 
 def _text(number: float) -> str:
-    """In tenths: finer than anybody sees."""
+    """Return a coordinate rounded to tenths, finer than visible."""
     return f"{number:.1f}".removesuffix(".0")
 
 
@@ -229,15 +233,15 @@ def _line(places: Array) -> str:
 
 
 def _dots(places: Array) -> str:
-    """Strokes of hardly any length, whose round ends make them dots: a tenth of the size of circles."""
+    """Return very short strokes, whose round ends make dots; the path is a tenth of the size of circles."""
     return "".join(f"M{_text(x)} {_text(y)}h.01" for x, y in places[np.isfinite(places).all(axis=1)])
 
 
-def _bars(heights: Array, left: float, step: float, ground: float, number: int = 0, of: int = 1) -> str:
-    """Bar `number` of each group of so many; one of no height is left out."""
-    width = step * BAR_FILL / of
+def _bars(heights: Array, left: float, step: float, ground: float, number: int = 0, count: int = 1) -> str:
+    """Return bar `number` of each group of `count` bars; bars without height are omitted."""
+    width = step * BAR_FILL / count
     start = left + step * (1 - BAR_FILL) / 2 + number * width
-    inset = 0.03 * step if of > 1 else 0
+    inset = 0.03 * step if count > 1 else 0
     places = [(start + k * step + inset, height) for k, height in enumerate(heights) if height > 0]
     return "".join(_bar(place, ground, width - 2 * inset, height) for place, height in places)
 

@@ -1,4 +1,4 @@
-"""Tables for papers and pages, and the numbers in them."""
+"""Tables in Markdown and LaTeX, and the numbers in them."""
 
 import math
 import re
@@ -7,7 +7,7 @@ import pandas as pd
 
 from utils.errors import UserError
 
-DASH = "–"  # where there is no value
+DASH = "–"  # shown for an undefined value
 DIGITS = 4  # decimals of a metric
 BOLD = re.compile(r"\*\*(.+?)\*\*")
 MARKDOWN = re.compile(r"[\\`*<\[|~$]|(?<![^\W_])_|_(?![^\W_])")  # and _ at the edge of a word
@@ -23,27 +23,29 @@ SHRUNK_TO_LINE = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!
 
 
 def number(value: float | None, digits: int = DIGITS, sign: str = "-") -> str:
-    """`0.9312`, never `-0.0000`, or a dash for what is not defined; the sign `+` is set before positive ones, too."""
+    """Return a number such as `0.9312`, never `-0.0000`, or a dash if it is undefined.
+
+    `sign` is a format's sign option: `-`, or `+` to also mark positive numbers.
+    """
     undefined = value is None or not math.isfinite(value)
     return DASH if undefined else f"{round(value, digits) + 0.0:{sign}.{digits}f}"
 
 
 def mean_std(mean: float, std: float) -> str:
-    """`0.9312 ± 0.0021`; without a standard deviation, the mean alone."""
+    """Return `0.9312 ± 0.0021`, or only the mean without a standard deviation."""
     return number(mean) if math.isnan(std) else f"{number(mean)} ± {number(std)}"
 
 
 def to_markdown(table: pd.DataFrame, names: int = 0, aligned: bool = False) -> str:
-    """A table of texts, with its column names, as GitHub and most editors show it; no line break at the end.
+    """Return a table of texts with its column names in Markdown, without a final line break.
 
     Args:
-        table: Cells may be Markdown, such as `**bold**`.
-        names: How many columns, from the left, hold plain text: these and the titles of the columns are escaped.
-        aligned: Whether columns are as wide as their longest cell, to be read as they are, and those that hold no
-            names, which are numbers, stand right.
+        table: Table, whose cells may contain Markdown such as `**bold**`.
+        names: Number of columns, from the left, with plain text. These and the titles of the columns are escaped.
+        aligned: Whether to pad columns to their longest cell, with the other columns, which are numbers, aligned right.
     """
-    titles = [_in_markdown(title, plain=names > 0) for title in table.columns]
-    cells = [[_in_markdown(cell, place < names) for place, cell in enumerate(row)] for row in table.to_numpy()]
+    titles = [_markdown_cell(title, plain=names > 0) for title in table.columns]
+    cells = [[_markdown_cell(cell, place < names) for place, cell in enumerate(row)] for row in table.to_numpy()]
     rows = [titles, *cells]
     rule = ["---"] * len(table.columns)
     if aligned:
@@ -55,11 +57,11 @@ def to_markdown(table: pd.DataFrame, names: int = 0, aligned: bool = False) -> s
 
 
 def escape_markdown(text: str) -> str:
-    """A plain text as Markdown shows it."""
+    """Return a plain text escaped for Markdown."""
     return MARKDOWN.sub(r"\\\g<0>", text)
 
 
-def _in_markdown(cell: object, plain: bool) -> str:
+def _markdown_cell(cell: object, plain: bool) -> str:
     return escape_markdown(str(cell)) if plain else str(cell).replace("|", r"\|")
 
 
@@ -72,17 +74,17 @@ def replace_tables(text: str, tables: dict[str, str]) -> str:
     for name, table in tables.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         if not pattern.search(text):
-            raise UserError(f"there is no mark <!-- {name} --> ... <!-- end --> to write the table to")
+            raise UserError(f"no mark <!-- {name} --> ... <!-- end -->; add it where the table belongs")
         text = pattern.sub(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text)
     return text
 
 
 def to_latex(table: pd.DataFrame, text_columns: int = 1) -> str:
-    """The same as a `tabular` with the rules of booktabs; special characters are escaped.
+    """Return a table as a `tabular` with the rules of booktabs; special characters are escaped.
 
     Args:
-        table: Of texts; cells beyond the text columns may be `**bold**`.
-        text_columns: How many columns, from the left, hold plain text.
+        table: Table of texts; cells beyond the text columns may be `**bold**`.
+        text_columns: Number of columns, from the left, with plain text.
     """
     columns = "l" * text_columns + "r" * (len(table.columns) - text_columns)
     style = table.style.hide(axis="index").format(_bold_in_latex).format_index(escape_latex, axis="columns")
@@ -91,16 +93,16 @@ def to_latex(table: pd.DataFrame, text_columns: int = 1) -> str:
 
 
 def captioned_latex(table: pd.DataFrame, caption: str, text_columns: int) -> str:
-    """The same as a float with a caption; needs LATEX_NEEDS.
+    """Return a table as a float with a caption; needs LATEX_NEEDS.
 
-    `table*` stands over both columns of a page that has two; a table that is wider still is made smaller.
+    `table*` spans both columns of a two-column page; a wider table is shrunk to fit.
     """
     fitted = f"{SHRUNK_TO_LINE}{{%\n{to_latex(table, text_columns)}}}\n"
     return f"\\begin{{table*}}\n\\centering\n\\caption{{{escape_latex(caption)}}}\n{fitted}\\end{{table*}}\n"
 
 
 def escape_latex(text: str) -> str:
-    """A plain text as LaTeX sets it, the sign of negative numbers included."""
+    """Return a plain text escaped for LaTeX, including the sign of negative numbers."""
     return NEGATIVE.sub(lambda _: "$-$", text.translate(LATEX))
 
 

@@ -1,1 +1,1 @@
-"""Trained networks on databases: which images, which predictions, which metrics."""
+"""Evaluation of trained networks on databases."""

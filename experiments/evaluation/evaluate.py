@@ -1,4 +1,4 @@
-"""Finished checkpoints on databases: one on one, or a folder of runs on a list of databases as a matrix."""
+"""Evaluate checkpoints on databases: one checkpoint, or a folder of runs, whose results form a matrix."""
 
 import argparse
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ FOLDER = "evaluations"
 
 
 def run_evaluation(args: argparse.Namespace, configs: Sequence[Config]) -> int:
-    """Evaluates one checkpoint, or a folder of runs, on the databases of the configs."""
+    """Evaluate one checkpoint, or a folder of runs, on the databases of the configs; return the exit status."""
     output = Path(args.output or Path(configs[0].run.root) / FOLDER)
     require_place(output)
     part, checkpoints = args.part or "auto", find_checkpoints(args.evaluate)
@@ -43,7 +43,7 @@ def run_evaluation(args: argparse.Namespace, configs: Sequence[Config]) -> int:
 
 
 def find_checkpoints(place: str | Path) -> list[Path]:
-    """The file that is named, or every best.pt of finished and unfinished runs under a folder.
+    """Return the given file, or every best.pt of the runs in a folder.
 
     Raises:
         MissingFileError: There is none.
@@ -52,7 +52,7 @@ def find_checkpoints(place: str | Path) -> list[Path]:
     if place.is_dir():
         found = sorted(path for path in place.rglob(BEST) if SPLIT_FOLDER.fullmatch(path.parent.name))
         if not found:
-            raise MissingFileError(f"--evaluate: there is no split_NN/{BEST} under {place}; name a run or a checkpoint")
+            raise MissingFileError(f"--evaluate: {place} contains no split_NN/{BEST}; name a run or a checkpoint")
         return found
     if not place.is_file():
         raise MissingFileError(f"--evaluate: checkpoint {place} does not exist")
@@ -60,10 +60,10 @@ def find_checkpoints(place: str | Path) -> list[Path]:
 
 
 def find_targets(configs: Sequence[Config], part: str, number: int) -> list[Target]:
-    """Every database of these configs, once; with part `test`, split `number` of each.
+    """Return the databases of these configs; with part `test`, with split `number` of each.
 
     Raises:
-        UserError: Also where there is no such split, or two databases go by one title.
+        UserError: There is no such split, or two databases have the same title.
     """
     targets = []
     for config in configs:
@@ -73,11 +73,11 @@ def find_targets(configs: Sequence[Config], part: str, number: int) -> list[Targ
             split = database.split(config, number) if part == "test" else None
             targets.append(Target(settings.name, database, config, split))
     titles = [target.database.title for target in targets]
-    twice = sorted({title for title in titles if titles.count(title) > 1})
-    if twice:
+    repeated = sorted({title for title in titles if titles.count(title) > 1})
+    if repeated:
         raise UserError(
-            f"--config: {', '.join(twice)} is there twice; name each database once, and give different ones of "
-            "one name their own dataset.title, each in its file"
+            f"--config: {', '.join(repeated)} given twice; give each database once, and set a different dataset.title "
+            "in the file of each if two share a name"
         )
     return targets
 
@@ -88,58 +88,58 @@ def evaluate(
     part: str,
     device: torch.device,
     output: Path,
-    config_of_release: Config | None = None,
+    release_config: Config | None = None,
 ) -> None:
-    """Evaluates each checkpoint on each database; writes and prints the metrics, and the matrix of all there are.
+    """Evaluate each checkpoint on each database; write and print the metrics and their matrix.
 
-    Each pair leaves `<output>/<run>/split_NN/<database>/` with metrics.json and predictions.csv.
+    Each pair is written to `<output>/<run>/split_NN/<database>/` as metrics.json and predictions.csv.
 
     Args:
-        checkpoints: Files.
+        checkpoints: Checkpoint files.
         targets: Databases.
         part: One of PARTS.
-        device: Where the networks run.
-        output: Folder; results of other calls in it are in the matrix, too.
-        config_of_release: What a checkpoint of the release was trained with.
+        device: Device of the networks.
+        output: Output folder. The matrix includes earlier results in it.
+        config_of_release: Config that a checkpoint of the release was trained with.
 
     Raises:
-        UserError: A pair failed; the others are evaluated all the same. Or a config's `train.precision` cannot be had.
+        UserError: A pair failed, after all others were evaluated; or the device does not support `train.precision`.
     """
     for target in targets:
         require_precision(target.config.train.precision, device)
     failures = Failures(collecting=len(checkpoints) * len(targets) > 1)
     for path in checkpoints:
         failures.release()
-        with failures.collected(str(label_of(path)), pieces=len(targets)):
-            network = load_trained(path, config_of_release)
+        with failures.collect(str(checkpoint_label(path)), count=len(targets)):
+            network = load_trained(path, release_config)
             network.model.to(device)
             print(f"{path}: {network.config.model.backbone} on {device}")
             for target in targets:
-                with failures.collected(f"{label_of(path)} on {target.database.title}"):
-                    evaluate_on(network, target, part, output / label_of(path))
+                with failures.collect(f"{checkpoint_label(path)} on {target.database.title}"):
+                    evaluate_on(network, target, part, output / checkpoint_label(path))
     print_matrix(output)
-    failures.require_none(len(checkpoints) * len(targets), "evaluations")
+    failures.raise_any(len(checkpoints) * len(targets), "evaluations")
 
 
-def load_trained(path: Path, config_of_release: Config | None) -> TrainedNetwork:
-    """A network to be evaluated.
+def load_trained(path: Path, release_config: Config | None) -> TrainedNetwork:
+    """Return a network to evaluate.
 
     Raises:
-        UserError: A checkpoint of the release without a config, or one of this project with another's.
+        UserError: A checkpoint of the release without a config, or a checkpoint of this project with one.
     """
-    network = load_network(path, config_of_release)
-    if network.own and config_of_release is not None:
-        raise UserError(f"{path} carries the config that it was trained with; leave --trained-with away")
+    network = load_network(path, release_config)
+    if network.own and release_config is not None:
+        raise UserError(f"{path} contains the config that it was trained with; omit --trained-with")
     return network
 
 
 def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path) -> None:
-    """Metrics of one network on one database, written beside its predictions."""
+    """Evaluate one network on one database; write its metrics and predictions, and print the metrics."""
     database = target.database.for_network(RatingScale.from_settings(network.config.scale))
-    choice = choose_images(network, target, part)
+    test = choose_images(network, target, part)
     folder = output / database.title
     require_same_results(folder, network.path, target.as_dict(part))
-    dataset = database.dataset(choice.names, network.config.transform)
+    dataset = database.dataset(test.names, network.config.transform)
     train = target.config.train
     device = next(network.model.parameters()).device
     loader = make_loader(dataset, train.batch_size, workers=train.workers, pin_memory=device.type == "cuda")
@@ -147,24 +147,24 @@ def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path
         dos = predict(network.model, loader, scoring_precision(train.precision))
     metrics = {
         "version": VERSION,
-        **joined_metrics({database.title: database.metrics(choice.names, dos)}),
-        **keyed_by_title({database.title: details(database, choice.names, dos)}),
-        **choice.as_dict(),
+        **joined_metrics({database.title: database.metrics(test.names, dos)}),
+        **keyed_by_title({database.title: details(database, test.names, dos)}),
+        **test.as_dict(),
         "turned": database.reversed_bins,
         "target": target.as_dict(part),
-        "run": name_of(network.path),
+        "run": row_name(network.path),
         "finished": is_finished(network.path),
         "checkpoint": str(network.path),
         "precision": train.precision,
         "environment": environment(device),
     }
     checked(EvaluationMetrics, metrics, folder / METRICS)
-    write_text(folder / PREDICTIONS, table(database, choice.names, dos).to_csv(index=False))
+    write_text(folder / PREDICTIONS, table(database, test.names, dos).to_csv(index=False))
     write_text(folder / METRICS, to_json(metrics, indent=2) + "\n")
     turned = ", bins turned" if database.reversed_bins else ""
     unfinished = "" if metrics["finished"] else ", training not finished"
-    print(f"  {database.title}: {choice.words}{turned}{unfinished}\n    {metrics_line(metrics)}")
-    for note in choice.notes:
+    print(f"  {database.title}: {test.description}{turned}{unfinished}\n    {metrics_line(metrics)}")
+    for note in test.notes:
         print(f"    note: {note}")
     ceiling = metrics["noise_ceiling"][database.title]
     if ceiling:
@@ -172,7 +172,7 @@ def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path
 
 
 def print_matrix(output: Path) -> None:
-    """The matrix of every result under a folder, where there are several; says where all is written."""
+    """Print the matrix of all results in a folder, if there are several, and the folder."""
     text = write_matrix(output)
     if text:
         print(f"\n{text}")
@@ -181,23 +181,24 @@ def print_matrix(output: Path) -> None:
 
 
 def require_same_results(folder: Path, checkpoint: Path, target: dict[str, Any]) -> None:
-    """Refuses to put results where those of a checkpoint of another place, or on other images or labels, lie."""
+    """Check that existing results in a folder are of the same checkpoint, images and labels."""
     if not (folder / METRICS).exists():
         return
     before = read_evaluation(folder / METRICS)
     if Path(before["checkpoint"]).absolute() != checkpoint.absolute():
-        raise UserError(f"{folder} holds results of {before['checkpoint']}; choose another folder with --output")
-    on = before["target"]
-    if on != target:
-        changed = [f"{key} {on[key]} there, {now} here" for key, now in target.items() if on[key] != now]
+        raise UserError(f"{folder} contains results of {before['checkpoint']}; choose another folder with --output")
+    if before["target"] != target:
+        changed = [
+            f"{key} {old} then, {target[key]} now" for key, old in before["target"].items() if old != target[key]
+        ]
         raise UserError(
-            f"{folder} holds results on other images or labels ({'; '.join(changed)}); choose another folder with "
-            "--output, another dataset.title, or delete that one"
+            f"{folder} contains results on other images or labels ({'; '.join(changed)}); choose another folder with "
+            "--output, set another dataset.title, or delete it"
         )
 
 
-def label_of(checkpoint: Path) -> Path:
-    """`run/split_NN` of a best.pt in a run folder, `run/split_NN/last` of a last.pt; elsewhere the name of the file."""
+def checkpoint_label(checkpoint: Path) -> Path:
+    """Return `run/split_NN` for a best.pt in a run folder, `run/split_NN/last` for a last.pt, else the file's name."""
     path = checkpoint.absolute()
     if not SPLIT_FOLDER.fullmatch(path.parent.name):
         return Path(path.stem)
@@ -205,13 +206,13 @@ def label_of(checkpoint: Path) -> Path:
     return folder if path.name == BEST else folder / path.stem
 
 
-def name_of(checkpoint: Path) -> str:
-    """What its row of the matrix is called: the run; a last.pt is not averaged with the best.pt of other splits."""
-    run, *below = label_of(checkpoint).parts
+def row_name(checkpoint: Path) -> str:
+    """Return the name of a checkpoint's row in the matrix: its run; a last.pt gets its own row."""
+    run, *below = checkpoint_label(checkpoint).parts
     return f"{run} ({checkpoint.name})" if len(below) > 1 else run
 
 
 def is_finished(checkpoint: Path) -> bool:
-    """Whether the training of a checkpoint in a run folder has come to its end; of one elsewhere, it is taken so."""
+    """Return whether the training of a checkpoint has finished; True for a checkpoint outside a run folder."""
     folder = checkpoint.absolute().parent
     return not SPLIT_FOLDER.fullmatch(folder.name) or (folder / METRICS).exists()

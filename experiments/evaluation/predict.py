@@ -1,4 +1,4 @@
-"""Predictions of a part of a database, as metrics, as a table, and with how sure the metrics are."""
+"""Predictions on a part of a database, their tables and metrics, and the confidence intervals of the metrics."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,17 +26,22 @@ from utils.progress import Progress
 from utils.settings import Config
 
 Array = np.ndarray
-Predicted = list[Array]  # DOS (N, K) of a part of each database
+Predicted = list[Array]  # DOS (N, K) of one part of each database
 
 
 @torch.inference_mode()
 def predict(model: RichIQA, loader: DataLoader, precision: str = FP32) -> Array:
-    """Predicted DOS (N, K), float64, of every image of a loader, in its order, in a precision of `fused_model`.
+    """Return the predicted DOS (N, K), float64, of every image of a loader, in its order.
 
-    Of several processes each predicts its share, and all return the whole.
+    With several processes, each predicts its share of the images and all return the whole.
+
+    Args:
+        model: Network.
+        loader: Loader of the images.
+        precision: Precision of `models.fused.fused_model`.
 
     Raises:
-        UserError: The network predicts something that is not finite.
+        UserError: A prediction is not finite.
     """
     device = next(model.parameters()).device
     fused = fused_model(model.eval(), precision)
@@ -46,31 +51,31 @@ def predict(model: RichIQA, loader: DataLoader, precision: str = FP32) -> Array:
         for batch in batches(loader):
             predicted.append(fused(to_images(batch["image"].to(device, non_blocking=True))))  # (B, K)
             progress.update(images=len(batch["image"]) * world())
-    # copied once, so that no batch waits for the one before; a process may have had no image
+    # copied once, so that no batch waits for the previous one; a process may have no image
     own = [torch.cat(predicted).cpu().double().numpy()] if predicted else []
     predicted = np.concatenate(gathered(own))
     if not np.isfinite(predicted).all():
         raise UserError(
-            "the network predicts values that are not finite; start again with a smaller optim.lr or with "
+            "the network predicts values that are not finite; start again with a smaller optim.lr, or with "
             "optim.clip_norm=1"
         )
     return predicted
 
 
 def table(database: Database, names: Sequence[str], dos: Array) -> pd.DataFrame:
-    """One row per image, from predicted distributions (N, K)."""
+    """Return a table with one row per image, from predicted distributions (N, K)."""
     images = [database.records[name].image for name in names]
     return predictions_table(images, database.quantities(dos), database.targets(names))
 
 
 def details(database: Database, names: Sequence[str], dos: Array) -> dict[str, Any]:
-    """What is said beside the metrics of predicted distributions (N, K), for metrics.json.
+    """Return what metrics.json contains besides the metrics of predicted distributions (N, K).
 
     Returns:
-        `noise_ceiling`: two estimates of what a perfect predictor would reach, None where no votes are on file;
-        `intervals`: 95 % intervals of every metric; `interval_units`: the `unit` that these were drawn by, the
-        reference or image set where splits are made by it, and the `count` of them; `pit_histogram`: share of images
-        in each tenth of PIT, None where the bins of the network are not those of the labels.
+        `noise_ceiling`: two estimates of what a perfect predictor would reach, None if the database has no votes.
+        `intervals`: 95 % interval of each metric. `interval_units`: the `unit` that the bootstrap draws, the reference
+        or image set if splits keep it together, and their `count`. `pit_histogram`: share of images in each tenth of
+        the PIT, None if the network's bins are not those of the labels.
     """
     units = database.units(names)
     pred, target, centers = database.quantities(dos), database.targets(names), database.scale.bin_centers
@@ -83,9 +88,10 @@ def details(database: Database, names: Sequence[str], dos: Array) -> dict[str, A
 
 
 def predictions_table(names: list[str], pred: dict[str, Array], target: dict[str, Array]) -> pd.DataFrame:
-    """One row per image: image, target_mos, pred_mos, target_sos, pred_sos, target_p1..pK, pred_p1..pK.
+    """Return a table with one row per image.
 
-    Without pred_p1..pK where the network's bins are not those of the labels.
+    Columns: image, target_mos, pred_mos, target_sos, pred_sos, target_p1..pK, pred_p1..pK; the latter only if the
+    network's bins are those of the labels.
     """
     table = {"image": names}
     for quantity in ("mos", "sos"):
@@ -97,37 +103,37 @@ def predictions_table(names: list[str], pred: dict[str, Array], target: dict[str
 
 
 def joined_metrics(metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Metrics of a part of each database, by title, in one dict: the means over databases, and `databases`.
+    """Return the means over databases of the metrics by title, and under `databases` the metrics themselves.
 
-    What is in units of a scale has no mean over scales.
+    Metrics in units of the scale have no mean over several databases, since their scales differ.
     """
     names = [name for name in next(iter(metrics.values())) if len(metrics) == 1 or name not in IN_UNITS]
-    means = {name: float(np.mean([of_one[name] for of_one in metrics.values()])) for name in names}
+    means = {name: float(np.mean([scores[name] for scores in metrics.values()])) for name in names}
     return {**means, "databases": metrics}
 
 
 def joined_predictions(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Predictions of each database, by title, in one table; where there is more than one, with `database` in front."""
+    """Return the predictions of all databases in one table; with several, `database` is the first column."""
     return pd.concat(tables, names=["database"]).reset_index("database", drop=len(tables) == 1)
 
 
 def predict_parts(state: TrainingState, parts: Sequence[EvaluatedPart], config: Config) -> Predicted:
-    """Predicted DOS (N, K) of a part of each database, by the network that is kept."""
+    """Return the predicted DOS (N, K) of a part of each database, by the network that is kept."""
     precision = scoring_precision(config.train.precision)
     return [predict(state.scored_model, part.loader, precision) for part in parts]
 
 
 def part_metrics(parts: Sequence[EvaluatedPart], predicted: Predicted) -> dict[str, Any]:
-    """Metrics of the predicted DOS (N, K) of a part of each database, see `joined_metrics`."""
+    """Return the metrics of the predicted DOS (N, K) of a part of each database, see `joined_metrics`."""
     pairs = zip(parts, predicted, strict=True)
     return joined_metrics({part.database.title: part.database.metrics(part.names, dos) for part, dos in pairs})
 
 
 @main_process_only
 def finish_split(state: TrainingState, parts: Sequence[EvaluatedPart], predicted: Predicted, run: SplitRun) -> None:
-    """Writes the predictions of every test image after the last epoch, then the metrics and what stands beside them."""
-    tables, beside = {}, {}
+    """Write the predictions of the test parts after the last epoch, and the metrics."""
+    tables, label_details = {}, {}
     for part, dos in zip(parts, predicted, strict=True):
         tables[part.database.title] = table(part.database, part.names, dos)
-        beside[part.database.title] = details(part.database, part.names, dos)
-    run.folder.finish(joined_predictions(tables), final_metrics(state, run.config, beside))
+        label_details[part.database.title] = details(part.database, part.names, dos)
+    run.folder.finish(joined_predictions(tables), final_metrics(state, run.config, label_details))

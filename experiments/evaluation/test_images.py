@@ -1,23 +1,23 @@
-"""Which images of a database a network is scored on: never those of its training, unless they are asked for."""
+"""The images of a database that a network is evaluated on: by default never its training images."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from datasets.database import Database
 from datasets.splits import Split
-from experiments.evaluation.provenance import SeenDatabase, TrainingHistory, is_same
+from experiments.evaluation.provenance import SeenDatabase, TrainingHistory, is_same_database
 from models.weights import TrainedNetwork
 from utils.errors import UserError
 from utils.settings import Config
 
 PARTS = ("auto", "all", "test")
-OPTIMISTIC = "epoch chosen on these test images: optimistic"
+OPTIMISTIC = "epoch selected on these test images: optimistic"
 UNKNOWN = "training images unknown"
 
 
 @dataclass(frozen=True)
 class Target:
-    """A database that checkpoints are evaluated on: which images are its test part, by its own config."""
+    """A database to evaluate checkpoints on, with the split of its own config for `--part test`."""
 
     name: str
     database: Database
@@ -25,10 +25,10 @@ class Target:
     test: Split | None
 
     def as_dict(self, part: str) -> dict[str, Any]:
-        """What tells results on it from those on others: the same for the same images and labels in the same place.
+        """Return what identifies results on this database; existing results are replaced only if it is equal.
 
         Args:
-            part: One of PARTS; of `test`, the split counts, too.
+            part: One of PARTS.
         """
         return {
             "root": str(self.database.root.resolve()),
@@ -39,21 +39,21 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The images to score, and what is to be said of them.
+class TestImages:
+    """The images to evaluate, and what is known about them.
 
     Args:
-        names: Each once.
-        words: Which they are.
-        own: Whether the network, or one that it was fine-tuned from, was trained on this database.
-        trained_on: How many of these images it was trained on.
-        optimistic: Whether the epoch of the checkpoint was chosen by its results on these images.
-        known: Whether it is known which images the network was trained on.
-        notes: What was assumed.
+        names: Names of the images, each once.
+        description: Which images they are, in words.
+        own: Whether the network or one of its ancestors was trained on this database.
+        trained_on: Number of these images that they were trained on.
+        optimistic: Whether the epoch of the checkpoint was selected by its results on these images.
+        known: Whether the training images of the network are known.
+        notes: Assumptions, in words.
     """
 
     names: tuple[str, ...]
-    words: str
+    description: str
     own: bool
     trained_on: int = 0
     optimistic: bool = False
@@ -61,10 +61,10 @@ class Choice:
     notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """For metrics.json."""
+        """Return the entries for metrics.json."""
         return {
             "images": len(self.names),
-            "part": self.words,
+            "part": self.description,
             "own": self.own,
             "trained_on": self.trained_on,
             "training_images": "known" if self.known else "unknown",
@@ -73,16 +73,16 @@ class Choice:
         }
 
 
-def choose_images(network: TrainedNetwork, target: Target, part: str) -> Choice:
-    """The images of a database to score a network on.
+def choose_images(network: TrainedNetwork, target: Target, part: str) -> TestImages:
+    """Return the images of a database to evaluate a network on.
 
-    `auto` takes all images of a foreign database. Of one that the network was trained on it takes only the test images
-    of that training; of one that only its ancestors were trained on, all that they were not trained on.
+    `auto` is all images of a database that the network was not trained on. If it was trained on the database, `auto` is
+    the test images of its own split; if only its ancestors were, all images that they were not trained on.
 
     Raises:
-        UserError: None of those images is here.
+        UserError: None of those images is available.
     """
-    past = TrainingHistory.of(network.config, network.origin)
+    past = TrainingHistory.from_checkpoint(network.config, network.origin)
     records = target.database.records
     own, notes = _same(past.own, target)
     own = [one for one in own if not records.keys().isdisjoint((*one.seen, *one.test))]
@@ -101,18 +101,18 @@ def choose_images(network: TrainedNetwork, target: Target, part: str) -> Choice:
         names, words = target.test.test, f"the {len(target.test.test)} test images of the config's split"
     if not names:
         raise UserError(
-            f"{target.database.title}: none of the images that {network.path} was tested on is here, or it was trained "
-            "on all of them; --part all scores every image, those of its training as well"
+            f"{target.database.title}: no test image of {network.path} is available, or it was trained on all images; "
+            "use --part all to evaluate every image, including its training images"
         )
-    chosen = network.chosen_epoch and network.config.protocol.selection == "release"
-    optimistic = chosen and not set(names).isdisjoint(tests)
+    selected = network.chosen_epoch and network.config.protocol.selection == "release"
+    optimistic = selected and not set(names).isdisjoint(tests)
     words += "".join(f", {note}" for note, holds in ((OPTIMISTIC, optimistic), (UNKNOWN, not past.known)) if holds)
     trained_on = len(seen.intersection(names))
-    return Choice(names, words, bool(own or seen), trained_on, optimistic, past.known, [*notes, *more_notes])
+    return TestImages(names, words, bool(own or seen), trained_on, optimistic, past.known, [*notes, *more_notes])
 
 
 def _same(databases: tuple[SeenDatabase, ...], target: Target) -> tuple[list[SeenDatabase], list[str]]:
-    """Those that are the database of a target, and what was assumed of them and others."""
-    found = [(one, *is_same(one, target.name, target.database)) for one in databases]
+    """Return the databases that are the target's, and what was assumed about all of them."""
+    found = [(one, *is_same_database(one, target.name, target.database)) for one in databases]
     notes = [assumed for _, _, assumed in found if assumed]
     return [one for one, same, _ in found if same], list(dict.fromkeys(notes))

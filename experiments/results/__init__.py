@@ -1,1 +1,1 @@
-"""What finished splits left on disk, read, checked, summarised and shown."""
+"""Results of finished splits: read, checked, summarised and shown."""

@@ -12,10 +12,10 @@ from datasets.scale import RatingScale
 from utils.metrics import logistic
 from utils.svg import Axis, Chart
 
-FEW_EPOCHS = 10  # up to so many are marked by dots: a line needs two that are defined
-GROUPS, GROUP = 10, 5  # of a running mean: so many groups of so many images at least
-MARGIN = 0.03  # of an axis beyond the scale
-LOG_RATIO = 20  # between the largest and the smallest value of a logarithmic axis: a power of ten lies between them
+FEW_EPOCHS = 10  # up to this many epochs, each is marked by a dot
+GROUPS, GROUP = 10, 5  # groups of a running mean, and images in each, at least
+MARGIN = 0.03  # of an axis beyond the scale, as a share of its range
+LOG_RATIO = 20  # of the largest to the smallest value of a logarithmic axis, so that it has a tick
 
 Array = np.ndarray
 
@@ -25,8 +25,8 @@ class Series:
     """One quantity over the epochs, in every split.
 
     Args:
-        name: In the legend.
-        values: (S, E), NaN where it is not defined.
+        name: Name in the legend.
+        values: Values (S, E), NaN where undefined.
         look: Colour and dashes, see `utils.svg`.
     """
 
@@ -38,14 +38,14 @@ class Series:
 def curves(
     title: str, series: Sequence[Series], label: str, ceiling: float | None = None, axis: str = "linear"
 ) -> Chart:
-    """Lines over epochs: each split thin, their mean thick.
+    """Return lines over epochs: each split thin, their mean thick.
 
     Args:
         title: Name of the chart.
-        series: One or more.
-        label: Of the vertical axis.
-        ceiling: A level to compare with: the noise ceiling by bootstrap.
-        axis: `linear`, `from zero`, or `log`: where all values are above zero and differ by a factor of 20 at least.
+        series: One or more series.
+        label: Label of the vertical axis.
+        ceiling: Level for comparison: the noise ceiling by bootstrap.
+        axis: `linear`, `from zero` or `log`; `log` needs values above zero that differ by a factor of 20 or more.
     """
     values = np.concatenate([one.values.ravel() for one in series] + ([] if ceiling is None else [np.array([ceiling])]))
     count = series[0].values.shape[1]
@@ -54,8 +54,8 @@ def curves(
     epochs, dots = np.arange(1, count + 1), count <= FEW_EPOCHS
     for one in series:
         if len(one.values) > 1:
-            for of_split in one.values:
-                chart.line(epochs, of_split, f"{one.look} thin", dots=dots)
+            for split_values in one.values:
+                chart.line(epochs, split_values, f"{one.look} thin", dots=dots)
         chart.line(epochs, one.values.mean(0), one.look, one.name, dots=dots)
     if ceiling is not None:
         chart.level(ceiling, "reference", f"noise ceiling {ceiling:.3f}")
@@ -65,10 +65,10 @@ def curves(
 
 
 def scatter(quantity: str, pred: Array, target: Array, scale: RatingScale, fit: Array | None = None) -> Chart:
-    """Labels (N,) over predictions (N,) of `MOS` or `SOS`, with the diagonal and, where there is one, the fit."""
+    """Return labels (N,) against predictions (N,) of `MOS` or `SOS`, with the diagonal and any logistic fit."""
     most = max(pred.max(), target.max(), MARGIN * (scale.high - scale.low)) * (1 + 2 * MARGIN)
     span = _span(scale, pred, target) if quantity == "MOS" else (0, most)
-    x = Axis(f"predicted {quantity} ({points_of(scale)})", *span)
+    x = Axis(f"predicted {quantity} ({scale_unit(scale)})", *span)
     chart = Chart(quantity, x, Axis(f"{quantity} label (points)", *span))
     chart.points(pred, target)
     chart.line(span, span, "reference", "label = prediction")
@@ -79,10 +79,10 @@ def scatter(quantity: str, pred: Array, target: Array, scale: RatingScale, fit: 
 
 
 def residuals(mapped: Array, target: Array, scale: RatingScale) -> Chart:
-    """Mapped prediction less MOS label (N,), over the label, with the running mean."""
+    """Return mapped prediction minus MOS label (N,), against the label, with the running mean."""
     residual = mapped - target
     most = max(np.abs(residual).max(), MARGIN * (scale.high - scale.low)) * (1 + 2 * MARGIN)
-    x = Axis(f"MOS label ({points_of(scale)})", *_span(scale, target))
+    x = Axis(f"MOS label ({scale_unit(scale)})", *_span(scale, target))
     chart = Chart("Residuals of MOS", x, Axis("prediction − label (points)", -most, most))
     chart.points(target, residual)
     chart.level(0, "reference", "no error")
@@ -94,7 +94,7 @@ def residuals(mapped: Array, target: Array, scale: RatingScale) -> Chart:
 
 
 def pit(shares: Sequence[float]) -> Chart:
-    """Share of images in each tenth of PIT, with the line of uniformity."""
+    """Return the share of images in each tenth of the PIT, with the line of uniformity."""
     top = 1.06 * max(*shares, 1 / len(shares))
     x = Axis("share of the predicted distribution below the MOS label", 0, 1)
     chart = Chart("PIT histogram", x, Axis("share of images", 0, top))
@@ -103,8 +103,8 @@ def pit(shares: Sequence[float]) -> Chart:
     return chart
 
 
-def points_of(scale: RatingScale) -> str:
-    """`points of 1 to 5`."""
+def scale_unit(scale: RatingScale) -> str:
+    """Return the unit of a rating scale, such as `points of 1 to 5`."""
     return f"points of {scale.low:g} to {scale.high:g}"
 
 
@@ -117,7 +117,7 @@ def _value_axis(label: str, finite: Array, kind: str) -> Axis:
 
 
 def _span(scale: RatingScale, *values: Array) -> tuple[float, float]:
-    """From the lowest to the highest score, wider where values are beyond, with a margin."""
+    """Return the range of the scale, extended to the values, with a margin."""
     low, high = (extreme([end, *map(extreme, values)]) for extreme, end in ((min, scale.low), (max, scale.high)))
     room = MARGIN * (high - low)
     return low - room, high + room

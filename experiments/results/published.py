@@ -1,8 +1,8 @@
-"""Published results to set beside one's own.
+"""Published results to compare with.
 
-Source: Min et al., IEEE TCSVT 2025, arXiv 2409.05540: RichIQA, and for each database the best of the methods that it is
-compared with there. Means of 10 random splits, 80 % for training; PLCC and RMSE after the logistic fit, RMSE in units
-of the database's scale.
+Source: Min et al., IEEE TCSVT 2025, arXiv 2409.05540: RichIQA, and for each database the best of the methods compared
+with it there. Means of 10 random splits, 80 % for training; PLCC and RMSE after the logistic fit, RMSE in units of the
+database's scale.
 """
 
 PUBLISHED_SPLITS = 10

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing beside it, from the finished splits on disk."""
+"""The report of a run: one self-contained HTML file, written from its finished splits."""
 
 import shlex
 import sys
@@ -16,9 +16,9 @@ from experiments.results.results import FinishedSplit, finished_splits, split_fo
 from experiments.results.tables import (
     all_metrics_table,
     origins_table,
+    resampled_units,
     selections_table,
     tiles,
-    units_of,
 )
 from experiments.results.thumbnails import gallery
 from experiments.training.run_folder import METRICS, SPLIT_FOLDER
@@ -33,22 +33,23 @@ WAIT = 60  # seconds, for another process that writes the same report
 
 
 def write_report(run: Path) -> Path:
-    """Writes `report.html` into the folder of a run, anew, from those of its splits that are finished.
+    """Write `report.html` into the folder of a run, from its finished splits, and return its path.
 
-    Several processes may finish splits of one run at once: the last one sees all of them.
+    If several processes finish splits at the same time, the last one writes a report of all of them.
 
     Raises:
-        MissingFileError: No such folder.
-        UserError: No split is finished, they have different settings, a file is damaged, or the place is not writable.
+        MissingFileError: The folder does not exist.
+        UserError: No split is finished, splits have different settings, a file is damaged, or the report cannot be
+        written.
     """
-    split_folders(run)  # what is no run gets no lock either
+    split_folders(run)  # raises before a lock file is created
     try:
         with FileLock(run / f".{FILE}.lock", timeout=WAIT):
             splits = finished_splits(run)
             write_text(run / FILE, render(printable(run.resolve().name), splits))
     except Timeout as error:
         raise UserError(f"{run / FILE} is being written by another process; wait for it and try again") from error
-    except UserError:  # a missing file is one, and an OSError
+    except UserError:  # MissingFileError is also an OSError
         raise
     except OSError as error:
         raise UserError(f"{run / FILE} cannot be written: {error.strerror or error}") from error
@@ -56,18 +57,18 @@ def write_report(run: Path) -> Path:
 
 
 def print_report(path: Path) -> None:
-    """Writes the report of a run; what keeps it from being written is no reason to lose the splits to come."""
+    """Write the report of a run and print its path; an error is printed, so that the next splits still run."""
     try:
         print(f"report: {write_report(path)}")
     except Exception as error:
         if not isinstance(error, UserError):
             traceback.print_exc()
         command = f"python tools/report.py {shlex.quote(str(path))}"
-        print(f"warning: no report: {one_line(error)}; {command} tries again", file=sys.stderr)
+        print(f"warning: no report: {one_line(error)}; to try again: {command}", file=sys.stderr)
 
 
 def is_current(run: Path) -> bool:
-    """Whether the report of a run is there and none of its splits was finished after it."""
+    """Return whether the report of a run exists and is newer than its finished splits."""
     if not (run / FILE).is_file():
         return False
     finished = [
@@ -77,7 +78,7 @@ def is_current(run: Path) -> bool:
 
 
 def render(name: str, splits: Sequence[FinishedSplit]) -> str:
-    """The page."""
+    """Return the HTML page."""
     environment = page_environment(Path(__file__).parent)
     environment.filters |= {
         "number": number,
@@ -86,17 +87,16 @@ def render(name: str, splits: Sequence[FinishedSplit]) -> str:
         "metrics": all_metrics_table,
     }
     config = splits[0].config
-    chosen = [*([None] if len(config.dataset) > 1 else []), *range(len(config.dataset))]  # databases; None: their mean
-    tables = [selections_table(splits, number_of) for number_of in chosen]
-    tiles_of = [tiles(splits, number_of) for number_of in chosen]
-    titles = [table.title if len(chosen) > 1 else "" for table in tables]
+    indices = [*([None] if len(config.dataset) > 1 else []), *range(len(config.dataset))]  # None: mean over databases
+    tables = [selections_table(splits, index) for index in indices]
+    titles = [table.title if len(indices) > 1 else "" for table in tables]
     page = environment.get_template(TEMPLATE).render(
         name=name,
         config=config,
         header=_header(splits),
-        groups=list(zip(titles, tiles_of, strict=True)),
+        groups=[(title, tiles(splits, index)) for title, index in zip(titles, indices, strict=True)],
         tables=tables,
-        units=units_of(splits[0].tests),
+        units=resampled_units(splits[0].tests),
         best=_best(splits),
         curves=training_curves(splits),
         splits=splits,
@@ -111,26 +111,26 @@ def render(name: str, splits: Sequence[FinishedSplit]) -> str:
 def _header(splits: Sequence[FinishedSplit]) -> list[tuple[str, str]]:
     config = splits[0].config
     databases = ", ".join(f"{part.title} (scale {part.scale.describe()})" for part in splits[0].tests)
-    wanted = max(split.config.protocol.splits for split in splits)
+    expected = max(split.config.protocol.splits for split in splits)
     date = datetime.fromtimestamp(max(split.finished_at for split in splits), timezone.utc)
-    which = "" if len(splits) == wanted else f" ({', '.join(str(split.number) for split in splits)})"
+    which = "" if len(splits) == expected else f" ({', '.join(str(split.number) for split in splits)})"
     return [
-        ("Databases", databases),
-        ("Backbone", f"{config.model.backbone}, weights at the start: {config.model.pretrained}"),
-        ("Splits finished", f"{len(splits)} of {wanted}{which}"),
-        ("Last one finished on", f"{date:%Y-%m-%d} (UTC)"),
+        ("Databases" if len(splits[0].tests) > 1 else "Database", databases),
+        ("Backbone", f"{config.model.backbone}, initial weights: {config.model.pretrained}"),
+        ("Splits finished", f"{len(splits)} of {expected}{which}"),
+        ("Last finished on", f"{date:%Y-%m-%d} (UTC)"),
     ]
 
 
 def _best(splits: Sequence[FinishedSplit]) -> str:
-    """Which epoch's weights inference takes."""
+    """Return which epoch's weights best.pt contains."""
     epochs = [split.metrics["selected_epoch"] for split in splits]
     chosen = f"epoch {epochs[0]}" if len(set(epochs)) == 1 else f"epochs {', '.join(map(str, epochs))}, split by split"
-    return f"best.pt holds the weights of {chosen}: protocol.selection is {splits[0].config.protocol.selection}."
+    return f"best.pt contains the weights of {chosen}: protocol.selection is {splits[0].config.protocol.selection}."
 
 
 def _recipes(splits: Sequence[FinishedSplit]) -> list[tuple[str, str]]:
-    """How the labels of each database were made, as the terminal says it; once where every split says the same."""
+    """Return the label recipe of each database, as printed on the terminal, each once."""
     known = {field.name for field in fields(LabelRecipe)}
     found = {}
     for split in splits:
@@ -141,7 +141,7 @@ def _recipes(splits: Sequence[FinishedSplit]) -> list[tuple[str, str]]:
 
 
 def _versions(splits: Sequence[FinishedSplit]) -> list[str]:
-    """Python and packages of each split; once where they are the same."""
+    """Return the versions of Python and packages of the splits, each once."""
     environments = [split.metrics["environment"] for split in splits]
     lines = (", ".join(f"{name} {value}" for name, value in one.items() if name != "machine") for one in environments)
     return [line for line in dict.fromkeys(lines) if line]

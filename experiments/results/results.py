@@ -1,4 +1,4 @@
-"""What the finished splits of a run left on disk.
+"""The finished splits of a run, read from disk.
 
 N images, K bins.
 """
@@ -32,7 +32,7 @@ from utils.metrics import emd
 from utils.schema import EpochRecord
 from utils.settings import Config, DatasetSettings
 
-NAMES = ("database", "image")  # columns of texts
+NAMES = ("database", "image")  # text columns
 REQUIRED = (*NAMES, "target_mos", "pred_mos", "target_sos", "pred_sos")
 
 Array = np.ndarray
@@ -40,7 +40,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class FinishedSplit:
-    """One split: its config, metrics.json, the databases of split.json, the records of its epochs, predictions.csv."""
+    """One finished split: config, metrics.json, databases of split.json, epoch records and predictions.csv."""
 
     number: int
     folder: Path
@@ -52,13 +52,13 @@ class FinishedSplit:
 
     @property
     def finished_at(self) -> float:
-        """Seconds since 1970."""
+        """Time at which the split finished, in seconds since 1970."""
         return (self.folder / METRICS).stat().st_mtime
 
     @cached_property
     def tests(self) -> "list[ScoredPart]":
-        """The test part of each database."""
-        return [ScoredPart.of(self, settings) for settings in self.config.dataset]
+        """Test part of each database."""
+        return [ScoredPart.from_split(self, settings) for settings in self.config.dataset]
 
 
 @dataclass(frozen=True)
@@ -66,17 +66,17 @@ class ScoredPart:
     """The test images of one database in a split.
 
     Args:
-        title: Of the database.
+        title: Title of the database.
         root: Folder of its images.
         scale: Its rating scale.
-        origin: Of this database in split.json: the parts, their hash, the label recipe.
-        metrics: After the last epoch.
-        selections: Metrics by way of selection.
-        ceiling: The noise ceiling, {} where it is not known.
-        intervals: Of each metric, both ends.
-        units: What these were drawn by: the `unit` and the `count` of them.
-        pit: Share of images in each tenth, None where it is not known.
-        predictions: The rows of predictions.csv.
+        origin: Its entry in split.json: the parts, their hash, the label recipe.
+        metrics: Metrics after the last epoch.
+        selections: Metrics by selection.
+        ceiling: Noise ceiling, {} if unknown.
+        intervals: Both ends of the interval of each metric.
+        units: `unit` that the bootstrap draws, and their `count`.
+        pit: Share of images in each tenth of the PIT, or None if unknown.
+        predictions: Rows of predictions.csv.
     """
 
     title: str
@@ -92,8 +92,8 @@ class ScoredPart:
     predictions: pd.DataFrame
 
     @classmethod
-    def of(cls, split: FinishedSplit, settings: DatasetSettings) -> "ScoredPart":
-        """The test part of one database of the config."""
+    def from_split(cls, split: FinishedSplit, settings: DatasetSettings) -> "ScoredPart":
+        """Return the test part of one database of the config."""
         metrics, title = split.metrics, settings.title
         return cls(
             title=title,
@@ -101,7 +101,7 @@ class ScoredPart:
             scale=RatingScale.from_settings(settings.scale),
             origin=split.origin[title],
             metrics=metrics["databases"][title],
-            selections={name: chosen["databases"][title] for name, chosen in metrics["selections"].items()},
+            selections={name: scores["databases"][title] for name, scores in metrics["selections"].items()},
             ceiling=metrics["noise_ceiling"][title] or {},
             intervals=metrics["intervals"][title],
             units=metrics["interval_units"][title],
@@ -110,13 +110,13 @@ class ScoredPart:
         )
 
     def values(self, column: str) -> Array:
-        """A column of predictions.csv (N,), float64."""
+        """Return a column of predictions.csv (N,), float64."""
         return self.predictions[column].to_numpy(dtype=np.float64)
 
     def dos(self, side: str) -> Array | None:
-        """Distributions (N, K) of `target` or `pred`, lowest score first; None where they are not in predictions.csv.
+        """Return the distributions (N, K) of `target` or `pred`, lowest score first.
 
-        They are not where the network has other bins than the labels.
+        None if predictions.csv does not contain them: the network's bins are not those of the labels.
         """
         columns = [f"{side}_p{k}" for k in range(1, self.scale.num_bins + 1)]
         present = set(columns) <= set(self.predictions.columns)
@@ -124,7 +124,7 @@ class ScoredPart:
 
     @cached_property
     def distances(self) -> Array:
-        """How far each prediction is from its label, (N,): their EMD, or where there are no DOS, that of the MOS."""
+        """Distance of each prediction from its label, (N,): their EMD, or without DOS the absolute MOS difference."""
         pred, target = self.dos("pred"), self.dos("target")
         if pred is None:
             return np.abs(self.values("pred_mos") - self.values("target_mos"))
@@ -132,11 +132,11 @@ class ScoredPart:
 
 
 def split_folders(run: Path) -> dict[int, Path]:
-    """The folders split_NN of a run, by number.
+    """Return the folders split_NN of a run, by number.
 
     Raises:
-        MissingFileError: No such folder.
-        UserError: It is not that of a run.
+        MissingFileError: The folder does not exist.
+        UserError: It is not the folder of a run.
     """
     if not run.is_dir():
         raise MissingFileError(f"{run} is not a folder; name the folder of a run, such as checkpoint/demo")
@@ -144,20 +144,21 @@ def split_folders(run: Path) -> dict[int, Path]:
         raise UserError(f"{run} is one split; name the folder of its run, {run.resolve().parent}")
     folders = {int(match[1]): path for path in run.iterdir() if (match := SPLIT_FOLDER.fullmatch(path.name))}
     if not folders:
-        raise UserError(f"{run} holds no split_NN; name the folder of a run, such as checkpoint/demo")
+        raise UserError(f"{run} contains no split_NN; name the folder of a run, such as checkpoint/demo")
     return dict(sorted(folders.items()))
 
 
 def finished_splits(run: Path) -> list[FinishedSplit]:
-    """Every split of a run that has a metrics.json, by number.
+    """Return every split of a run that has a metrics.json, by number.
 
     Raises:
-        MissingFileError: No such folder.
-        UserError: It is not that of a run, no split is finished, they have different settings, or a file is damaged.
+        MissingFileError: The folder does not exist.
+        UserError: It is not the folder of a run, no split is finished, splits have different settings, or a file is
+        damaged.
     """
     finished = [_read(number, path) for number, path in split_folders(run).items() if (path / METRICS).exists()]
     if not finished:
-        raise UserError(f"{run}: none of its splits is finished; main.py --resume goes on with them")
+        raise UserError(f"{run}: no split is finished; main.py --resume continues them")
     require_one_config(run, {split.number: split.config for split in finished})
     return finished
 
@@ -172,21 +173,21 @@ def _read(number: int, folder: Path) -> FinishedSplit:
         for line, record in enumerate(log, start=1):
             validated(EpochRecord, record, f"line {line}")
     with _undamaged(folder / PREDICTIONS) as text:
-        predictions = _predictions_of(text, [settings.title for settings in config.dataset])
+        predictions = _parse_predictions(text, [settings.title for settings in config.dataset])
     return FinishedSplit(number, folder, config, metrics, origin, log, predictions)
 
 
 @contextmanager
 def _undamaged(path: Path) -> Iterator[str]:
-    """The text of a file; what is wrong with it as an error that names it."""
+    """Yield the text of a file; turn an error into one that names the file."""
     try:
         yield path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is missing or damaged ({one_line(error)}); put it back or delete the split") from error
+        raise UserError(f"{path} is missing or damaged ({one_line(error)}); restore it or delete the split") from error
 
 
-def _predictions_of(text: str, titles: Sequence[str]) -> pd.DataFrame:
-    """The table as it was written, with the column `database`: a picture called `NA` or `007` keeps its name."""
+def _parse_predictions(text: str, titles: Sequence[str]) -> pd.DataFrame:
+    """Return predictions.csv with a `database` column; names such as `NA` or `007` stay text."""
     table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     if len(titles) == 1:
         table["database"] = titles[0]

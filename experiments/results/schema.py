@@ -1,6 +1,5 @@
-"""The files of finished splits and evaluations as they are read: by the schema that they were written through."""
+"""Read the JSON files of finished splits and evaluations, checked against their schema."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +11,21 @@ from utils.settings import Config
 
 
 def read_metrics(folder: RunFolder, config: Config) -> dict[str, Any]:
-    """metrics.json of a finished split.
+    """Return metrics.json of a finished split.
 
     Raises:
-        UserError: It does not fit its schema, or the config's databases.
+        UserError: It does not fit its schema, or the databases of the config.
     """
     return _with_databases(folder.metrics(), config, folder.path / METRICS)
 
 
 def read_origin(folder: RunFolder, config: Config) -> dict[str, dict[str, Any]]:
-    """What split.json says of each database, by title; raises as `read_metrics`."""
+    """Return the entry of each database in split.json, by title; raises as `read_metrics`."""
     return _with_databases(folder.origin(), config, folder.path / SPLIT)["databases"]
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:
-    """metrics.json of an evaluation.
+    """Return metrics.json of an evaluation.
 
     Raises:
         UserError: It does not fit its schema.
@@ -37,10 +36,10 @@ def read_evaluation(path: Path) -> dict[str, Any]:
 
 
 def _with_databases(content: dict[str, Any], config: Config, path: Path) -> dict[str, Any]:
-    titles: Sequence[str] = [settings.title for settings in config.dataset]
+    titles = [settings.title for settings in config.dataset]
     if set(titles) != content["databases"].keys():
         raise UserError(
-            f"{path}: databases: of {', '.join(content['databases']) or 'none'}; config.yaml beside it names "
+            f"{path}: databases: {', '.join(content['databases']) or 'none'}; expected, from config.yaml beside it: "
             f"{', '.join(titles)}; restore the file, or train the split again"
         )
     return content

@@ -1,6 +1,6 @@
-"""Statistics over the splits of runs: location and spread, and paired tests of two runs.
+"""Statistics over the splits of runs: mean, standard deviation, median, and paired tests of two runs.
 
-S splits, D of which differ.
+S splits.
 """
 
 from typing import NamedTuple
@@ -10,12 +10,12 @@ from scipy.stats import PermutationMethod, t, ttest_rel, wilcoxon
 
 Array = np.ndarray
 NAN = float("nan")
-NEGLIGIBLE = 1e-9  # of the largest value: what is smaller, or differs by less, is rounding
-MOST_SIGNS = 2**16  # choices of signs that are all tried where differences are tied: up to 16 of them
+NEGLIGIBLE = 1e-9  # relative to the largest value; smaller differences are rounding
+MOST_SIGNS = 2**16  # choices of signs tried with ties: all of them for up to 16 differences
 
 
 class Description(NamedTuple):
-    """`std` has ddof 1 and is NaN for one split."""
+    """Mean, standard deviation (ddof 1, NaN for one split) and median."""
 
     mean: float
     std: float
@@ -23,10 +23,10 @@ class Description(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Mean difference, and the two-sided p values of three paired tests; NaN where there is none.
+    """Mean difference and two-sided p values of three paired tests; NaN where a value is undefined.
 
-    `corrected_p` is of the t test corrected for splits that share training images, `wilcoxon_n` the number of splits
-    that Wilcoxon's test is over: those with a difference.
+    `corrected_p` is from the t test corrected for splits that share training images. `wilcoxon_n` is the number of
+    splits with a nonzero difference, which Wilcoxon's test uses.
     """
 
     difference: float = NAN
@@ -37,22 +37,22 @@ class Comparison(NamedTuple):
 
 
 def describe(values: Array) -> Description:
-    """Of values (S,); all NaN where one of them is."""
+    """Return the statistics of values (S,); all are NaN if a value is NaN."""
     std = values.std(ddof=1) if len(values) > 1 else NAN
     return Description(float(values.mean()), float(std), float(np.median(values)))
 
 
 def compare(values: Array, baseline: Array, test_share: float = NAN) -> Comparison:
-    """Values (S,) with those of a baseline (S,) on the same splits, at least one.
+    """Compare values (S,) with those of a baseline (S,) on the same splits, at least one.
 
     Args:
-        values: Of a run.
-        baseline: Of the run that it is compared with.
-        test_share: Test images for each training image, for the corrected t test.
+        values: Values of a run.
+        baseline: Values of the baseline.
+        test_share: Ratio of test images to training images, for the corrected t test.
 
     Returns:
-        The mean of values - baseline and p of the tests; no p for one split, none of the t tests where all differences
-        are the same up to rounding, none of Wilcoxon's where all are 0, nothing at all where a value is NaN.
+        Mean of values - baseline, and p of the tests. p is NaN for a single split; for the t tests also if all
+        differences are equal up to rounding, for Wilcoxon's if all are 0. All is NaN if a value is NaN.
     """
     differences = values - baseline
     mean = float(differences.mean())
@@ -67,10 +67,10 @@ def compare(values: Array, baseline: Array, test_share: float = NAN) -> Comparis
 
 
 def corrected_t_test(differences: Array, test_share: float) -> float:
-    """Two-sided p of the corrected resampled t test of differences (S,) that are not all the same.
+    """Return the two-sided p of the corrected resampled t test of differences (S,) that are not all equal.
 
-    Random splits of the same images share most of their training images, so that the variance of the mean is larger
-    than var / S: it is taken as var (1 / S + test_share).
+    Random splits of the same images share most training images, so the variance of their mean is larger than var / S;
+    it is taken as var (1 / S + test_share).
 
     Source: Nadeau and Bengio, Inference for the Generalization Error, Machine Learning 52, 2003.
     """
@@ -80,10 +80,10 @@ def corrected_t_test(differences: Array, test_share: float) -> float:
 
 
 def signed_rank_test(differences: Array) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test of differences (S,); NaN where all are 0.
+    """Return the two-sided p of Wilcoxon's signed-rank test of differences (S,); NaN if all are 0.
 
-    Differences of 0 are dropped and equal ones share their mean rank. The p is exact; where differences are tied and
-    more than 16 it is over MOST_SIGNS random choices of signs, the same each time.
+    Differences of 0 are dropped; equal ones share their mean rank. The p is exact, unless more than 16 differences have
+    ties: then it is over MOST_SIGNS random choices of signs with a fixed seed.
     """
     differences = differences[differences != 0]
     if len(differences) == 0:

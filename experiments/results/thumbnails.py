@@ -1,4 +1,4 @@
-"""The best and the worst predictions of a test part: pictures, and the distributions of label and prediction.
+"""The best and worst predictions of a test part: thumbnails, and the distributions of label and prediction.
 
 N images, K bins.
 """
@@ -16,7 +16,7 @@ from scoring.gallery.charts import opinion_bars
 from utils.errors import MissingFileError, UserError
 from utils.html import LONG_SIDE, Thumbnail, thumbnail
 
-SHOWN = 4  # best, and as many worst
+SHOWN = 4  # of each of best and worst
 NOT_THERE, NOT_READABLE = "image not available", "image cannot be decoded"
 BY_DOS = ("EMD between predicted and label DOS", "EMD")
 BY_MOS = ("difference of predicted MOS and MOS label", "MOS off by")
@@ -26,7 +26,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Gallery:
-    """The best first, and the worst first; `by` is what they are sorted by, `short` its name on a card."""
+    """Cards of the best predictions and of the worst; `by` names what orders them, `short` is its name on a card."""
 
     best: list[dict[str, Any]]
     worst: list[dict[str, Any]]
@@ -35,10 +35,10 @@ class Gallery:
 
 
 def gallery(part: ScoredPart) -> Gallery:
-    """Up to four images whose prediction is nearest to their label, and four whose prediction is farthest from it.
+    """Return up to four images whose prediction is nearest to their label, and four whose prediction is farthest.
 
-    By EMD of the distributions; where there are none on the bins of the labels, by the difference of the MOS. No image
-    is in both.
+    Ordered by the EMD of the distributions, or by the MOS difference if there are no predicted distributions on the
+    labels' bins. No image is in both lists.
     """
     distances = part.distances
     order = np.argsort(distances, kind="stable")
@@ -53,11 +53,11 @@ def gallery(part: ScoredPart) -> Gallery:
     return Gallery([cards[index] for index in best], [cards[index] for index in worst], by, short)
 
 
-def network_thumbnail(path: Path) -> Thumbnail:
-    """A small JPEG of an image file, as the network sees it: turned by no EXIF, transparency dropped."""
+def image_thumbnail(path: Path) -> Thumbnail:
+    """Return a small JPEG of an image file, as the network sees it: without EXIF rotation or transparency."""
     try:
         with errors_of(path), Image.open(path) as image:
-            image.draft("RGB", (2 * LONG_SIDE, 2 * LONG_SIDE))  # of a large JPEG, only what is needed
+            image.draft("RGB", (2 * LONG_SIDE, 2 * LONG_SIDE))  # decode a large JPEG at reduced size
             return thumbnail(to_rgb(image))
     except MissingFileError:
         return Thumbnail(note=NOT_THERE)
@@ -69,5 +69,5 @@ def _card(part: ScoredPart, index: int, dos: dict[str, Array], highest: float) -
     row = part.predictions.iloc[index]
     pairs = {name: [float(row[f"{side}_{name}"]) for side in ("target", "pred")] for name in ("mos", "sos")}
     bars = opinion_bars({name: shares[index] for name, shares in dos.items()}, part.scale, highest) if dos else None
-    picture = network_thumbnail(part.root / row["image"])
-    return {"image": row["image"], "thumbnail": picture, "distance": part.distances[index], "bars": bars, **pairs}
+    thumb = image_thumbnail(part.root / row["image"])
+    return {"image": row["image"], "thumbnail": thumb, "distance": part.distances[index], "bars": bars, **pairs}

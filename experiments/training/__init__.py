@@ -1,1 +1,1 @@
-"""One split of a run: what it needs, its steps, its state, its folder."""
+"""Training of one split: setup, steps, state, run folder."""

@@ -1,4 +1,4 @@
-"""Splits of a run side by side: each in a process of its own, on a GPU of its own or with its share of the cores."""
+"""Train several splits of a run at the same time, each in its own process, on its own GPU or share of the CPU cores."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from typing import TextIO
 import torch
 
 from experiments.failures import Failures
-from experiments.training.setup import SplitRun, try_set_up
+from experiments.training.setup import SplitRun, check_set_up
 from utils.config import dump_config
 from utils.errors import UserError
 from utils.files import write_text
@@ -25,19 +25,19 @@ from utils.settings import Config
 
 KEY = "protocol.parallel_splits"
 MAIN = Path(__file__).resolve().parents[2] / "main.py"
-INTERRUPTED = 130  # how main.py ends then
+INTERRUPTED = 130  # exit status of main.py
 POLL = 0.1  # seconds
 
 Environment = dict[str, str]
 
 
-def run_side_by_side(runs: list[SplitRun], device: torch.device, resume: bool, overwrite: bool) -> bool:
-    """Runs these splits in processes of their own; False where they were interrupted."""
+def run_in_parallel(runs: list[SplitRun], device: torch.device, resume: bool, overwrite: bool) -> bool:
+    """Run these splits in separate processes; return False if they were interrupted."""
     config, first = runs[0].config, runs[0].folder
-    environments = environments_of(config, min(config.protocol.parallel_splits, len(runs)))
+    environments = process_environments(config, min(config.protocol.parallel_splits, len(runs)))
     interruption = runs[0].interruption
     with interruption.at_once():
-        try_set_up(runs[0], device, resume)
+        check_set_up(runs[0], device, resume)
     if interruption.requested:
         return False
     if overwrite:
@@ -47,14 +47,14 @@ def run_side_by_side(runs: list[SplitRun], device: torch.device, resume: bool, o
     return run_processes(config, [run.number for run in runs], environments, resume, interruption)
 
 
-def environments_of(config: Config, count: int) -> list[Environment]:
-    """What tells each of `count` processes at a time which GPU is its own, or how many threads it may use.
+def process_environments(config: Config, count: int) -> list[Environment]:
+    """Return the environment variables that give each of `count` processes its GPU or number of threads.
 
     Raises:
-        UserError: Not a GPU for each, or memory that would be needed for each.
+        UserError: There are fewer GPUs than processes, or each process would need its own copy of a cache.
     """
     if any(member.cache == "ram" for member in config.dataset):
-        raise UserError(f"{KEY}: {count} processes would each hold a copy of dataset.cache=ram; use disk, or none")
+        raise UserError(f"{KEY}: {count} processes would each need a copy of dataset.cache=ram; use disk or none")
     device = pick_device(config.train.device)
     if device.type == "cpu":
         return [{"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // count))}] * count
@@ -63,7 +63,7 @@ def environments_of(config: Config, count: int) -> list[Environment]:
     gpus = _visible_gpus() if device.type == "cuda" else [""]
     if count > len(gpus):
         raise UserError(
-            f"{KEY}: {count} splits at a time need a GPU each, and {len(gpus)} can be seen; set {KEY}={len(gpus)}"
+            f"{KEY}: {count} splits at a time need {count} GPUs, and {len(gpus)} are visible; set {KEY}={len(gpus)}"
         )
     return [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:count]]
 
@@ -81,50 +81,50 @@ def run_processes(
     resume: bool,
     interruption: Interruption,
 ) -> bool:
-    """Runs these splits by `main.py --split`, as many at a time as there are environments.
+    """Run splits with `main.py --split`, as many at a time as there are environments.
 
-    What they print goes on under the number of the split. One that fails does not stop the others.
+    Their output is printed with the number of the split. A split that fails does not stop the others.
 
     Args:
-        config: Of the run.
-        numbers: Of splits.
-        environments: From `environments_of`.
-        resume: Whether to go on with what is there.
-        interruption: Interrupts all of them, once each, so that they save.
+        config: Config of the run.
+        numbers: Numbers of the splits.
+        environments: From `process_environments`.
+        resume: Whether to continue splits that were started.
+        interruption: On request, each process is interrupted once, so that it saves.
 
     Returns:
-        False where they were interrupted.
+        False if the splits were interrupted.
 
     Raises:
-        UserError: Some have failed, each with its reason.
+        UserError: Some splits failed; the message has the reason for each.
     """
-    waiting, free, failures = deque(numbers), deque(environments), Failures(collecting=True)
-    with _running() as running, tempfile.TemporaryDirectory(prefix="richiqa_") as folder:
+    pending, free, failures = deque(numbers), deque(environments), Failures(collecting=True)
+    with _killed_at_end() as running, tempfile.TemporaryDirectory(prefix="richiqa_") as folder:
         file = Path(folder) / "config.yaml"
         write_text(file, dump_config(config))
-        told = False
-        while running or (waiting and not interruption.requested):
-            while waiting and free and not interruption.requested:
-                running.append(_Split(waiting.popleft(), file, resume, free.popleft()))
+        forwarded = False
+        while running or (pending and not interruption.requested):
+            while pending and free and not interruption.requested:
+                running.append(_Split(pending.popleft(), file, resume, free.popleft()))
             for split in [split for split in running if split.ended()]:
                 running.remove(split)
                 free.append(split.environment)
-                with failures.collected(f"split {split.number}"):
+                with failures.collect(f"split {split.number}"):
                     interruption.requested |= split.was_interrupted()
-            if interruption.requested and not told:
-                told = True
+            if interruption.requested and not forwarded:
+                forwarded = True
                 for split in running:
                     split.process.send_signal(signal.SIGINT)
             time.sleep(POLL)
     if interruption.requested:
         return False
-    failures.require_none(len(numbers), "splits")
+    failures.raise_any(len(numbers), "splits")
     return True
 
 
 @contextmanager
-def _running() -> Iterator[list["_Split"]]:
-    """The processes under way; what ends this one in between ends them."""
+def _killed_at_end() -> Iterator[list["_Split"]]:
+    """Yield a list of running processes; those still in it at the end are killed."""
     running: list[_Split] = []
     try:
         yield running
@@ -134,14 +134,14 @@ def _running() -> Iterator[list["_Split"]]:
 
 
 class _Split:
-    """One split in a process of its own."""
+    """One split in its own process."""
 
     def __init__(self, number: int, config: Path, resume: bool, environment: Environment):
         self.number = number
         self.environment = environment
         self.last_line = ""
         command = [sys.executable, str(MAIN), "--config", str(config), "--split", str(number)]
-        with _signals_that_wait():
+        with _blocked_signals():
             self.process = subprocess.Popen(
                 [*command, *(["--resume"] if resume else [])],
                 env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
@@ -150,46 +150,46 @@ class _Split:
                 stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
-                start_new_session=True,  # Ctrl-C of a terminal reaches this process alone, which passes it on once
+                start_new_session=True,  # Ctrl-C in a terminal reaches only this process, which forwards it once
             )
         streams = ((self.process.stdout, "stdout"), (self.process.stderr, "stderr"))
-        self.readers = [Thread(target=self._pass_on, args=of_one, daemon=True) for of_one in streams]
+        self.readers = [Thread(target=self._print_lines, args=stream, daemon=True) for stream in streams]
         for reader in self.readers:
             reader.start()
 
     def ended(self) -> bool:
-        """Whether it has ended and all it said is passed on."""
+        """Return whether the process has ended and all its output was printed."""
         return self.process.poll() is not None and not any(reader.is_alive() for reader in self.readers)
 
     def was_interrupted(self) -> bool:
-        """Whether it saved because it was asked to; otherwise it has finished.
+        """Return whether the process saved on request; otherwise it has finished.
 
         Raises:
-            UserError: It has failed.
+            UserError: The process failed.
         """
         status = self.process.returncode
-        if status < 0:  # it could not say why; its last line may be about its progress
-            said = f" (its last line: {self.last_line})" if self.last_line else ""
-            raise UserError(f"its process was ended by signal {-status}{said}")
+        if status < 0:  # killed, so its last line may be about its progress
+            last = f" (its last line: {self.last_line})" if self.last_line else ""
+            raise UserError(f"its process was ended by signal {-status}{last}")
         if status not in (0, INTERRUPTED):
             raise UserError(self.last_line.removeprefix("error: ") or f"its process ended with status {status}")
         return status == INTERRUPTED
 
-    def _pass_on(self, lines: TextIO, stream: str) -> None:
+    def _print_lines(self, lines: TextIO, stream: str) -> None:
         for line in lines:
             text = line.rstrip()
             if stream == "stderr" and text:
                 self.last_line = text
-            with _SPEAKING:
+            with _PRINT_LOCK:
                 print(f"split {self.number} | {text}", file=getattr(sys, stream), flush=True)
 
 
-_SPEAKING = Lock()  # one line at a time
+_PRINT_LOCK = Lock()  # one line at a time
 
 
 @contextmanager
-def _signals_that_wait() -> Iterator[None]:
-    """A process started within it gets none of the signals of `Interruption` until it has set up its own."""
+def _blocked_signals() -> Iterator[None]:
+    """Block the signals of `Interruption` in a process started in the block until it handles them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

@@ -1,4 +1,4 @@
-"""In what precision a network is trained and evaluated, and whether the device has it."""
+"""Precision of training and evaluation, and whether the device supports it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,14 +15,14 @@ COMPILE = "train.compile"
 
 
 def require_support(settings: TrainSettings, device: torch.device) -> None:
-    """Refuses what this device, or this machine, cannot do, before anything is written."""
+    """Check, before anything is written, that the device supports the precision and the compiler."""
     require_precision(settings.precision, device)
     if settings.compile:
         require_compiler(device, COMPILE)
 
 
 def require_precision(precision: str, device: torch.device) -> None:
-    """Refuses a `train.precision` that the device does not have."""
+    """Check that the device supports a value of `train.precision`."""
     needed = ".".join(map(str, AMPERE))
     if device.type != "cuda":
         if precision == TF32:
@@ -41,12 +41,12 @@ def require_precision(precision: str, device: torch.device) -> None:
 
 @contextmanager
 def use_precision(precision: str, device: torch.device) -> Iterator[None]:
-    """Float32 products as `train.precision` says within; afterwards as they were.
+    """Compute float32 products in `train.precision` within the block.
 
-    On GPUs from Ampere on torch rounds the factors of float32 convolutions to TF32 unless it is told not to.
+    On GPUs from Ampere on, torch rounds the factors of float32 convolutions to TF32 by default.
 
     Raises:
-        UserError: A precision that the device does not have.
+        UserError: The device does not support the precision.
     """
     require_precision(precision, device)
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
@@ -59,5 +59,5 @@ def use_precision(precision: str, device: torch.device) -> Iterator[None]:
 
 
 def scoring_precision(precision: str) -> str:
-    """What `models.fused.fused_model` evaluates in, where training is in `precision`."""
+    """Return the precision of `models.fused.fused_model` for a value of `train.precision`."""
     return BF16 if precision == BF16 else FP32

@@ -1,4 +1,4 @@
-"""The folder of one split of a run: what is in it, whether it may be touched, how it is written."""
+"""The folder of one split of a run: its files, when it may be changed, and how it is written."""
 
 import json
 import re
@@ -27,7 +27,7 @@ LOG, METRICS, PREDICTIONS = "log.jsonl", "metrics.json", "predictions.csv"
 SCHEMAS = {METRICS: SplitMetrics, SPLIT: SplitContent}
 SHOWN = 8  # keys in one message
 SPLIT_FOLDER = re.compile(r"split_(\d+)")
-# keys that may differ when a run is resumed: they change where and how fast it runs, not what comes out
+# keys that may differ when a run is resumed: they change where and how fast it runs, not its results
 FREE_KEYS = (
     *("run.root", "dataset.root", "dataset.split_file", "dataset.cache", "dataset.cache_folder"),
     *("protocol.splits", "protocol.parallel_splits"),
@@ -37,18 +37,18 @@ FREE_KEYS = (
 
 @dataclass(frozen=True)
 class RunFolder:
-    """`<root>/<name>/split_NN`. Of several processes, process 0 writes it, while the others wait."""
+    """`<root>/<name>/split_NN`. With several processes, process 0 writes it while the others wait."""
 
     path: Path
 
     @classmethod
-    def of(cls, config: Config, number: int) -> "RunFolder":
-        """The folder of split `number`, from 1."""
+    def for_split(cls, config: Config, number: int) -> "RunFolder":
+        """Return the folder of a split, counted from 1."""
         return cls(Path(config.run.root) / config.run.name / f"split_{number:02d}")
 
     @property
     def started(self) -> bool:
-        """Whether there is something to lose."""
+        """Whether the folder contains results that could be lost."""
         return any((self.path / name).exists() for name in (LAST, BEST, METRICS))
 
     @property
@@ -65,10 +65,10 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keeps other processes out of the folder, until this one leaves or dies.
+        """Lock the folder against other processes until the block ends or this process dies.
 
         Raises:
-            UserError: Another process is in it.
+            UserError: Another process has locked it.
         """
         lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=0)
         try:
@@ -84,29 +84,33 @@ class RunFolder:
             lock.release()
 
     def check_overwrite(self, config: Config, resume: bool) -> None:
-        """Refuses to touch an existing run that was not meant, or to go on with one under other settings."""
+        """Check that an existing run may be continued.
+
+        Raises:
+            UserError: `resume` is False, or the run was started with other settings.
+        """
         if not self.started:
             return
         if not resume:
             raise UserError(
-                f"{self.path} holds a run already; --resume goes on with it, --overwrite starts it anew, "
-                "run.name=NAME starts another"
+                f"{self.path} already contains a run; --resume continues it, --overwrite restarts it, run.name=NAME "
+                "starts another"
             )
         changed = changed_keys(with_defaults(load_config(self.path / CONFIG)), config, ignored=FREE_KEYS)
         if changed:
             raise UserError(f"--resume: {self.path} was started with other settings: {'; '.join(changed)}")
 
     def require_same_data(self, split: dict[str, Any]) -> None:
-        """Refuses to go on with other images or labels than the run was started with."""
+        """Check that the images and labels are those that the run was started with."""
         if self.origin()["databases"] != json.loads(to_json(split))["databases"]:
             raise UserError(
-                f"--resume: the images or labels are not those that {self.path / SPLIT} was written for; put the "
-                "database back as it was, or start another run with run.name=NAME"
+                f"--resume: the images or labels have changed since {self.path / SPLIT} was written; restore the "
+                "database, or start another run with run.name=NAME"
             )
 
     @main_process_only
     def begin(self, config: Config, split: dict[str, Any]) -> None:
-        """Empties the folder and writes what is known before the first step."""
+        """Empty the folder and write split.json and config.yaml."""
         self.delete()
         self._write(SPLIT, split)
         write_text(self.path / CONFIG, dump_config(config))
@@ -116,14 +120,17 @@ class RunFolder:
 
     @main_process_only
     def delete_other_splits(self) -> None:
-        """Deletes the folders of the same run beside this one, and what is left of them where that was cut short.
+        """Delete the other splits of the run, and what an interrupted deletion left of them.
 
         Raises:
-            UserError: Another process is in one of them; then all are left.
+            UserError: Another process has locked one of them; then none is deleted.
         """
         names = {path.name.removeprefix(".").removesuffix(DOOMED) for path in self.path.parent.iterdir()}
-        beside = sorted(name for name in names if SPLIT_FOLDER.fullmatch(name) and name != self.path.name)
-        others = [RunFolder(self.path.with_name(name)) for name in beside]
+        others = [
+            RunFolder(self.path.with_name(name))
+            for name in sorted(names - {self.path.name})
+            if SPLIT_FOLDER.fullmatch(name)
+        ]
         with ExitStack() as stack:
             for other in others:
                 stack.enter_context(other.lock())
@@ -131,20 +138,20 @@ class RunFolder:
                 other.delete()
 
     def restore(self, state: TrainingState) -> None:
-        """The state as last saved, and a log that agrees with it.
+        """Restore the state as last saved, and write the log that agrees with it.
 
         Raises:
             UserError: There is no saved state, or it is damaged.
         """
         saved = read_checkpoint(self.path / LAST)
         if "optimizer" not in saved:
-            raise UserError(f"{self.path / LAST} holds weights alone and cannot be resumed; --overwrite starts anew")
+            raise UserError(f"{self.path / LAST} contains only weights and cannot be resumed; --overwrite restarts it")
         state.restore(saved)
         main_process_only(self._write_log)(state)
 
     @main_process_only
     def save(self, config: Config, state: TrainingState) -> None:
-        """What `restore` reads: anywhere within an epoch.
+        """Save the state for `restore`, at any step of an epoch.
 
         Raises:
             UserError: A weight is not finite; the state saved before is kept.
@@ -158,9 +165,9 @@ class RunFolder:
 
     @main_process_only
     def save_epoch(self, config: Config, state: TrainingState) -> None:
-        """The same after an epoch, with best.pt where the last record is the best, and the log.
+        """Save an epoch: best.pt if it is the best, the log, and last.pt.
 
-        last.pt comes last: whatever is interrupted before it is done again.
+        last.pt is written last, so an interrupted save is repeated on resume.
         """
         if state.best is state.history[-1]:
             weights = {"model": state.scored_model.state_dict(), "epoch": state.epoch, "metrics": state.best}
@@ -171,20 +178,20 @@ class RunFolder:
         self.save(config, state)
 
     def finish(self, predictions: pd.DataFrame, metrics: dict[str, Any]) -> None:
-        """predictions.csv, then metrics.json, whose presence says that the split is finished."""
+        """Write predictions.csv, then metrics.json, whose presence marks the split as finished."""
         write_text(self.path / PREDICTIONS, predictions.to_csv(index=False))
         self._write(METRICS, metrics)
 
     def metrics(self) -> dict[str, Any]:
-        """What `finish` wrote.
+        """Return metrics.json.
 
         Raises:
-            UserError: No such file, or one that does not fit its schema.
+            UserError: The file is missing or does not fit its schema.
         """
         return self._read(METRICS)
 
     def origin(self) -> dict[str, Any]:
-        """What `begin` wrote of images and labels; raises as `metrics`."""
+        """Return split.json; raises as `metrics`."""
         return self._read(SPLIT)
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
@@ -197,7 +204,7 @@ class RunFolder:
         return content
 
     def _inference_part(self, config: Config) -> dict[str, Any]:
-        """What inference needs beside the weights, and which images the weights have seen."""
+        """Return what inference needs besides the weights, and which images they were trained on."""
         plain = config.model_dump(mode="json")
         return {"config": plain, "scale": plain["scale"], "split": self.origin()}
 
@@ -206,23 +213,27 @@ class RunFolder:
 
 
 def require_one_config(path: Path, configs: dict[int, Config]) -> Config:
-    """The settings that all splits of a run share, by number; FREE_KEYS may differ.
+    """Return the settings that all splits of a run share, apart from FREE_KEYS.
+
+    Args:
+        path: Folder of the run, for the message.
+        configs: Settings of each split, by number.
 
     Raises:
-        UserError: Other settings in one of them.
+        UserError: The settings of two splits differ.
     """
     first, *others = configs
     for number in others:
         changed = changed_keys(configs[first], configs[number], ignored=FREE_KEYS)
         if changed:
             raise UserError(
-                f"{path}: split {number} was trained with other settings than split {first}, so that they have no "
-                f"mean: {some_of(changed, SHOWN)}; train one of them again with main.py --split N --overwrite"
+                f"{path}: splits {first} and {number} were trained with different settings and cannot be averaged: "
+                f"{some_of(changed, SHOWN)}; train one of them again with main.py --split N --overwrite"
             )
     return configs[first]
 
 
 def require_split(config: Config, number: int) -> None:
-    """Refuses a split that the protocol does not have."""
+    """Check that the protocol has a split of this number."""
     if number > config.protocol.splits:
         raise UserError(f"--split: {number} is not one of the splits 1 to {config.protocol.splits}")

@@ -1,4 +1,4 @@
-"""Which epoch is chosen, and the metrics that a finished split is remembered by."""
+"""Epoch selection, and the metrics of a finished split."""
 
 import math
 from typing import Any
@@ -11,11 +11,14 @@ from utils.runtime import environment
 from utils.schema import VERSION
 from utils.settings import Config
 
-PARTS = ("validation", "test")  # that an epoch can be selected on
+PARTS = ("validation", "test")  # on which an epoch can be selected
 
 
-def file_epoch(state: TrainingState, metrics: dict[str, dict[str, Any]], selection: str) -> dict[str, Any]:
-    """Ends the epoch under way: its record, with the metrics of each part, in the history and, if chosen, as best."""
+def record_epoch(state: TrainingState, metrics: dict[str, dict[str, Any]], selection: str) -> dict[str, Any]:
+    """End the current epoch: append its record, with the metrics of each part, to the history, and return it.
+
+    The record also becomes `state.best` if the selection prefers it.
+    """
     record = {
         "epoch": state.epoch + 1,
         "lr": state.optimizer.param_groups[0]["lr"],
@@ -30,11 +33,12 @@ def file_epoch(state: TrainingState, metrics: dict[str, dict[str, Any]], selecti
 
 
 def is_better(record: dict, best: dict, selection: str) -> bool:
-    """Whether selection prefers an epoch: by SRCC on test (`release`), on validation, or simply the later one.
+    """Return whether a selection prefers an epoch to the best one so far.
 
-    An SRCC that is not defined is never preferred to one that is; as long as there is none, the later epoch counts. It
-    is the mean over the databases, and not defined where that of one of them is not: without it the mean would
-    be over other databases than in other epochs, and higher or lower for that alone.
+    `release` compares SRCC on the test part, `validation` on the validation part, `last` prefers the later epoch. The
+    SRCC is the mean over databases, undefined if it is undefined on one of them, since means over different databases
+    cannot be compared. An undefined SRCC is never preferred to a defined one; while none is defined, the later epoch is
+    preferred.
     """
     if selection == "last":
         return True
@@ -44,17 +48,17 @@ def is_better(record: dict, best: dict, selection: str) -> bool:
 
 
 def undefined(history: list[dict[str, Any]], part: str) -> bool:
-    """Whether the SRCC of a part is not defined in any epoch, or there is no such part."""
+    """Return whether the SRCC of a part is undefined in every epoch, or the part does not exist."""
     return all(math.isnan(record.get(part, {}).get("srcc", math.nan)) for record in history)
 
 
 def selections(history: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Test metrics as each way of selection reports them, from the records of all epochs.
+    """Return the test metrics that each selection reports, from the records of all epochs.
 
     Returns:
-        `last`: of the last epoch; `validation`, where there is such a part and its SRCC is defined in any epoch: of the
-        epoch with the best one; both with their `epoch`. `release`: every metric at its own best epoch on the test
-        part, these under `epochs`: what looking at the test labels can make of a run.
+        `last`: those of the last epoch. `validation`, if there is such a part with an SRCC that is defined in some
+        epoch: those of the epoch with the best one. Both include their `epoch`. `release`: each metric at its own best
+        epoch on the test part, listed under `epochs`; these are optimistic, since they use the test labels.
     """
     chosen = {"last": history[-1]}
     if not undefined(history, "validation"):
@@ -62,15 +66,15 @@ def selections(history: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for record in history[1:]:
             best = record if is_better(record, best, "validation") else best
         chosen["validation"] = best
-    honest = {name: {"epoch": record["epoch"], **record["test"]} for name, record in chosen.items()}
-    return {**honest, "release": best_per_metric([record["test"] for record in history])}
+    metrics = {name: {"epoch": record["epoch"], **record["test"]} for name, record in chosen.items()}
+    return {**metrics, "release": best_per_metric([record["test"] for record in history])}
 
 
 def best_per_metric(tests: list[dict[str, Any]]) -> dict[str, Any]:
-    """The best value of each metric over epochs, and under `epochs` the first epoch, from 1, that reached it.
+    """Return the best value of each metric over epochs, and under `epochs` the first epoch, from 1, that has it.
 
     Args:
-        tests: Means over databases of the metrics of each epoch, and under `databases` those of each.
+        tests: Test metrics of each epoch: means over databases, and under `databases` those of each database.
     """
     titles = tests[0]["databases"]
     databases = {title: _best_values([metrics["databases"][title] for metrics in tests]) for title in titles}
@@ -88,13 +92,13 @@ def _best_values(tests: list[dict[str, Any]]) -> dict[str, Any]:
     return best
 
 
-def final_metrics(state: TrainingState, config: Config, of_labels: dict[str, dict[str, Any]]) -> dict:
-    """Metrics of the last epoch and of every selection, with what it all cost.
+def final_metrics(state: TrainingState, config: Config, label_details: dict[str, dict[str, Any]]) -> dict:
+    """Return the content of metrics.json: metrics of the last epoch and of each selection, time and environment.
 
     Args:
-        state: After the last epoch.
-        config: Of the run.
-        of_labels: By title of the database, what each test part adds, see `experiments.evaluation.predict.details`.
+        state: State after the last epoch.
+        config: Config of the run.
+        label_details: Details of each test part by title, see `experiments.evaluation.predict.details`.
     """
     return {
         "version": VERSION,
@@ -105,13 +109,13 @@ def final_metrics(state: TrainingState, config: Config, of_labels: dict[str, dic
         "selected": state.best["test"],
         "selections": selections(state.history),
         "undefined": [part for part in PARTS if part in state.history[-1] and undefined(state.history, part)],
-        **keyed_by_title(of_labels),
+        **keyed_by_title(label_details),
         "seconds": sum(record["seconds"] for record in state.history),
         "environment": environment(state.device),
     }
 
 
 def keyed_by_title(details: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """By key and title, what is said of each database by title and key."""
+    """Return details by key and title, from details by title and key."""
     keys = next(iter(details.values()))
     return {key: {title: values[key] for title, values in details.items()} for key in keys}

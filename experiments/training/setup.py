@@ -1,21 +1,24 @@
-"""What a split needs before its first step: network, loss and loaders; nothing is written here."""
+"""Set up one split: network, loss, data loaders and run folder."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
-from datasets.database import Database
+from datasets.database import Database, load_databases
 from datasets.dataset import JoinedDataset
 from datasets.loader import make_loader
 from datasets.splits import Split
 from experiments.training.run_folder import RunFolder
+from experiments.training.state import TrainingState
 from losses import JointLoss, build_loss
 from models import RichIQA, build_model
 from models.sync_batchnorm import synchronise
 from models.weights import load_pretrained
-from utils.distributed import in_turns, is_distributed
+from utils.distributed import barrier, broadcast_from_main, in_turns, is_distributed, is_main
 from utils.errors import UserError, one_line
 from utils.runtime import Interruption, derive_seed, seed_everything
 from utils.schema import VERSION
@@ -33,10 +36,13 @@ class EvaluatedPart:
     loader: DataLoader
 
 
+Parts = dict[str, list[EvaluatedPart]]  # by name
+
+
 def build_loaders(
     config: Config, databases: Sequence[Database], splits: Sequence[Split], seed: int, pin_memory: bool
-) -> tuple[DataLoader, dict[str, list[EvaluatedPart]]]:
-    """The training loader over all databases, and by name the parts that are evaluated, of every database.
+) -> tuple[DataLoader, Parts]:
+    """Return the training loader over all databases, and by name the evaluated parts of each database.
 
     Raises:
         UserError: A batch is larger than the training part.
@@ -45,7 +51,7 @@ def build_loaders(
     pairs = list(zip(databases, splits, strict=True))
     train = JoinedDataset([db.dataset(split.train, config.transform, train=True) for db, split in pairs])
     if size > len(train):
-        raise UserError(f"train.batch_size: {size} is more than the {len(train)} training images; make it smaller")
+        raise UserError(f"train.batch_size: {size} is more than the {len(train)} training images; set a smaller one")
     options = {"workers": config.train.workers, "pin_memory": pin_memory}
     parts = {
         part: [
@@ -62,7 +68,7 @@ def build_loaders(
 
 @dataclass(frozen=True)
 class SplitRun:
-    """One split of a run: what it is trained on and where it is written."""
+    """One split of a run: its config, databases and folder."""
 
     config: Config
     number: int
@@ -71,8 +77,19 @@ class SplitRun:
     folder: RunFolder
     interruption: Interruption
 
+    def check_resume(self, resume: bool) -> tuple[bool, bool]:
+        """Return whether the split is finished, and whether it continues from a saved state; both False without resume.
+
+        Raises:
+            UserError: The images or labels have changed since the split was started.
+        """
+        finished, resuming = broadcast_from_main((self.folder.finished and resume, self.folder.resumable and resume))
+        if finished or resuming:
+            self.folder.require_same_data(self.describe_origin())
+        return finished, resuming
+
     def describe_origin(self) -> dict:
-        """What split.json says of each database, by title: the names of each part, and how the labels were made."""
+        """Return the content of split.json: for each database the images of each part, and its label recipe."""
         databases = {
             database.title: {
                 **split.as_dict(),
@@ -83,18 +100,28 @@ class SplitRun:
         return {"version": VERSION, "databases": databases}
 
 
-Parts = dict[str, list[EvaluatedPart]]  # by name
+def load_runs(config: Config, folders: dict[int, RunFolder], interruption: Interruption) -> list[SplitRun]:
+    """Load the databases of a config, print how their labels are made, and return the splits by their folders."""
+    with in_turns():  # the first process writes the demo database
+        databases = load_databases(config)
+    for database in databases:
+        print(f"{database.title}: {database.recipe.describe()}")
+    runs = []
+    for number, folder in folders.items():
+        splits = tuple(database.split(config, number) for database in databases)
+        runs.append(SplitRun(config, number, databases, splits, folder, interruption))
+    return runs
 
 
-def try_set_up(run: SplitRun, device: torch.device, resume: bool) -> None:
-    """Shows mistakes before anything is deleted, loads weights and fills a cache on the disk, once for all splits."""
+def check_set_up(run: SplitRun, device: torch.device, resume: bool) -> None:
+    """Set up a split to find mistakes before anything is deleted; also fills a disk cache, once for all splits."""
     model, *_ = set_up(run, device)
     if not resume:
         load_pretrained(model, run.config.model)
 
 
 def set_up(run: SplitRun, device: torch.device) -> tuple[RichIQA, JointLoss, DataLoader, Parts]:
-    """Network, untrained and on the CPU, loss, training loader and evaluated parts of a split; writes nothing."""
+    """Return the network, untrained and on the CPU, the loss, the training loader and the evaluated parts."""
     config = run.config
     seed = derive_seed(config.seed, run.number)
     seed_everything(seed)
@@ -105,18 +132,49 @@ def set_up(run: SplitRun, device: torch.device) -> tuple[RichIQA, JointLoss, Dat
     if is_distributed():
         synchronise(model)
     loss = build_loss(config, run.databases, run.splits)
-    with in_turns():  # the first fills a cache on the disk
+    with in_turns():  # the first process fills a disk cache
         loaders = build_loaders(config, run.databases, run.splits, seed, pin_memory=device.type == "cuda")
     return model, loss, *loaders
 
 
+@contextmanager
+def open_folder(
+    run: SplitRun,
+    state: TrainingState,
+    steps: int,
+    resuming: bool,
+    ancestors: dict[str, Any],
+    delete_others: bool,
+) -> Iterator[None]:
+    """Lock the folder of a split, then restore the saved state or begin the folder.
+
+    Args:
+        run: The split.
+        state: Training state, restored in place.
+        steps: Number of steps in an epoch.
+        resuming: Whether to restore the saved state.
+        ancestors: What split.json says of earlier training, see `describe_ancestors`.
+        delete_others: Whether to delete the other splits of the run.
+    """
+    with run.folder.lock() if is_main() else nullcontext():
+        barrier()  # no process reads or writes before the folder is locked
+        if resuming:
+            run.folder.restore(state)
+            print(f"split {run.number}: resuming {state.position(steps)}")
+        else:
+            if delete_others:
+                run.folder.delete_other_splits()
+            run.folder.begin(run.config, {**run.describe_origin(), **ancestors})
+        yield
+
+
 def require_size(model: torch.nn.Module, config: Config) -> None:
-    """Refuses an image size that the backbone cannot take, before anything is written."""
+    """Check, before anything is written, that the backbone accepts the image size."""
     crop = config.transform.crop
     try:
         with torch.inference_mode():
             model.eval()(torch.zeros(1, 3, crop, crop))
-    except (RuntimeError, AssertionError, ValueError) as error:  # what torch and timm say of a size
+    except (RuntimeError, AssertionError, ValueError) as error:  # raised by torch and timm
         raise UserError(
             f"transform.crop: {config.model.backbone} cannot take images of {crop} pixels ({one_line(error)}); use "
             "another size"

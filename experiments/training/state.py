@@ -1,4 +1,4 @@
-"""Optimizers, learning-rate schedules and the state of a training that can be saved and resumed exactly."""
+"""Optimizers, learning-rate schedules, and a training state that can be saved and resumed exactly."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ from utils.settings import Config
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
-FUSED = True  # one pass over a parameter and its state instead of one for each operation, on every device
+FUSED = True  # one pass over a parameter and its state per step, on every device
 
 SCHEDULES: dict[str, Callable[[Optimizer, float, int], LRScheduler]] = {
     "constant": lambda optimizer, lr, steps: ConstantLR(optimizer, factor=1.0, total_iters=0),
@@ -24,12 +24,12 @@ SCHEDULES: dict[str, Callable[[Optimizer, float, int], LRScheduler]] = {
 
 
 class TrainingState:
-    """Everything that a training changes: network, optimizer, schedule, position, history.
+    """Everything that training changes: network, optimizer, schedule, position, history.
 
     Args:
-        model: The network, on its device.
-        config: Its `optim`, `schedule` and `train` are used.
-        steps_per_epoch: Batches in an epoch.
+        model: Network, on its device.
+        config: Config, of which `optim`, `schedule` and `train` are used.
+        steps_per_epoch: Number of batches in an epoch.
     """
 
     def __init__(self, model: nn.Module, config: Config, steps_per_epoch: int):
@@ -45,12 +45,12 @@ class TrainingState:
         if optim.ema_decay is not None:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay), use_buffers=True)
         self.epoch = 0  # finished epochs
-        self.step = 0  # finished steps of the epoch under way
-        self.seconds = 0.0  # spent on the epoch under way
-        self.loss_sums: dict[str, float] = {}  # over the steps whose losses have been read
-        self.counted = 0  # how many these are
+        self.step = 0  # finished steps of the current epoch
+        self.seconds = 0.0  # spent on the current epoch
+        self.loss_sums: dict[str, float] = {}  # over the counted steps
+        self.counted = 0  # number of steps whose losses have been read
         self.history: list[dict[str, Any]] = []  # one record per finished epoch
-        self.best: dict[str, Any] | None = None  # the record that selection chose
+        self.best: dict[str, Any] | None = None  # record of the selected epoch
 
     @property
     def device(self) -> torch.device:
@@ -58,17 +58,17 @@ class TrainingState:
 
     @property
     def scored_model(self) -> nn.Module:
-        """The network that is evaluated and saved for inference: the average of the weights where one is kept."""
+        """The network that is evaluated and saved for inference: the averaged one with `optim.ema_decay`."""
         return self.model if self.average is None else self.average.module
 
     def position(self, steps: int) -> str:
-        """Where a resumed split goes on; `steps` are those of an epoch."""
+        """Return where a resumed split continues, in words; `steps` is the number of steps in an epoch."""
         if self.step == steps:
-            return f"with the evaluation of epoch {self.epoch + 1}"
+            return f"at the evaluation of epoch {self.epoch + 1}"
         return f"after epoch {self.epoch}, step {self.step}"
 
     def update(self) -> None:
-        """One optimizer step on the gradients that are there."""
+        """Take one optimizer step with the current gradients."""
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
         self.optimizer.step()
@@ -78,25 +78,25 @@ class TrainingState:
         self.step += 1
 
     def count(self, values: dict[str, float]) -> None:
-        """Takes the loss and its terms of one step into the means over the epoch."""
+        """Add the loss and its terms of one step to the means over the epoch."""
         self.counted += 1
         for name, value in values.items():
             self.loss_sums[name] = self.loss_sums.get(name, 0.0) + value
 
     def mean_losses(self) -> dict[str, float]:
-        """Means of the loss and its terms over the steps of the epoch under way, as far as these have been read."""
+        """Return the means of the loss and its terms over the steps of the current epoch that were counted."""
         return {name: value / self.counted for name, value in self.loss_sums.items()}
 
     def finish_epoch(self, record: dict[str, Any]) -> None:
-        """Files the record of the epoch under way and begins the next."""
+        """Append the record of the current epoch to the history and begin the next epoch."""
         self.history.append(record)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.loss_sums, self.counted = {}, 0
 
     def capture(self) -> dict[str, Any]:
-        """All of it, with the random states, as plain data; `model` is the network in training.
+        """Return the state and the random states as plain data; `model` is the network in training.
 
-        The losses of all steps must have been read.
+        The losses of all steps must have been counted.
         """
         assert self.counted == self.step
         return {
@@ -114,12 +114,12 @@ class TrainingState:
         }
 
     def restore(self, captured: dict[str, Any]) -> None:
-        """Goes on exactly where `capture` was called."""
+        """Restore the state that `capture` returned."""
         self.model.load_state_dict(captured["model"])
         if self.average is not None:
             self.average.load_state_dict(captured["average"])
         self.optimizer.load_state_dict(with_fused(captured["optimizer"]))
-        lay_out_as_parameters(self.optimizer)
+        match_memory_layout(self.optimizer)
         self.scheduler.load_state_dict(captured["scheduler"])
         for name in ("epoch", "step", "seconds", "loss_sums", "history", "best"):
             setattr(self, name, captured[name])
@@ -127,11 +127,11 @@ class TrainingState:
         restore_random_states(captured["random"], self.device)
 
 
-def lay_out_as_parameters(optimizer: Optimizer) -> None:
-    """Lays what an optimizer keeps of each parameter in memory as the parameter lies.
+def match_memory_layout(optimizer: Optimizer) -> None:
+    """Give the optimizer's state of each parameter the memory layout of the parameter.
 
-    Fused kernels go through both in the order of their memory, and would take wrong steps, without an error, where a
-    checkpoint was saved in another memory format than the network has now.
+    Fused kernels process both in memory order. If a checkpoint was saved in another memory format, they would silently
+    take wrong steps.
     """
     for parameter, kept in optimizer.state.items():
         for name, value in kept.items():
@@ -140,5 +140,5 @@ def lay_out_as_parameters(optimizer: Optimizer) -> None:
 
 
 def with_fused(state: dict[str, Any]) -> dict[str, Any]:
-    """The state of an optimizer that may have been saved with other kernels, for those that are used here."""
+    """Return an optimizer's state for fused kernels, whichever kernels it was saved with."""
     return {**state, "param_groups": [{**group, "fused": FUSED} for group in state["param_groups"]]}

@@ -1,4 +1,4 @@
-"""The log as TensorBoard event files."""
+"""Write the log as TensorBoard event files."""
 
 import math
 from collections.abc import Iterator
@@ -13,27 +13,27 @@ UNNAMED = ("epoch", "seconds")
 
 
 def require_tensorboard() -> None:
-    """Says what to install where TensorBoard is missing, before a training begins.
+    """Check that TensorBoard is installed.
 
     Raises:
-        UserError: It is missing.
+        UserError: It is not installed.
     """
     try:
         import torch.utils.tensorboard  # noqa: F401, PLC0415
     except ImportError as error:
         raise UserError(
-            "logging.tensorboard: the package is not installed; `pip install tensorboard`, or leave it false"
+            "logging.tensorboard: TensorBoard is not installed; run `pip install tensorboard`, or set it to false"
         ) from error
 
 
 def write_events(folder: Path, history: list[dict[str, Any]]) -> None:
-    """Event files of all epochs so far under `<folder>/tensorboard`, in place of those before.
+    """Write event files of all epochs so far under `<folder>/tensorboard`.
 
-    They are written anew each time, so that a resumed run shows no epoch twice. Tags are such as `train/total`,
-    `test/srcc`, `lr`; the step is the epoch.
+    Existing ones are replaced, so that a resumed run shows each epoch once. Tags are such as `train/total`, `test/srcc`
+    and `lr`; the step is the epoch.
 
     Raises:
-        UserError: The old ones cannot be deleted, or the place is not writable.
+        UserError: The files cannot be deleted or written.
     """
     from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415, an optional package
 
@@ -45,8 +45,8 @@ def write_events(folder: Path, history: list[dict[str, Any]]) -> None:
                     writer.add_scalar(tag, value, record["epoch"])
     except OSError as error:
         raise UserError(
-            f"{folder / FOLDER} cannot be written: {error.strerror or one_line(error)}; mend that and --resume, with "
-            "logging.tensorboard=false if need be"
+            f"{folder / FOLDER} cannot be written: {error.strerror or one_line(error)}; fix this and use --resume, "
+            "or continue without it: --resume logging.tensorboard=false"
         ) from error
 
 

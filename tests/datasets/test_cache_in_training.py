@@ -142,7 +142,7 @@ def test_an_interruption_while_it_fills_ends_at_once(splits, number, quick, tmp_
     with monkeypatch.context() as patch:
         patch.setattr(cache_module, "squash_all", interrupted_fill)
         assert train(options) == 130
-    assert "interrupted; everything is saved, and --resume goes on" in capfd.readouterr().out
+    assert "interrupted; everything is saved, and --resume continues it" in capfd.readouterr().out
     assert not folder_of(tmp_path).exists()
     (index,) = (tmp_path / "runs" / "cache").glob("*.json")
     assert len(read_object(index)["rows"]) == 4

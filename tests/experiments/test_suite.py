@@ -133,7 +133,7 @@ def test_a_suite_that_overwrites_says_how_to_go_on_when_interrupted(suite, tmp_p
         interrupt_once(patch)
         assert main([*few, "--overwrite"]) == 130
     output = capsys.readouterr().out
-    assert "the same command without --overwrite goes on; three, two still as before: start anew with" in output
+    assert "the same command without --overwrite continues it; unchanged: three, two; to restart them, run" in output
     assert main(few) == 0
     assert tables(tmp_path) == old
 
@@ -156,7 +156,7 @@ def test_other_settings_under_an_old_name_are_refused_before_anything_runs(suite
 def test_mistakes(suite, tmp_path):
     with pytest.raises(UserError, match=r"more than one config writes to .*runs/same"):
         main([*suite, "run.name=same"])
-    with pytest.raises(MissingFileError, match="no file fits"):
+    with pytest.raises(MissingFileError, match="no file matches"):
         main(["--config", str(tmp_path / "no*.yaml")])
 
 

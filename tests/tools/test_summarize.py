@@ -111,7 +111,7 @@ def test_only_the_same_splits_are_paired(runs, capsys):
     assert "other on koniq10k, splits 2, 5 are not the same as in theirs (hash in split.json)" in page
     assert "**" not in page  # nothing is best over different splits
     elsewhere = write_run(runs, "elsewhere", [{"srcc": 0.5}] * 6, hashes=dict.fromkeys(range(1, 7), "x"))
-    with pytest.raises(UserError, match=r"no run has a split in common with theirs.*splits 1, 2, 3, 4, 5, 6 are not"):
+    with pytest.raises(UserError, match=r"no run shares a split with theirs.*splits 1, 2, 3, 4, 5, 6 are not"):
         main([str(elsewhere), "--baseline", str(runs / "theirs")])
 
 

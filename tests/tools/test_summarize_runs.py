@@ -31,7 +31,7 @@ def test_unfinished_runs(runs, capsys):
     begun = write_run(runs, "begun", [None], wanted=10)
     page = shown(capsys, half)
     assert tables(page)[0][0]["splits"] == "2"
-    assert "half: 2 of 4 splits are finished; not yet: 2, 4" in page
+    assert "half: 2 of 4 splits are finished; unfinished: 2, 4" in page
     assert "\n% half: 2 of 4 splits" in shown(capsys, half, "--format", "latex")
     main([str(half), "--output", str(runs / "half.md")])
     assert "note: half: 2 of 4 splits" in capsys.readouterr().err
@@ -41,7 +41,7 @@ def test_unfinished_runs(runs, capsys):
     for place in (runs, runs / "*"):
         page = shown(capsys, place)
         assert [row["run"] for row in tables(page)[0][:3]] == ["half", "ours_full", "theirs"]
-        assert "Left out" in page
+        assert "Omitted" in page
         assert "begun: none of its 10 splits is finished" in page
     with pytest.raises(UserError, match="nothing to summarise"):
         main([str(runs / "beg*")])
@@ -72,17 +72,17 @@ def test_folders_of_odd_names(form, runs, capsys):
 def test_why_the_baseline_is_alone_is_said(runs):
     for number in (1, 2, 3, 4, 5, 6):
         (runs / "ours_full" / f"split_{number:02d}" / "metrics.json").write_text("{")
-    with pytest.raises(UserError, match=r"theirs is the only run; .* Left out: .*ours_full.*missing or damaged"):
+    with pytest.raises(UserError, match=r"theirs is the only run; .* Omitted: .*ours_full.*missing or damaged"):
         main([str(runs), "--baseline", "theirs"])
 
 
 def test_a_finished_split_without_its_config_is_not_left_out_unseen(runs, capsys):
     (runs / "theirs" / "split_03" / "config.yaml").unlink()
-    with pytest.raises(UserError, match=r"theirs: split_03 finished, but without config\.yaml; put it back or delete"):
+    with pytest.raises(UserError, match=r"theirs: split_03 finished, but without config\.yaml; restore it or delete"):
         main([str(runs / "theirs")])
-    assert "Left out: " in shown(capsys, runs)
+    assert "Omitted: " in shown(capsys, runs)
     (runs / "theirs" / "split_03" / "metrics.json").unlink()
-    assert "theirs: 5 of 6 splits are finished; not yet: 3" in shown(capsys, runs / "theirs")
+    assert "theirs: 5 of 6 splits are finished; unfinished: 3" in shown(capsys, runs / "theirs")
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,9 @@ def test_a_finished_split_without_its_config_is_not_left_out_unseen(runs, capsys
         (["theirs", "--metrics", "srcc,"], UserError, "an empty name in 'srcc,'; write names with a comma between two"),
         (["theirs", ""], UserError, "RUN: an empty name; name the folder of a run"),
         (["theirs", "--selection", "validation"], UserError, "no selection 'validation'; it has last, release"),
-        (["their"], MissingFileError, r"no run .*their \(did you mean 'theirs'\?\)"),
-        (["README.md"], MissingFileError, "is no run and holds none.*quotation marks"),
-        (["nothing*"], MissingFileError, "there is no run .*nothing"),
+        (["their"], MissingFileError, r"run .*their does not exist \(did you mean 'theirs'\?\)"),
+        (["README.md"], MissingFileError, "neither is nor contains a run.*quoted"),
+        (["nothing*"], MissingFileError, "run .*nothing\* does not exist"),
         (["theirs/split_01"], UserError, "is one split; name the folder of its run"),
         (["theirs", "--baseline", "ours"], MissingFileError, "neither the folder of a run nor the name of one"),
         (["theirs", "--baseline", "theirs"], UserError, "theirs is the only run"),
@@ -119,4 +119,4 @@ def test_mistakes(arguments, error, message, runs):
 def test_a_mistake_is_one_line_and_status_2(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run_as_script(monkeypatch, "tools/summarize.py", "nowhere") == 2
-    assert re.fullmatch(r"error: there is no run nowhere; runs in \.: none\n", capsys.readouterr().err)
+    assert re.fullmatch(r"error: run nowhere does not exist; runs in \.: none\n", capsys.readouterr().err)

@@ -1,4 +1,4 @@
-"""Finds the folders of runs and reads the test metrics of their finished splits."""
+"""Find the folders of runs and read the test metrics of their finished splits."""
 
 import glob
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ SHOWN = 8  # names in one message
 
 @dataclass(frozen=True)
 class Origin:
-    """Which images a split is of, and which labels.
+    """The images and labels of a split.
 
     Args:
-        split: Hash of which image is in which part.
+        split: Hash of the images in each part.
         labels: Hash of MOS, SOS and DOS.
         mos: Hash of the MOS labels and their scale.
-        hypothesis: Whether the SOS labels are made of the MOS labels, by the SOS hypothesis.
+        hypothesis: Whether the SOS labels are computed from the MOS labels by the SOS hypothesis.
         train: Number of training images.
         test: Number of test images.
     """
@@ -41,16 +41,16 @@ class Origin:
     test: int
 
     @classmethod
-    def of(cls, stated: dict[str, Any]) -> "Origin":
-        """What split.json says of one database."""
-        labels = stated["labels"]
-        sizes = len(stated["train"]), len(stated["test"])
-        return cls(stated["hash"], labels["hash"], labels["mos_hash"], labels["sos"] == "hypothesis", *sizes)
+    def from_split_file(cls, entry: dict[str, Any]) -> "Origin":
+        """Return the origin from a database's entry in split.json."""
+        labels = entry["labels"]
+        sizes = len(entry["train"]), len(entry["test"])
+        return cls(entry["hash"], labels["hash"], labels["mos_hash"], labels["sos"] == "hypothesis", *sizes)
 
     @classmethod
-    def joined(cls, of: "dict[str, Origin]") -> "Origin":
-        """Those of databases, by title, together."""
-        titles, origins = zip(*sorted(of.items()), strict=True)
+    def joined(cls, databases: "dict[str, Origin]") -> "Origin":
+        """Return the origin of several databases together, from the origin of each by title."""
+        titles, origins = zip(*sorted(databases.items()), strict=True)
 
         def together(field: str) -> str:
             texts = (getattr(origin, field) for origin in origins)
@@ -66,7 +66,7 @@ class Origin:
         )
 
     def same_mos(self, other: "Origin") -> bool:
-        """Whether both are tested against the same MOS on the same scale."""
+        """Return whether both have the same MOS on the same scale."""
         return self.labels == other.labels or self.mos == other.mos
 
 
@@ -75,11 +75,11 @@ class Row:
     """Test metrics of a run on one database.
 
     Args:
-        run: Its name.
-        database: Title, or MEAN for the mean over all of them.
-        name: Of the database in the config, empty for the mean.
+        run: Name of the run.
+        database: Title of the database, or MEAN for the mean over all of them.
+        name: Name of the database in the config, empty for the mean.
         results: Metrics of each finished split, by its number.
-        origins: Where these come from; for the mean, of all databases together.
+        origins: Origin of each finished split; for the mean, of all databases together.
     """
 
     run: str
@@ -89,19 +89,19 @@ class Row:
     origins: dict[int, Origin]
 
     def values(self, metric: str, numbers: Sequence[int] | None = None) -> np.ndarray:
-        """A metric of these splits, or of all, (S,) float64; NaN where it is not defined or not there."""
+        """Return a metric of these splits, or of all, (S,) float64; NaN where it is undefined or missing."""
         numbers = list(self.results) if numbers is None else numbers
         return as_numbers([self.results[number].get(metric) for number in numbers])
 
 
 def find_runs(places: Sequence[str]) -> dict[Path, bool]:
-    """Folders of runs in the order given, each once, and whether it was named itself rather than found.
+    """Return the folders of runs in the order given, each once, and whether a folder was named itself.
 
     Args:
-        places: Folders of runs, folders that hold such, and patterns.
+        places: Folders of runs, folders that contain runs, and patterns.
 
     Raises:
-        MissingFileError: A place without runs.
+        MissingFileError: A place contains no runs.
     """
     found: dict[Path, tuple[Path, bool]] = {}
     for place in places:
@@ -115,7 +115,7 @@ def find_runs(places: Sequence[str]) -> dict[Path, bool]:
 
 def _runs_at(place: str) -> tuple[list[Path], bool]:
     if not place:
-        raise UserError("RUN: an empty name; name the folder of a run or of runs, such as checkpoint/demo")
+        raise UserError("RUN is empty; name the folder of a run or of runs, such as checkpoint/demo")
     path = Path(place)
     if is_run(path):
         return [path], True
@@ -127,34 +127,34 @@ def _runs_at(place: str) -> tuple[list[Path], bool]:
         raise UserError(f"{place} is one split; name the folder of its run, {path.parent}")
     if path.exists():
         raise MissingFileError(
-            f"{place} is no run and holds none: a run is a folder with split_NN/{CONFIG}, as main.py writes it. A "
-            f"pattern in quotation marks passes over what is no run, such as '{path.parent}/*'"
+            f"{place} neither is nor contains a run, a folder with split_NN/{CONFIG} as main.py writes it; a quoted "
+            f"pattern skips other folders, such as '{path.parent}/*'"
         )
     beside = [run.name for run in _runs_in(path.parent)]
     raise MissingFileError(
-        f"there is no run {place}{did_you_mean(path.name, beside)}; runs in {path.parent}: "
+        f"run {place} does not exist{did_you_mean(path.name, beside)}; runs in {path.parent}: "
         f"{some_of(beside, SHOWN) or 'none'}"
     )
 
 
 def is_run(path: Path) -> bool:
-    """Whether main.py has begun a split in this folder."""
-    return bool(_splits_of(path))
+    """Return whether main.py has started a split in this folder."""
+    return bool(_split_folders(path))
 
 
 def _runs_in(path: Path) -> list[Path]:
     return [folder for folder in sorted(path.iterdir()) if is_run(folder)] if path.is_dir() else []
 
 
-def _splits_of(path: Path) -> dict[int, RunFolder]:
-    """By number, the splits that were begun."""
-    begun = path.glob(f"split_*/{CONFIG}")
-    matches = ((SPLIT_FOLDER.fullmatch(file.parent.name), file.parent) for file in begun)
+def _split_folders(path: Path) -> dict[int, RunFolder]:
+    """Return the splits that were started, by number."""
+    started = path.glob(f"split_*/{CONFIG}")
+    matches = ((SPLIT_FOLDER.fullmatch(file.parent.name), file.parent) for file in started)
     return dict(sorted((int(match[1]), RunFolder(folder)) for match, folder in matches if match))
 
 
-def names_of(paths: Sequence[Path]) -> dict[Path, str]:
-    """What each run is called, as it can be shown: its folder's name, or the whole path where two have the same."""
+def run_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return the name of each run as it is shown: its folder's name, or the whole path if two have the same."""
     names = [path.resolve().name for path in paths]
     return {
         path: printable(str(path) if names.count(name) > 1 else name) for path, name in zip(paths, names, strict=True)
@@ -162,51 +162,51 @@ def names_of(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def read_run(path: Path, name: str, selection: str) -> tuple[list[Row], list[str]]:
-    """The rows of a run, one for each database and their mean; and what is to be said of it.
+    """Return the rows of a run, one for each database and their mean, and notes.
 
     Raises:
-        UserError: No split is finished, the splits have different settings, or a file is that does not fit its schema.
+        UserError: No split is finished, the splits have different settings, or a file does not fit its schema.
     """
-    folders = _splits_of(path)
+    folders = _split_folders(path)
     _require_configs(path)
     configs = {number: load_config(folder.path / CONFIG) for number, folder in folders.items()}
-    wanted = max(*(config.protocol.splits for config in configs.values()), *configs)
+    expected = max(*(config.protocol.splits for config in configs.values()), *configs)
     finished = {number: folder for number, folder in folders.items() if folder.finished}
     if not finished:
         raise UserError(
-            f"{path}: none of its {wanted} splits is finished; main.py --resume with its config goes on with it"
+            f"{path}: none of its {expected} splits is finished; main.py --resume with its config continues it"
         )
     notes = []
-    if len(finished) < wanted:
-        missing = [str(number) for number in range(1, wanted + 1) if number not in finished]
-        notes = [f"{name}: {len(finished)} of {wanted} splits are finished; not yet: {', '.join(missing)}."]
+    if len(finished) < expected:
+        missing = [str(number) for number in range(1, expected + 1) if number not in finished]
+        notes = [f"{name}: {len(finished)} of {expected} splits are finished; unfinished: {', '.join(missing)}."]
     config = require_one_config(path, {number: configs[number] for number in finished})
     results = {number: _results(folder, config, selection) for number, folder in finished.items()}
     origins = {
-        number: {title: Origin.of(stated) for title, stated in read_origin(folder, config).items()}
+        number: {title: Origin.from_split_file(entry) for title, entry in read_origin(folder, config).items()}
         for number, folder in finished.items()
     }
     return _rows(name, config, results, origins), notes
 
 
 def _require_configs(path: Path) -> None:
-    """Refuses a run of which a finished split would be left out unseen."""
+    """Check that no finished split lacks its config, since it would be omitted."""
     finished = (file.parent for file in sorted(path.glob(f"split_*/{METRICS}")))
     bare = [
         folder.name for folder in finished if SPLIT_FOLDER.fullmatch(folder.name) and not (folder / CONFIG).exists()
     ]
     if bare:
         raise UserError(
-            f"{path}: {some_of(bare, SHOWN)} finished, but without {CONFIG}; put it back or delete the split"
+            f"{path}: {some_of(bare, SHOWN)} finished, but without {CONFIG}; restore it or delete the split"
         )
 
 
 def _results(folder: RunFolder, config: Config, selection: str) -> dict[str, Any]:
-    """The test metrics of a finished split as a way of selection reports them."""
+    """Return the test metrics of a finished split that a selection reports."""
     selections = read_metrics(folder, config)["selections"]
     if selection not in selections:
         raise UserError(
-            f"{folder.path}: no selection {selection!r}; it has {', '.join(selections)}. For `validation` a run needs "
+            f"{folder.path}: no selection {selection!r}; available: {', '.join(selections)}. `validation` needs "
             "a validation part, such as protocol.validation_fraction=0.1"
         )
     return selections[selection]
@@ -221,23 +221,23 @@ def _rows(
             settings.title,
             settings.name,
             {number: result["databases"][settings.title] for number, result in results.items()},
-            {number: by_title[settings.title] for number, by_title in origins.items()},
+            {number: titled[settings.title] for number, titled in origins.items()},
         )
         for settings in config.dataset
     ]
     if len(rows) > 1:
-        joined = {number: Origin.joined(by_title) for number, by_title in origins.items()}
+        joined = {number: Origin.joined(titled) for number, titled in origins.items()}
         rows.append(Row(run, MEAN, "", results, joined))
     return rows
 
 
 def choose_runs(places: Sequence[str], baseline: str | None) -> tuple[dict[Path, tuple[str, bool]], str | None]:
-    """Folders with the name of each run and whether it was named itself, and the name of the baseline.
+    """Return the folders with the name of each run and whether it was named itself, and the name of the baseline.
 
-    A baseline that is not among the runs comes before them.
+    A baseline that is not among the runs comes first.
     """
     found = find_runs(places)
-    names = names_of(list(found))
+    names = run_names(list(found))
     if baseline is None:
         return {path: (names[path], named) for path, named in found.items()}, None
     chosen = next((path for path, name in names.items() if name == printable(baseline)), Path(baseline))
@@ -248,38 +248,38 @@ def choose_runs(places: Sequence[str], baseline: str | None) -> tuple[dict[Path,
         )
     among = next((path for path in found if path.resolve() == chosen.resolve()), None)
     found = {**({} if among else {chosen: True}), **found, among or chosen: True}
-    names = names_of(list(found))
+    names = run_names(list(found))
     return {path: (names[path], named) for path, named in found.items()}, names[among or chosen]
 
 
 def read_runs(
     places: dict[Path, tuple[str, bool]], baseline: str | None, selection: str
 ) -> tuple[list[Row], list[str]]:
-    """The rows of all runs, by database, and notes; a run that was found and has nothing to show is left out.
+    """Return the rows of all runs, by database, and notes; a run without results is omitted unless it was named.
 
     Raises:
-        UserError: A run that was named has nothing to show, or none has.
+        UserError: A named run has no results, or no run has.
     """
     rows, notes = [], []
     for path, (name, named) in places.items():
         try:
-            of_run, remarks = read_run(path, name, selection)
+            run_rows, remarks = read_run(path, name, selection)
         except UserError as error:
             if named:
                 raise
-            notes.append(f"Left out: {error}.")
+            notes.append(f"Omitted: {error}.")
             continue
-        rows += of_run
+        rows += run_rows
         notes += remarks
     if not rows:
         raise UserError(f"there is nothing to summarise. {' '.join(notes)}")
     if baseline is not None and len({row.run for row in rows}) == 1:
-        found = f"{baseline} is the only run; name another one to compare with it"
+        found = f"{baseline} is the only run; name another to compare with it"
         raise UserError(f"--baseline: {' '.join([found, *notes])}")
     return by_database(rows), notes
 
 
 def by_database(rows: Sequence[Row]) -> list[Row]:
-    """Rows of one database together, in the order in which the databases first come; means at the end."""
+    """Return the rows grouped by database, in order of appearance; means come last."""
     order = [*dict.fromkeys(row.database for row in rows if row.database != MEAN), MEAN]
     return sorted(rows, key=lambda row: order.index(row.database))

@@ -1,4 +1,4 @@
-"""What a summary of runs shows: its numbers as one long table, and the tables for people that are made of them."""
+"""The tables of a summary of runs: one long table of numbers, and the tables for readers made from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from experiments.results.lines import SELECTION_NOTES
 from experiments.results.published import PUBLISHED, PUBLISHED_SPLITS
 from experiments.results.statistics import Comparison, compare, describe
 from experiments.results.summary.runs import Row
-from experiments.results.tables import heading_of
+from experiments.results.tables import metric_heading
 from utils.metrics import BETTER, HIGHER
 from utils.tables import (
     DASH,
@@ -25,24 +25,31 @@ from utils.tables import (
     to_markdown,
 )
 
-OURS = "RichIQA"  # whose published number stands beside each of ours
-OF_MOS = ("srcc", "plcc", "krcc", "rmse", "plcc_raw", "rmse_raw")  # no recipe of SOS and DOS labels changes them
+OURS = "RichIQA"  # method whose published numbers are shown beside ours
+MOS_METRICS = (
+    "srcc",
+    "plcc",
+    "krcc",
+    "rmse",
+    "plcc_raw",
+    "rmse_raw",
+)  # independent of SOS and DOS labels
 NUMBERS = ("mean", "std", "median", "t_p", "corrected_p", "wilcoxon_p", "difference", "published")
 COUNTS = ("paired_splits", "wilcoxon_n")
 COLUMNS = ("run", "database", "selection", "metric", "splits", *NUMBERS, *COUNTS)
-FEWEST_FOR_WILCOXON = 6  # 2 / 2^6 is the first below .05
-BOLD_NOTE = "Bold: the best mean on a database, where all runs on it have the same splits and labels."
+FEWEST_FOR_WILCOXON = 6  # 2 / 2^6 is the first p below .05
+BOLD_NOTE = "Bold: the best mean on a database, if all runs on it have the same splits and labels."
 PUBLISHED_NOTE = (
-    "Published: mean of 10 splits of others, not ours. The code released with RichIQA takes the best epoch on the test "
+    "Published: mean of 10 other splits. The code released with RichIQA selects the best epoch on the test "
     "part, as selection release does."
 )
 
 
 class Pair(NamedTuple):
-    """A row of the baseline, the splits that are the same in a run, with the same MOS labels.
+    """A row of the baseline, and the splits that a run shares with it, with the same MOS labels.
 
-    `same_labels` says whether SOS and DOS labels are the same, too; `test_share` is the mean of test images for each
-    training image.
+    `same_labels` is whether the SOS and DOS labels are the same as well; `test_share` is the mean ratio of test images
+    to training images.
     """
 
     baseline: Row
@@ -51,13 +58,13 @@ class Pair(NamedTuple):
     test_share: float
 
     def covers(self, metric: str) -> bool:
-        """Whether both runs are measured against the same labels."""
-        return self.same_labels or metric in OF_MOS
+        """Return whether both runs have the same labels for a metric."""
+        return self.same_labels or metric in MOS_METRICS
 
 
 @dataclass(frozen=True)
 class Section:
-    """A table for people; the first `text_columns` are text, the others numbers."""
+    """A table for readers; the first `text_columns` are text, the others numbers."""
 
     caption: str
     table: pd.DataFrame
@@ -65,16 +72,16 @@ class Section:
     notes: list[str] = field(default_factory=list)
 
 
-def numbers_of(
+def summary_table(
     rows: Sequence[Row], metrics: Sequence[str], selection: str, pairs: dict[tuple[str, str], Pair]
 ) -> pd.DataFrame:
-    """A row for each run, database and metric, NaN where there is no number.
+    """Return a row for each run, database and metric, NaN where a number is missing.
 
     Args:
-        rows: In the order wanted.
-        metrics: Names.
-        selection: Which one the rows are of.
-        pairs: By run and database.
+        rows: Rows, in output order.
+        metrics: Names of the metrics.
+        selection: Selection of the rows.
+        pairs: Pairs by run and database.
     """
     lines = []
     for row in rows:
@@ -93,8 +100,8 @@ def numbers_of(
     return table.astype({**dict.fromkeys(NUMBERS, "float64"), **dict.fromkeys(COUNTS, "Int64")})
 
 
-def sections_of(numbers: pd.DataFrame, rows: Sequence[Row], baseline: str | None) -> list[Section]:
-    """Means, medians where there are several splits, and with a baseline the differences, where there are any."""
+def make_sections(numbers: pd.DataFrame, rows: Sequence[Row], baseline: str | None) -> list[Section]:
+    """Return the means, the medians if there are several splits, and the differences from the baseline, if any."""
     sections = [means_section(numbers, rows)]
     if (numbers["splits"] > 1).any():
         medians = wide(numbers, [number(median) for median in numbers["median"]])
@@ -105,7 +112,7 @@ def sections_of(numbers: pd.DataFrame, rows: Sequence[Row], baseline: str | None
 
 
 def means_section(numbers: pd.DataFrame, rows: Sequence[Row]) -> Section:
-    """Mean ± standard deviation, the best in bold where that is fair, and published means below."""
+    """Return mean ± standard deviation, the best in bold if runs are comparable, and published means below."""
     best = best_lines(numbers, rows)
     texts = [
         f"**{mean_std(line.mean, line.std)}**" if line.Index in best else mean_std(line.mean, line.std)
@@ -121,16 +128,16 @@ def means_section(numbers: pd.DataFrame, rows: Sequence[Row]) -> Section:
 
 
 def wide(numbers: pd.DataFrame, texts: Sequence[str]) -> pd.DataFrame:
-    """A row for each run and database, a column for each metric, from a text for each row of the numbers."""
+    """Return a row for each run and database and a column for each metric, from a text for each row of the numbers."""
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for line, text in zip(numbers.itertuples(), texts, strict=True):
         head = {"run": line.run, "database": line.database, "splits": str(line.splits)}
-        rows.setdefault((line.run, line.database), head)[heading_of(line.metric)] = text
+        rows.setdefault((line.run, line.database), head)[metric_heading(line.metric)] = text
     return pd.DataFrame(list(rows.values()))
 
 
 def best_lines(numbers: pd.DataFrame, rows: Sequence[Row]) -> set[int]:
-    """Index of each best mean, as precise as it is shown, where several runs are over the same splits and labels."""
+    """Return the index of each best mean, rounded as shown, if all runs have the same splits and labels."""
     best = set()
     for (database, metric), group in numbers.groupby(["database", "metric"], sort=False):
         means = group["mean"].round(DIGITS).dropna()
@@ -143,22 +150,22 @@ def best_lines(numbers: pd.DataFrame, rows: Sequence[Row]) -> set[int]:
 
 
 def comparable(one: Row, other: Row, metric: str) -> bool:
-    """Whether a metric of two rows is over the same splits and against the same labels."""
+    """Return whether a metric of two rows is on the same splits and labels."""
     if one.origins.keys() != other.origins.keys():
         return False
     pairs = [(origin, other.origins[number]) for number, origin in one.origins.items()]
-    same_labels = all(a.same_mos(b) if metric in OF_MOS else a.labels == b.labels for a, b in pairs)
+    same_labels = all(a.same_mos(b) if metric in MOS_METRICS else a.labels == b.labels for a, b in pairs)
     return same_labels and all(a.split == b.split for a, b in pairs)
 
 
 def published_lines(numbers: pd.DataFrame, rows: Sequence[Row]) -> list[dict[str, str]]:
-    """Rows of published means, for each database that is known, where one of the metrics shown is among them."""
+    """Return rows of published means for each known database, if they include one of the metrics."""
     metrics = list(dict.fromkeys(numbers["metric"]))
     titles = dict.fromkeys((row.database, row.name) for row in rows)
     lines = []
     for title, name in titles:
         for method, values in PUBLISHED.get(name, {}).items():
-            shown = {heading_of(metric): number(values.get(metric, np.nan)) for metric in metrics}
+            shown = {metric_heading(metric): number(values.get(metric, np.nan)) for metric in metrics}
             if any(metric in values for metric in metrics):
                 head = {"run": f"{method}, published", "database": title, "splits": str(PUBLISHED_SPLITS)}
                 lines.append({**head, **shown})
@@ -166,12 +173,12 @@ def published_lines(numbers: pd.DataFrame, rows: Sequence[Row]) -> list[dict[str
 
 
 def differences_section(numbers: pd.DataFrame, baseline: str) -> Section:
-    """A row for each metric, run and database that were compared."""
+    """Return a row for each metric, run and database that were compared."""
     compared = numbers[numbers["paired_splits"].notna() & numbers["difference"].notna()]
     metrics = list(dict.fromkeys(numbers["metric"]))
     lines = [
         {
-            "metric": heading_of(line.metric),
+            "metric": metric_heading(line.metric),
             "run": line.run,
             "database": line.database,
             "paired splits": str(line.paired_splits),
@@ -188,18 +195,18 @@ def differences_section(numbers: pd.DataFrame, baseline: str) -> Section:
 
 
 def notes_on_tests(compared: pd.DataFrame) -> list[str]:
-    """What the p values of these rows of the numbers are, and what they are worth."""
+    """Return notes that explain the p values of these rows."""
     counts = sorted(set(compared["wilcoxon_n"].dropna()) - {0})
     smallest = "; ".join(f"{p_value(min(1, 2 / 2**count))} for n = {count}" for count in counts)
     return [
-        "p: two-sided, over the paired splits, none of a single one. t test: paired, none where all differences are "
-        "the same. Corrected t: the same, but with the variance times 1/splits + test images/training images (Nadeau & "
-        "Bengio 2003), since splits of the same images share training images. Wilcoxon: signed-rank test, exact unless "
-        "more than 16 differences have ties, over the n splits whose difference is not 0; zeros are dropped.",
-        f"Wilcoxon's smallest p is 2/2^n{f' ({smallest})' if smallest else ''}, so that fewer than "
+        "p: two-sided, over the paired splits; undefined for a single one. t test: paired; undefined if all "
+        "differences are equal. Corrected t: the same, with the variance times 1/splits + test images/training images "
+        "(Nadeau & Bengio 2003), since splits of the same images share training images. Wilcoxon: signed-rank test, "
+        "exact unless more than 16 differences have ties, over the n splits whose difference is not 0.",
+        f"Wilcoxon's smallest p is 2/2^n{f' ({smallest})' if smallest else ''}, so fewer than "
         f"{FEWEST_FOR_WILCOXON} splits cannot reach .05.",
-        "For random splits the corrected p is the one to go by: the others take splits for independent and are too "
-        f"small. None is corrected for the number of comparisons ({len(compared)}).",
+        "For random splits, use the corrected p: the others assume independent splits and are too small. None is "
+        f"corrected for the number of comparisons ({len(compared)}).",
     ]
 
 
@@ -208,7 +215,7 @@ def p_value(p: float) -> str:
 
 
 def markdown_page(sections: Sequence[Section], notes: Sequence[str]) -> str:
-    """Sections and notes as Markdown."""
+    """Return sections and notes as Markdown."""
     parts = []
     for section in sections:
         table = to_markdown(section.table, section.text_columns, aligned=True)
@@ -217,7 +224,7 @@ def markdown_page(sections: Sequence[Section], notes: Sequence[str]) -> str:
 
 
 def latex_page(sections: Sequence[Section], notes: Sequence[str]) -> str:
-    """Sections as LaTeX tables with what belongs to them in the caption, notes as comments."""
+    """Return sections as LaTeX tables, their notes in the captions and general notes as comments."""
     parts = [LATEX_NEEDS]
     for section in sections:
         caption = " ".join([section.caption, *section.notes])

@@ -10,7 +10,7 @@ from PIL import Image
 
 from datasets.database import load_databases
 from datasets.scale import RatingScale
-from experiments.evaluation.evaluate import find_checkpoints, label_of
+from experiments.evaluation.evaluate import checkpoint_label, find_checkpoints
 from main import main
 from tests.databases import write_database
 from tests.experiments.conftest import SMALL, results
@@ -128,7 +128,7 @@ def test_mistakes(run, evaluate, tmp_path, quick, monkeypatch):
         find_checkpoints(tmp_path / "empty")
     with pytest.raises(MissingFileError, match=r"checkpoint .* does not exist"):
         evaluate(tmp_path / "none.pt", "bid")
-    with pytest.raises(UserError, match="bid is there twice"):
+    with pytest.raises(UserError, match="bid given twice"):
         evaluate(run / "best.pt", "bid", options=["--config", str(ROOT / "configs/bid.yaml"), DATA.format(tmp_path)])
     evaluate(run / "best.pt", "bid")
     monkeypatch.chdir(run)
@@ -175,7 +175,7 @@ def test_results_on_two_databases_of_one_name_are_kept_apart(run, tmp_path, caps
             main([*command, str(one), "protocol.splits=2", "--part", "test", "--split", split])
     assert results(tmp_path, "csv")[0] == before
     assert main([*command, str(one)]) == 0  # the same again
-    with pytest.raises(UserError, match=r"csv is there twice; .*their own dataset\.title"):
+    with pytest.raises(UserError, match=r"csv given twice; .*a different dataset\.title"):
         main([*command, str(one), str(two)])
     two.write_text(f"{two.read_text()}  title: Two\n")
     assert main([*command, str(one), str(two)]) == 0
@@ -190,9 +190,9 @@ def test_a_checkpoint_says_what_it_was_trained_on(run):
 
 
 def test_labels_of_results(tmp_path):
-    assert str(label_of(tmp_path / "a" / "split_02" / "best.pt")) == "a/split_02"
-    assert str(label_of(tmp_path / "a" / "split_02" / "last.pt")) == "a/split_02/last"
-    assert str(label_of(tmp_path / "mine.pth")) == "mine"
+    assert str(checkpoint_label(tmp_path / "a" / "split_02" / "best.pt")) == "a/split_02"
+    assert str(checkpoint_label(tmp_path / "a" / "split_02" / "last.pt")) == "a/split_02/last"
+    assert str(checkpoint_label(tmp_path / "mine.pth")) == "mine"
 
 
 def test_a_checkpoint_that_does_not_tell_is_taken_as_foreign(run, quick, tmp_path, capsys):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from datasets.database import load_databases
 from datasets.splits import Split, read_split
-from experiments.evaluation.provenance import TrainingHistory, is_same
+from experiments.evaluation.provenance import TrainingHistory, is_same_database
 from experiments.evaluation.test_images import Target, choose_images
 from models.weights import TrainedNetwork, load_network
 from tests.running import folder_of, train
@@ -72,7 +72,10 @@ def test_an_unrelated_csv_with_the_same_file_names_is_foreign(tmp_path):
     other = choose_images(network, target_of(csv_config(write_csv(tmp_path / "there", seed=1))), "auto")
     assert (other.names, other.own, other.trained_on) == (NAMES, False, 0)
     (note,) = other.notes
-    assert "10 of its image names are those of the training's csv, with other labels: taken for other images" in note
+    assert (
+        "10 of its image names are those of the training's csv, with different labels: assumed to be different images"
+        in note
+    )
     strangers = write_csv(tmp_path / "strangers", names=["a.png", "b.png"])
     assert choose_images(network, target_of(csv_config(strangers)), "auto").notes == []
 
@@ -88,9 +91,9 @@ def test_the_same_csv_is_known_by_its_labels_its_folder_or_its_title(tmp_path):
     choice = choose_images(network, target_of(csv_config(root)), "auto")
     assert choice.names == NAMES[7:]
     assert "since the folder is the same" in choice.notes[0]
-    (one,) = TrainingHistory.of(network.config, network.origin).own
+    (one,) = TrainingHistory.from_checkpoint(network.config, network.origin).own
     database = target_of(csv_config(write_csv(tmp_path / "grown", seed=3))).database
-    assert is_same(one.model_copy(update={"title": "mine"}), "csv", replace(database, title="mine"))[0]
+    assert is_same_database(one.model_copy(update={"title": "mine"}), "csv", replace(database, title="mine"))[0]
 
 
 def test_a_title_says_that_a_database_is_the_same(tmp_path):
@@ -118,19 +121,19 @@ def test_members_of_one_name_each_image_once_and_none_of_a_training(tmp_path):
 def test_test_images_that_an_ancestor_was_trained_on_are_not_scored(tmp_path):
     config = csv_config(write_csv(tmp_path / "data"))
     ancestor = network_of(config, [split_of(5)])
-    before = TrainingHistory.of(ancestor.config, ancestor.origin).for_descendant()
+    before = TrainingHistory.from_checkpoint(ancestor.config, ancestor.origin).for_descendant()
     reverse = Split(NAMES[6:], (), NAMES[:6])
     child = network_of(config, [reverse], seen_before=json.loads(json.dumps(before)))
     assert choose_images(child, target_of(config), "auto").names == NAMES[5:6]
     grandchild = network_of(
         csv_config(write_csv(tmp_path / "other", seed=5)),
         [split_of(7)],
-        seen_before=TrainingHistory.of(child.config, child.origin).for_descendant(),
+        seen_before=TrainingHistory.from_checkpoint(child.config, child.origin).for_descendant(),
     )
     choice = choose_images(grandchild, target_of(config), "auto")
     assert choice.names == NAMES[5:6]
     assert choice.own
-    assert "1 images that its ancestors were not trained on" in choice.words
+    assert "1 images that its ancestors were not trained on" in choice.description
     whole = network_of(config, [Split(NAMES[5:], (), NAMES[:5])], seen_before=before)
     with pytest.raises(UserError, match=r"trained on all of them; --part all"):
         choose_images(whole, target_of(config), "auto")
@@ -142,10 +145,10 @@ def test_an_epoch_chosen_on_its_test_images_is_optimistic(tmp_path):
     chosen, last = (network_of(config, [split_of(7)], chosen_epoch) for chosen_epoch in (True, False))
     choice = choose_images(chosen, target_of(config), "auto")
     assert choice.as_dict()["optimistic"] is True
-    assert choice.words.endswith("own split, epoch chosen on these test images: optimistic")
+    assert choice.description.endswith("own split, epoch selected on these test images: optimistic")
     for other in (choose_images(last, target_of(config), "auto"), choose_images(chosen, foreign, "auto")):
         assert not other.optimistic
-        assert "optimistic" not in other.words
+        assert "optimistic" not in other.description
     protocol = config.protocol.model_copy(update={"selection": "last"})
     honest = replace(chosen, config=config.model_copy(update={"protocol": protocol}))
     assert not choose_images(honest, target_of(config), "auto").optimistic
@@ -155,10 +158,10 @@ def test_a_checkpoint_without_a_split_does_not_know_its_images(tmp_path):
     config = csv_config(write_csv(tmp_path / "data"))
     network = replace(network_of(config, [split_of(7)]), origin=None)
     choice = choose_images(network, target_of(config), "auto")
-    assert choice.words == "all 10 images, training images unknown"
+    assert choice.description == "all 10 images, training images unknown"
     assert choice.as_dict()["training_images"] == "unknown"
     choice = choose_images(network, target_of(config, split_of(4)), "test")
-    assert choice.words == "the 6 test images of the config's split, training images unknown"
+    assert choice.description == "the 6 test images of the config's split, training images unknown"
 
 
 def test_fine_tuning_remembers_and_warns(quick, tmp_path, capsys):

@@ -46,7 +46,7 @@ def test_a_release_checkpoint_needs_what_it_was_trained_with(release, evaluate, 
 
 
 def test_a_checkpoint_that_carries_its_config_takes_no_other(run, evaluate):
-    with pytest.raises(UserError, match="carries the config that it was trained with; leave --trained-with away"):
+    with pytest.raises(UserError, match="contains the config that it was trained with; omit --trained-with"):
         evaluate(run / "best.pt", "bid", options=["--trained-with", str(ROOT / "configs" / "koniq10k.yaml")])
 
 
@@ -103,7 +103,7 @@ def test_the_matrix_is_of_every_result_in_the_folder(evaluate, run, tmp_path, ca
     evaluate(run / "best.pt", "csiq")
     cells = pd.read_csv(tmp_path / "out" / "matrix.csv")
     assert set(cells["database"]) == {"bid", "csiq"}
-    assert "Left out of the matrix: " in (tmp_path / "out" / "matrix.md").read_text()
+    assert "Not in the matrix: " in (tmp_path / "out" / "matrix.md").read_text()
     evaluate(run / "last.pt", "csiq")
     assert set(pd.read_csv(tmp_path / "out" / "matrix.csv")["run"]) == {"quick", "quick (last.pt)"}
     assert "| quick (last.pt) | – | " in capsys.readouterr().out
@@ -137,13 +137,13 @@ def test_marks_say_what_a_cell_is_of(tmp_path):
     write_result(tmp_path, "4", srcc=0.4, plcc=0.4, own=False, finished=False, checkpoint="a/split_04/best.pt")
     text = write_matrix(tmp_path)
     assert "| a | 0.8000*†; 0.6000*; 0.3000 ± 0.1414 |" in text
-    assert "† the epoch was chosen on these test images: optimistic." in text
+    assert "† the epoch was selected on these test images: optimistic." in text
     assert "Training not finished when evaluated: a/split_04/best.pt." in text
     assert "‡" not in text
     latex = (tmp_path / "matrix.tex").read_text()
     assert r"0.8000*$\dagger$; 0.6000*" in latex
     caption = next(line for line in latex.splitlines() if line.startswith(r"\caption{SRCC. Mean $\pm$"))
-    assert r"$\dagger$ the epoch was chosen on these test images" in caption
+    assert r"$\dagger$ the epoch was selected on these test images" in caption
     write_result(tmp_path, "5", srcc=0.9, own=True, trained_on=3, database="csiq")
     assert "| 0.9000‡ |" in write_matrix(tmp_path)
 
@@ -188,7 +188,7 @@ def test_a_test_selected_epoch_is_said_to_be_optimistic(run, quick, tmp_path, ca
     overrides = [text for text in quick if text.startswith("dataset.")]
     command = ["--config", str(ROOT / "configs" / "koniq10k.yaml"), *overrides, *SMALL, "--output"]
     assert main(["--evaluate", str(run / "best.pt"), *command, str(tmp_path / "out")]) == 0
-    assert "own split, epoch chosen on these test images: optimistic" in capsys.readouterr().out
+    assert "own split, epoch selected on these test images: optimistic" in capsys.readouterr().out
     assert results(tmp_path, "koniq10k")[0]["optimistic"] is True
     assert main(["--evaluate", str(run / "last.pt"), *command, str(tmp_path / "out")]) == 0
     assert json.loads((tmp_path / "out/quick/split_01/last/koniq10k/metrics.json").read_text())["optimistic"] is False

@@ -45,7 +45,7 @@ def changed(name, keys, value):
     ("damage", "message"),
     [
         (shutil.rmtree, "is not a folder; name the folder of a run"),
-        (lambda run: (run / "split_01").rename(run / "other"), "holds no split_NN"),
+        (lambda run: (run / "split_01").rename(run / "other"), "contains no split_NN"),
         (lambda run: (run / "split_01" / "metrics.json").unlink(), "none of its splits is finished"),
         (lambda run: (run / "split_01" / "metrics.json").write_text("{"), r"metrics\.json is missing or damaged"),
         (lambda run: (run / "split_01" / "log.jsonl").write_text('{"epoch"'), r"log\.jsonl is missing or damaged"),

@@ -14,7 +14,7 @@ from PIL import Image
 
 from experiments.results import charts
 from experiments.results.report import write_report
-from experiments.results.thumbnails import network_thumbnail
+from experiments.results.thumbnails import image_thumbnail
 from main import main
 from tests.databases import write_database
 from tests.experiments.results.reports import SCALE, distances_of, page_of, quantities, random_dos, write_split
@@ -39,7 +39,7 @@ def test_a_real_run(run):
     metrics = json.loads((run / "metrics.json").read_text())
     for section in ("numbers", "curves", "splits", "split-1", "settings"):
         assert page.ids.count(section) == 1
-    assert "Databases koniq10k (scale 1 to 5, higher is better)" in page.words
+    assert "Database koniq10k (scale 1 to 5, higher is better)" in page.words
     assert "Backbone cvt_nano" in page.words
     assert "Splits finished 1 of 1" in page.words
     tiles = page.between("Numbers", "Which epoch counts")
@@ -60,7 +60,7 @@ def test_a_real_run(run):
     row = page.between("estimated from two halves of the voters; PLCC without the fit ", "best.pt")
     shown = [ceiling[f"split_half_{name}"] for name in ("mos_srcc", "mos_plcc", "sos_srcc", "emd")]
     assert re.findall(r"\d\.\d{4}", row) == [f"{value:.4f}" for value in shown]
-    assert page.words.count("Noise ceiling of the test part: by bootstrap, which is optimistic.") == 2  # SRCC, EMD
+    assert page.words.count("Noise ceiling of the test part by bootstrap, which is optimistic.") == 2  # SRCC, EMD
     assert "by bootstrap over the 4 images. PLCC" in page.words
     assert "hypothesis" not in page.words
     every = page.between("Every metric", "Settings")
@@ -106,7 +106,7 @@ def test_mean_and_deviation_over_the_splits_that_are_finished(made):
     (made / "split_02" / "last.pt").write_text("")
     page = page_of(made)
     assert "Splits finished 2 of 3 (1, 3)" in page.words
-    assert "best.pt holds the weights of epochs 3, 5, split by split: protocol.selection is release." in page.words
+    assert "best.pt contains the weights of epochs 3, 5, split by split: protocol.selection is release." in page.words
     mean, deviation = np.mean(values), np.std(values, ddof=1)
     assert f"EMD ↓ {mean:.3f} ± {deviation:.3f} over 2 splits" in page.words
     assert f"{mean:.4f} ± {deviation:.4f}" in page.between("release", "best.pt")
@@ -163,7 +163,7 @@ def test_thumbnails_are_small_and_as_the_network_sees_them(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter, which training does not heed
     picture.save(tmp_path / "a.jpg", exif=exif)
-    made = network_thumbnail(tmp_path / "a.jpg")
+    made = image_thumbnail(tmp_path / "a.jpg")
     content = base64.b64decode(made.source.removeprefix("data:image/jpeg;base64,"))
     with Image.open(io.BytesIO(content)) as small:
         assert small.size == (made.width, made.height) == (LONG_SIDE, round(LONG_SIDE * 2 / 3))
@@ -225,7 +225,7 @@ def test_what_intervals_are_drawn_by_and_where_sos_labels_come_from_is_said(made
     assert note in tile
     assert f"SOS SRCC: the {note}." in page.between("Which epoch counts", "Learning curves")
     assert page.between("Every metric", "Settings").count(note) == 2  # SRCC and PLCC of the SOS
-    assert note in page.between("SOS. Label over prediction.", "Residuals")
+    assert note in page.between("SOS. Label against prediction.", "Residuals")
 
 
 def test_a_network_with_other_bins_than_the_labels(made):
@@ -276,7 +276,7 @@ def test_several_databases(tmp_path):
         for selection in ("last", "validation", "release"):
             assert f"{metrics['selections'][selection]['databases'][name]['emd']:.4f}" in page.words
     assert metrics["interval_units"]["csiq"] == {"unit": "reference", "count": 1}
-    assert "over the 2 images of koniq10k; one reference of csiq, which gives none. PLCC" in page.words
+    assert "over the 2 images of koniq10k; one reference of csiq, too few for an interval. PLCC" in page.words
     assert len([given for tag, given in page.tags if tag == "img"]) > 4
 
 

@@ -10,7 +10,7 @@ from threading import Thread
 import pytest
 import torch
 
-from experiments.training.parallel import environments_of, run_processes
+from experiments.training.parallel import process_environments, run_processes
 from tests.running import ROOT, folder_of, train
 from tests.test_resume import assert_same_run
 from utils.config import load_config
@@ -57,7 +57,7 @@ def test_interruption_reaches_all_and_resume_goes_on(quick, tmp_path, capfd):
     thread.start()
     assert train(quick, *many) == 130
     thread.join()
-    assert "--resume goes on" in capfd.readouterr().out
+    assert "--resume continues it" in capfd.readouterr().out
     before = [json.loads((folder / "log.jsonl").read_text().splitlines()[0]) for folder in folders]
     assert not any((folder / "metrics.json").exists() for folder in folders)
     assert train(quick, *many, "--resume") == 0
@@ -173,19 +173,19 @@ def settings(*overrides: str):
 
 def test_threads_are_divided(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    assert environments_of(settings("train.device=cpu"), 3) == [{"OMP_NUM_THREADS": "2"}] * 3
-    assert environments_of(settings("train.device=cpu"), 9)[0] == {"OMP_NUM_THREADS": "1"}
+    assert process_environments(settings("train.device=cpu"), 3) == [{"OMP_NUM_THREADS": "2"}] * 3
+    assert process_environments(settings("train.device=cpu"), 9)[0] == {"OMP_NUM_THREADS": "1"}
 
 
 def test_each_split_has_its_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert environments_of(settings(), 2) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
+    assert process_environments(settings(), 2) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-8932f937")
-    found = environments_of(settings("train.device=cuda"), 2)
+    found = process_environments(settings("train.device=cuda"), 2)
     assert found == [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "GPU-8932f937"}]
-    with pytest.raises(UserError, match=r"3 splits at a time need a GPU each, and 2 can be seen"):
-        environments_of(settings(), 3)
+    with pytest.raises(UserError, match=r"3 splits at a time need 3 GPUs, and 2 are visible"):
+        process_environments(settings(), 3)
     with pytest.raises(UserError, match=r"cannot share cuda:1; set train\.device to auto"):
-        environments_of(settings("train.device=cuda:1"), 2)
+        process_environments(settings("train.device=cuda:1"), 2)
