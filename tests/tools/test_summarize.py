@@ -34,7 +34,7 @@ def test_means_medians_and_published_rows(runs, capsys):
     assert means[1]["SRCC ↑"] == f"{np.mean(THEIRS):.4f} ± {np.std(THEIRS, ddof=1):.4f}"
     assert list(means[2].values()) == ["RichIQA, published", "koniq10k", "10", "0.9383", "0.1727", "–"]
     assert list(means[3].values()) == ["TReS, published", "koniq10k", "10", "0.9100", "0.2006", "–"]
-    assert "Published: mean of 10 splits of others, not ours" in page
+    assert "Published: mean of 10 other splits" in page
     assert [row["SRCC ↑"] for row in medians] == [f"{np.median(OURS):.4f}", f"{np.median(THEIRS):.4f}"]
     assert "published" not in shown(capsys, runs, "--metrics", "jsd")
     lines = page.splitlines()
@@ -84,8 +84,8 @@ def test_paired_tests(runs, capsys):
     assert line["p, Wilcoxon"] == f"{row['wilcoxon_p']:.3g}"
     for words in (
         "test images/training images (Nadeau & Bengio 2003)",
-        "2/2^n (0.0625 for n = 5; 0.0312 for n = 6), so that fewer than 6 splits cannot reach .05",
-        "the corrected p is the one to go by",
+        "2/2^n (0.0625 for n = 5; 0.0312 for n = 6), so fewer than 6 splits cannot reach .05",
+        "For random splits, use the corrected p",
         "None is corrected for the number of comparisons (3)",
     ):
         assert words in page
@@ -143,7 +143,7 @@ def test_other_mos_labels_keep_everything_apart(runs, capsys):
     assert [line["run"] for line in tables(page)[2]] == ["ours_full", "ours_full"]
     assert "Not compared: z_scores on koniq10k, tested with other MOS labels or on another scale than theirs" in page
     assert "**" not in page
-    with pytest.raises(UserError, match=r"no run has .* the same MOS labels\. Not compared: z_scores"):
+    with pytest.raises(UserError, match=r"no run shares .* the same MOS labels\. Not compared: z_scores"):
         main([str(runs / "z_scores"), "--baseline", str(runs / "theirs")])
 
 
@@ -194,7 +194,7 @@ def test_several_databases(runs, capsys):
         (metric, run, "koniq10k") for metric in ("SRCC ↑", "RMSE ↓") for run in ("union", "ours_full")
     ]
     assert differences[0]["difference"] == f"{np.mean(OURS) - np.mean(THEIRS):+.4f}"
-    assert "union on Blur, which theirs was not tested on" in page
+    assert "union on Blur, on which theirs was not tested" in page
     assert "on mean" not in page
 
 

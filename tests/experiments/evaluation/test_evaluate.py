@@ -37,7 +37,7 @@ def test_its_own_database_gives_the_metrics_of_the_training(run, quick, tmp_path
     pd.testing.assert_frame_equal(table, pd.read_csv(run / "predictions.csv"), atol=1e-6)
     command = ["--evaluate", str(run / "last.pt"), "--config", config, *overrides, *SMALL]
     with pytest.raises(
-        UserError, match=r"holds results on other .*\(part auto there, all here\); choose another folder"
+        UserError, match=r"contains results on other .*\(part auto then, all now\); choose another folder"
     ):
         main([*command, *output, "--part", "all"])
     main([*command, "--output", str(tmp_path / "all"), "--part", "all"])
@@ -124,7 +124,7 @@ def test_the_matrix(quick, evaluate, tmp_path, capsys):
 
 def test_mistakes(run, evaluate, tmp_path, quick, monkeypatch):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(MissingFileError, match=r"no split_NN/best\.pt under"):
+    with pytest.raises(MissingFileError, match=r"contains no split_NN/best\.pt"):
         find_checkpoints(tmp_path / "empty")
     with pytest.raises(MissingFileError, match=r"checkpoint .* does not exist"):
         evaluate(tmp_path / "none.pt", "bid")
@@ -135,7 +135,7 @@ def test_mistakes(run, evaluate, tmp_path, quick, monkeypatch):
     evaluate("best.pt", "bid")  # the same file, said in another way
     assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == ["quick"]
     train(quick, f"run.root={tmp_path / 'elsewhere'}", "train.epochs=1")
-    with pytest.raises(UserError, match=r"holds results of .*choose another folder with --output"):
+    with pytest.raises(UserError, match=r"contains results of .*choose another folder with --output"):
         evaluate(tmp_path / "elsewhere" / "quick" / "split_01" / "best.pt", "bid")
 
 
@@ -158,20 +158,18 @@ def test_results_on_two_databases_of_one_name_are_kept_apart(run, tmp_path, caps
     assert main([*command, str(one)]) == 0
     before = results(tmp_path, "csv")[0]
     with pytest.raises(
-        UserError, match=r"csv holds results on other images or labels \(root .*/one there, .*/two here"
+        UserError, match=r"csv contains results on other images or labels \(root .*/one then, .*/two now"
     ):
         main([*command, str(two)])
     for labels in ("mos", "image"):  # changed, or fewer
         table = pd.read_csv(tmp_path / "one" / "labels.csv")
         changed = table.assign(mos=table["mos"] + 0.1) if labels == "mos" else table[1:]
         changed.to_csv(tmp_path / "one" / "labels.csv", index=False)
-        with pytest.raises(
-            UserError, match=r"images or labels \(labels \w+ there, \w+ here\); .*another dataset\.title"
-        ):
+        with pytest.raises(UserError, match=r"images or labels \(labels \w+ then, \w+ now\); .*another dataset\.title"):
             main([*command, str(one)])
         table.to_csv(tmp_path / "one" / "labels.csv", index=False)
     for split in ("1", "2"):
-        with pytest.raises(UserError, match=r"part auto there, test here; split None there"):
+        with pytest.raises(UserError, match=r"part auto then, test now; split None then"):
             main([*command, str(one), "protocol.splits=2", "--part", "test", "--split", split])
     assert results(tmp_path, "csv")[0] == before
     assert main([*command, str(one)]) == 0  # the same again
@@ -180,7 +178,7 @@ def test_results_on_two_databases_of_one_name_are_kept_apart(run, tmp_path, caps
     two.write_text(f"{two.read_text()}  title: Two\n")
     assert main([*command, str(one), str(two)]) == 0
     assert set(pd.read_csv(tmp_path / "out" / "matrix.csv")["database"]) == {"csv", "Two"}
-    assert "Scored on different labels" not in capsys.readouterr().out
+    assert "Different labels" not in capsys.readouterr().out
 
 
 def test_a_checkpoint_says_what_it_was_trained_on(run):

@@ -135,7 +135,7 @@ def test_test_images_that_an_ancestor_was_trained_on_are_not_scored(tmp_path):
     assert choice.own
     assert "1 images that its ancestors were not trained on" in choice.description
     whole = network_of(config, [Split(NAMES[5:], (), NAMES[:5])], seen_before=before)
-    with pytest.raises(UserError, match=r"trained on all of them; --part all"):
+    with pytest.raises(UserError, match=r"trained on all images; use --part all"):
         choose_images(whole, target_of(config), "auto")
 
 
@@ -196,7 +196,7 @@ def test_weights_of_a_network_that_does_not_tell_are_warned_of(quick, run, tmp_p
     content = read_checkpoint(run / "best.pt")
     save_checkpoint(tmp_path / "untold.pt", {key: content[key] for key in ("model", "config", "scale", "epoch")})
     train(quick, "train.epochs=1", "run.name=child", f"model.pretrained={tmp_path / 'untold.pt'}")
-    assert "untold.pt was trained on is not known" in capsys.readouterr().err
+    assert "untold.pt are unknown" in capsys.readouterr().err
 
 
 def test_a_split_in_another_form_is_one_line(run):

@@ -53,10 +53,10 @@ def test_a_checkpoint_that_carries_its_config_takes_no_other(run, evaluate):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--trained-with", "a.yaml"], "--trained-with go with --evaluate"),
+        (["--trained-with", "a.yaml"], "--trained-with need --evaluate"),
         (["--evaluate", ""], "--evaluate has an empty name"),
-        (["--evaluate", "a.pt", "--split", "2"], "--split goes with --part test"),
-        (["--evaluate", "a.pt", "--split", "2", "--part", "all"], "--split goes with --part test"),
+        (["--evaluate", "a.pt", "--split", "2"], "--split needs --part test"),
+        (["--evaluate", "a.pt", "--split", "2", "--part", "all"], "--split needs --part test"),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(options, message, capsys):

@@ -46,7 +46,7 @@ def changed(name, keys, value):
     [
         (shutil.rmtree, "is not a folder; name the folder of a run"),
         (lambda run: (run / "split_01").rename(run / "other"), "contains no split_NN"),
-        (lambda run: (run / "split_01" / "metrics.json").unlink(), "none of its splits is finished"),
+        (lambda run: (run / "split_01" / "metrics.json").unlink(), "no split is finished"),
         (lambda run: (run / "split_01" / "metrics.json").write_text("{"), r"metrics\.json is missing or damaged"),
         (lambda run: (run / "split_01" / "log.jsonl").write_text('{"epoch"'), r"log\.jsonl is missing or damaged"),
         (lambda run: (run / "split_01" / "log.jsonl").write_text(""), "no epoch in it"),
@@ -70,7 +70,7 @@ def changed(name, keys, value):
         (changed("metrics.json", ("undefined",), 5), r"metrics\.json: undefined: "),
         (changed("metrics.json", ("srcc",), "abc"), r"metrics\.json: srcc: Input should be a valid number, got 'abc'"),
         (changed("metrics.json", ("noise_ceiling", "koniq10k"), {"emd": "x"}), r"noise_ceiling\.koniq10k\.emd: "),
-        (changed("metrics.json", ("intervals",), {}), r"intervals: of no database; expected: koniq10k"),
+        (changed("metrics.json", ("intervals",), {}), r"intervals: databases none; expected: koniq10k"),
         (changed("metrics.json", ("environment",), "old"), r"metrics\.json: environment: "),
     ],
 )
@@ -99,7 +99,7 @@ def test_splits_of_different_settings_have_no_report(made):
         write_split(made, number)
     config = made / "split_02" / "config.yaml"
     config.write_text(config.read_text().replace("lr: 1.0e-05", "lr: 0.1"))
-    with pytest.raises(UserError, match=r"split 2 was trained with other settings than split 1.*optim\.lr"):
+    with pytest.raises(UserError, match=r"splits 1 and 2 were trained with different settings.*optim\.lr"):
         write_report(made)
 
 
@@ -109,7 +109,7 @@ def test_files_of_other_databases_than_the_config_names(made):
         path = made / "split_01" / name
         before = path.read_text()
         path.write_text(before.replace('"koniq10k":', '"bid":'))
-        message = rf"{name}: databases: of bid; config\.yaml beside it names koniq10k"
+        message = rf"{name}: databases: bid; expected, from config\.yaml beside it: koniq10k"
         for use in (lambda: write_report(made), lambda: summarize([str(made)])):
             with pytest.raises(UserError, match=message):
                 use()
@@ -120,7 +120,7 @@ def test_files_of_other_databases_than_the_config_names(made):
     ("keys", "value", "message"),
     [
         (("selections", "last"), 1, r"metrics\.json: selections\.last: .*mapping"),
-        (("selections", "last", "databases"), {}, r"selections\.last\.databases: of no database; expected: bid, clive"),
+        (("selections", "last", "databases"), {}, r"selections\.last\.databases: databases none; expected: bid, clive"),
         (("selections", "last", "databases", "bid", "emd"), [1], r"selections\.last\.databases\.bid\.emd: "),
         (("databases", "clive"), None, r"metrics\.json: databases\.clive: .*mapping"),
     ],

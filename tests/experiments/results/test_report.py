@@ -42,7 +42,7 @@ def test_a_real_run(run):
     assert "Database koniq10k (scale 1 to 5, higher is better)" in page.words
     assert "Backbone cvt_nano" in page.words
     assert "Splits finished 1 of 1" in page.words
-    tiles = page.between("Numbers", "Which epoch counts")
+    tiles = page.between("Numbers", "Epoch selection")
     low, high = metrics["intervals"]["koniq10k"]["emd"]
     assert f"EMD ↓ {metrics['emd']:.3f} [{low:.3f}, {high:.3f}]" in tiles
     ceiling = metrics["noise_ceiling"]["koniq10k"]
@@ -179,7 +179,7 @@ def test_few_images_have_undefined_metrics(images, made):
     assert (metrics["srcc"] is None) == (images == 1)
     assert ("SRCC ↑ –" in page.words) == (images == 1)
     assert ("not defined in any epoch" in page.source) == (images == 1)
-    assert "without a fit, which failed or was not possible" in page.words
+    assert "without the logistic fit, which failed" in page.words
     assert ("Worst first" in page.words) == (images > 1)
 
 
@@ -221,9 +221,9 @@ def test_what_intervals_are_drawn_by_and_where_sos_labels_come_from_is_said(made
     path.write_text(to_json(content))
     page = page_of(made)
     note = "SOS labels are a function of the MOS labels (the SOS hypothesis), not measured"
-    tile = page.between("Numbers", "Which epoch counts").partition("SOS SRCC")[2].partition("EMD")[0]
+    tile = page.between("Numbers", "Epoch selection").partition("SOS SRCC")[2].partition("EMD")[0]
     assert note in tile
-    assert f"SOS SRCC: the {note}." in page.between("Which epoch counts", "Learning curves")
+    assert f"SOS SRCC: the {note}." in page.between("Epoch selection", "Learning curves")
     assert page.between("Every metric", "Settings").count(note) == 2  # SRCC and PLCC of the SOS
     assert note in page.between("SOS. Label against prediction.", "Residuals")
 
@@ -257,7 +257,7 @@ def test_several_databases(tmp_path):
     assert main([*config, *small, "protocol.validation_fraction=0.2"]) == 0
     page = page_of(tmp_path / "runs" / "union")
     metrics = json.loads((tmp_path / "runs" / "union" / "split_01" / "metrics.json").read_text())
-    tiles = page.between("Arrows say", "Which epoch counts")
+    tiles = page.between("Arrows say", "Epoch selection")
     assert f"EMD ↓ {metrics['emd']:.3f}" in tiles.partition("koniq10k")[0]
     assert "RMSE" not in tiles.partition("koniq10k")[0]  # of two scales
     assert "Mean over the databases SRCC ↑ PLCC ↑ KRCC ↑ SOS SRCC ↑ JSD ↓ EMD ↓ last" in page.words
