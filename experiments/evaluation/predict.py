@@ -63,9 +63,19 @@ def predict(model: RichIQA, loader: DataLoader, precision: str = FP32) -> Array:
 
 
 def table(database: Database, names: Sequence[str], dos: Array) -> pd.DataFrame:
-    """Return a table with one row per image, from predicted distributions (N, K)."""
-    images = [database.records[name].image for name in names]
-    return predictions_table(images, database.quantities(dos), database.targets(names))
+    """Return a table with one row per image, from predicted distributions (N, K).
+
+    Columns: image, target_mos, pred_mos, target_sos, pred_sos, target_p1..pK, pred_p1..pK; the latter only if the
+    network's bins are those of the labels.
+    """
+    pred, target = database.quantities(dos), database.targets(names)
+    columns = {"image": [database.records[name].image for name in names]}
+    for quantity in ("mos", "sos"):
+        columns |= {"target_" + quantity: target[quantity], "pred_" + quantity: pred[quantity]}
+    for side, values in (("target", target), ("pred", pred)):
+        shares = values["dos"].T if "dos" in values else ()
+        columns |= {f"{side}_p{k}": column for k, column in enumerate(shares, start=1)}
+    return pd.DataFrame(columns)
 
 
 def details(database: Database, names: Sequence[str], dos: Array) -> dict[str, Any]:
@@ -87,21 +97,6 @@ def details(database: Database, names: Sequence[str], dos: Array) -> dict[str, A
     }
 
 
-def predictions_table(names: list[str], pred: dict[str, Array], target: dict[str, Array]) -> pd.DataFrame:
-    """Return a table with one row per image.
-
-    Columns: image, target_mos, pred_mos, target_sos, pred_sos, target_p1..pK, pred_p1..pK; the latter only if the
-    network's bins are those of the labels.
-    """
-    table = {"image": names}
-    for quantity in ("mos", "sos"):
-        table |= {"target_" + quantity: target[quantity], "pred_" + quantity: pred[quantity]}
-    for side, values in (("target", target), ("pred", pred)):
-        shares = values["dos"].T if "dos" in values else ()
-        table |= {f"{side}_p{k}": column for k, column in enumerate(shares, start=1)}
-    return pd.DataFrame(table)
-
-
 def joined_metrics(metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
     """Return the means over databases of the metrics by title, and under `databases` the metrics themselves.
 
@@ -110,11 +105,6 @@ def joined_metrics(metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
     names = [name for name in next(iter(metrics.values())) if len(metrics) == 1 or name not in IN_UNITS]
     means = {name: float(np.mean([scores[name] for scores in metrics.values()])) for name in names}
     return {**means, "databases": metrics}
-
-
-def joined_predictions(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the predictions of all databases in one table; with several, `database` is the first column."""
-    return pd.concat(tables, names=["database"]).reset_index("database", drop=len(tables) == 1)
 
 
 def predict_parts(state: TrainingState, parts: Sequence[EvaluatedPart], config: Config) -> Predicted:
@@ -136,4 +126,5 @@ def finish_split(state: TrainingState, parts: Sequence[EvaluatedPart], predicted
     for part, dos in zip(parts, predicted, strict=True):
         tables[part.database.title] = table(part.database, part.names, dos)
         label_details[part.database.title] = details(part.database, part.names, dos)
-    run.folder.finish(joined_predictions(tables), final_metrics(state, run.config, label_details))
+    predictions = pd.concat(tables, names=["database"]).reset_index("database", drop=len(tables) == 1)
+    run.folder.finish(predictions, final_metrics(state, run.config, label_details))

@@ -158,7 +158,11 @@ def origins_table(splits: Sequence[FinishedSplit]) -> Table:
         for part in split.tests:
             sizes = [str(len(part.origin[name])) for name in ("train", "validation", "test")]
             hashes = [part.origin["hash"], part.origin["labels"]["hash"]]
-            made = [str(len(split.log)), duration(split.metrics["seconds"]), _machine(split)]
+            made = [
+                str(len(split.log)),
+                duration(split.metrics["seconds"]),
+                split.metrics["environment"].get("machine", DASH),
+            ]
             rows.append(Row(f"split {split.number}, {part.title}", [*sizes, *hashes, *made]))
     columns = ["training images", "validation", "test", "split hash", "labels hash", "epochs", "time", "machine"]
     return Table("Splits", columns, rows)
@@ -200,7 +204,3 @@ def _spread(name: str, values: np.ndarray, parts: Sequence[ScoredPart]) -> str:
 
 def _arrow(metric: str) -> str:
     return ("↑" if BETTER[metric] == HIGHER else "↓") if metric in BETTER else ""
-
-
-def _machine(split: FinishedSplit) -> str:
-    return split.metrics["environment"].get("machine", DASH)

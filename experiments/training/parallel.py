@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Lock, Thread
 from typing import TextIO
@@ -99,7 +99,9 @@ def run_processes(
         UserError: Some splits failed; the message has the reason for each.
     """
     pending, free, failures = deque(numbers), deque(environments), Failures(collecting=True)
-    with _killed_at_end() as running, tempfile.TemporaryDirectory(prefix="richiqa_") as folder:
+    running: list[_Split] = []
+    with tempfile.TemporaryDirectory(prefix="richiqa_") as folder, ExitStack() as stack:
+        stack.callback(lambda: [split.process.kill() for split in running])  # those that an error leaves running
         file = Path(folder) / "config.yaml"
         write_text(file, dump_config(config))
         forwarded = False
@@ -120,17 +122,6 @@ def run_processes(
         return False
     failures.raise_any(len(numbers), "splits")
     return True
-
-
-@contextmanager
-def _killed_at_end() -> Iterator[list["_Split"]]:
-    """Yield a list of running processes; those still in it at the end are killed."""
-    running: list[_Split] = []
-    try:
-        yield running
-    finally:
-        for split in running:
-            split.process.kill()
 
 
 class _Split:

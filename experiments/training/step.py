@@ -98,7 +98,7 @@ class Stepper:
         self.autocast = settings.precision == BF16
         self.compiled = settings.compile
         replayed = self.parts == 1 and not is_distributed()  # a replay overwrites the gradients of the one before
-        self.network = wrap_ddp(compiled(state.model, replayed) if self.compiled else state.model)
+        self.network = wrap_ddp(compiled(state.model, replayed=replayed) if self.compiled else state.model)
         self.late = state.device.type == "cuda"
         self.unread: Losses | None = None
         self.asked_to_stop = False  # this process; shared with the losses

@@ -263,15 +263,15 @@ def test_metrics_that_are_not_defined(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("of_run", "labels", "reason"),
     [
-        ({"srcc": None, "jsd": 0.1}, "other", r"JSD \(against other labels\) and SRCC \(not there or not defined in"),
-        ({"srcc": None}, "l", r"SRCC, JSD \(not there or not defined in a split of either run\)"),
+        ({"srcc": None, "jsd": 0.1}, "other", r"JSD \(against other labels\) and SRCC \(missing or not defined in"),
+        ({"srcc": None}, "l", r"SRCC, JSD \(missing or not defined in a split of either run\)"),
     ],
 )
 def test_where_nothing_can_be_compared_there_is_no_table_of_it(of_run, labels, reason, tmp_path, capsys):
     write_run(tmp_path, "base", [{"srcc": 0.8, "jsd": 0.1}] * 2)
     write_run(tmp_path, "run", [of_run] * 2, labels=labels)
     page = shown(capsys, tmp_path, "--baseline", "base", "--metrics", "srcc,jsd")
-    assert re.search(rf"- No difference from base and no p: none of the metrics can be compared, {reason}", page)
+    assert re.search(rf"- No differences from base: none of the metrics can be compared, {reason}", page)
     assert len(tables(page)) == 2
     assert "Wilcoxon" not in page
     assert csv_of(capsys, tmp_path, "--baseline", "base")["difference"].isna().all()

@@ -91,7 +91,7 @@ def test_a_finished_split_without_its_config_is_not_left_out_unseen(runs, capsys
         (
             ["theirs", "--metrics", "srcc,sroc"],
             UserError,
-            r"'sroc' is not a metric of .* \(did you mean 'srcc'\?\).*srcc, rmse",
+            r"'sroc' is not a metric.* \(did you mean 'srcc'\?\).*srcc, rmse",
         ),
         (["theirs", "--metrics", "epoch"], UserError, "'epoch' is not a metric"),
         (["theirs", "--metrics", "srcc,"], UserError, "'srcc,' contains an empty name; separate names by commas"),

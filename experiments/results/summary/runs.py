@@ -50,20 +50,13 @@ class Origin:
     @classmethod
     def joined(cls, databases: "dict[str, Origin]") -> "Origin":
         """Return the origin of several databases together, from the origin of each by title."""
-        titles, origins = zip(*sorted(databases.items()), strict=True)
-
-        def together(field: str) -> str:
-            texts = (getattr(origin, field) for origin in origins)
-            return " ".join(f"{title} {text}" for title, text in zip(titles, texts, strict=True))
-
-        return cls(
-            together("split"),
-            together("labels"),
-            together("mos"),
-            any(origin.hypothesis for origin in origins),
-            sum(origin.train for origin in origins),
-            sum(origin.test for origin in origins),
+        members, origins = sorted(databases.items()), databases.values()
+        hashes = (
+            " ".join(f"{title} {getattr(origin, key)}" for title, origin in members)
+            for key in ("split", "labels", "mos")
         )
+        sizes = sum(origin.train for origin in origins), sum(origin.test for origin in origins)
+        return cls(*hashes, any(origin.hypothesis for origin in origins), *sizes)
 
     def same_mos(self, other: "Origin") -> bool:
         """Return whether both have the same MOS on the same scale."""

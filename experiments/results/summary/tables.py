@@ -190,8 +190,7 @@ def differences_section(numbers: pd.DataFrame, baseline: str) -> Section:
         for line in sorted(compared.itertuples(), key=lambda line: metrics.index(line.metric))
     ]
     caption = f"Difference from {baseline}: run minus baseline, mean over the splits that are the same in both."
-    columns = ["metric", "run", "database", "paired splits", "difference", "p, t test", "p, corrected t", "p, Wilcoxon"]
-    return Section(caption, pd.DataFrame(lines, columns=columns), 3, notes_on_tests(compared))
+    return Section(caption, pd.DataFrame(lines), 3, notes_on_tests(compared))
 
 
 def notes_on_tests(compared: pd.DataFrame) -> list[str]:

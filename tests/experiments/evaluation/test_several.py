@@ -172,7 +172,7 @@ def test_a_column_of_different_databases_is_said_to_be_so(tmp_path):
     for number, labels in enumerate("aab"):
         write_result(tmp_path, str(number), srcc=0.5, database="csv", labels=labels)
     write_result(tmp_path, "3", srcc=0.5, labels="c")
-    assert "Scored on different labels under one title, not to be compared: csv." in write_matrix(tmp_path)
+    assert "Different labels under one title, not comparable: csv." in write_matrix(tmp_path)
     (tmp_path / "2" / "metrics.json").unlink()
     assert "different labels" not in write_matrix(tmp_path)
 

@@ -257,7 +257,7 @@ def test_several_databases(tmp_path):
     assert main([*config, *small, "protocol.validation_fraction=0.2"]) == 0
     page = page_of(tmp_path / "runs" / "union")
     metrics = json.loads((tmp_path / "runs" / "union" / "split_01" / "metrics.json").read_text())
-    tiles = page.between("Arrows say", "Epoch selection")
+    tiles = page.between("Arrows show", "Epoch selection")
     assert f"EMD ↓ {metrics['emd']:.3f}" in tiles.partition("koniq10k")[0]
     assert "RMSE" not in tiles.partition("koniq10k")[0]  # of two scales
     assert "Mean over the databases SRCC ↑ PLCC ↑ KRCC ↑ SOS SRCC ↑ JSD ↓ EMD ↓ last" in page.words
