@@ -70,7 +70,7 @@ def test_trainings_end_in_the_same_weights(quick, tmp_path):
 @pytest.mark.usefixtures("run")
 def test_resuming_may_change_the_cache_but_not_the_decoder(quick):
     assert train([*quick, "dataset.cache=disk", "--resume"]) == 0
-    with pytest.raises(UserError, match=r"started with other settings: dataset\.decode: exact then, draft now"):
+    with pytest.raises(UserError, match=r"started with other settings: dataset\.0\.decode: exact then, draft now"):
         train([*quick, "dataset.decode=draft", "--resume"])
 
 

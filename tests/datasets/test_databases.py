@@ -172,12 +172,12 @@ def test_official_split_needs_its_files(made):
 @pytest.mark.parametrize("name", [name for name in READERS if name != "csv"])
 def test_configs_state_what_the_readers_do(name):
     config = load_config(f"configs/{name}.yaml")
-    assert RatingScale(**config.scale.model_dump()) == READERS[name].scale
-    assert config.dataset.sos_a == READERS[name].sos_a
+    assert RatingScale.from_settings(config.scale) == READERS[name].scale
+    assert [dataset.sos_a for dataset in config.dataset] == [READERS[name].sos_a]
 
 
 def test_resolved_configs_state_every_number():
-    assert with_defaults(load_config(None, ["dataset.name=spaq"])).dataset.sos_a == 0.1304
-    assert with_defaults(load_config(None, ["dataset.sos_a=fit"])).dataset.sos_a == "fit"
+    assert with_defaults(load_config(None, ["dataset.name=spaq"])).dataset[0].sos_a == 0.1304
+    assert with_defaults(load_config(None, ["dataset.sos_a=fit"])).dataset[0].sos_a == "fit"
     members = with_defaults(load_config("configs/koniq10k_spaq.yaml")).dataset
     assert [(member.sos_a, member.scale.high) for member in members] == [(0.09, 5), (0.1304, 100)]

@@ -137,7 +137,7 @@ def test_timm_file_fills_the_backbone_exactly(tmp_path):
         (b"no weights", "is not a checkpoint"),
         ({"something.weight": torch.zeros(1)}, "no known kind"),
         ({"epoch": 3}, "holds no state dict"),
-        ([1, 2], "holds a list"),
+        ([1, 2], "contains a list"),
     ],
 )
 def test_other_files_are_refused(content, message, tmp_path):

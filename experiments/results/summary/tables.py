@@ -10,7 +10,7 @@ import pandas as pd
 
 from experiments.results.lines import SELECTION_NOTES
 from experiments.results.published import PUBLISHED, PUBLISHED_SPLITS
-from experiments.results.statistics import Comparison, compare, describe
+from experiments.results.statistics import MOST_TIED, Comparison, compare, describe
 from experiments.results.summary.runs import Row
 from experiments.results.tables import heading_of
 from utils.metrics import BETTER, HIGHER
@@ -195,7 +195,7 @@ def notes_on_tests(compared: pd.DataFrame) -> list[str]:
         "p: two-sided, over the paired splits, none of a single one. t test: paired, none where all differences are "
         "the same. Corrected t: the same, but with the variance times 1/splits + test images/training images (Nadeau & "
         "Bengio 2003), since splits of the same images share training images. Wilcoxon: signed-rank test, exact unless "
-        "more than 16 differences have ties, over the n splits whose difference is not 0; zeros are dropped.",
+        f"more than {MOST_TIED} differences have ties, over the n splits whose difference is not 0; zeros are dropped.",
         f"Wilcoxon's smallest p is 2/2^n{f' ({smallest})' if smallest else ''}, so that fewer than "
         f"{FEWEST_FOR_WILCOXON} splits cannot reach .05.",
         "For random splits the corrected p is the one to go by: the others take splits for independent and are too "

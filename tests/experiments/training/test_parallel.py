@@ -37,7 +37,7 @@ def test_two_at_a_time_are_what_one_after_the_other_is(quick, tmp_path, capsys):
         assert f"split {number} | epoch 1/1  loss " in output
     summary = "2 splits, mean (standard deviation)"
     assert output.replace("/quick/", "/serial/").partition(summary)[2] == serial.partition(summary)[2] != ""
-    assert (tmp_path / "runs" / "quick" / "report.html").stat().st_size > 100_000
+    assert (tmp_path / "runs" / "quick" / "report.html").stat().st_size > 50_000
     rows = json.loads(next((tmp_path / "cache").glob("*.json")).read_text())["rows"]
     assert len(rows) == 20
 
