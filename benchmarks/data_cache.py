@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from benchmarks.rows import Measured, in_turn
-from datasets.cache import PictureSource
+from datasets.cache import ImageSource
 from datasets.dataset import IQADataset
 from datasets.loader import batches, make_loader
 from datasets.ratings import Record
@@ -28,7 +28,7 @@ def measure() -> list[Measured]:
     with tempfile.TemporaryDirectory() as folder:
         names = write_photos(Path(folder), IMAGES)
         loaders = [
-            loader_of(PictureSource("photos", Path(folder), cache=cache, folder=Path(folder) / "cache"), names)
+            loader_of(ImageSource("photos", Path(folder), cache=cache, folder=Path(folder) / "cache"), names)
             for cache in ("disk", "none")
         ]
         for loader in loaders:
@@ -38,11 +38,11 @@ def measure() -> list[Measured]:
     return [Measured("data_cache", what, "decoding them", "s", ours, peers)]
 
 
-def loader_of(source: PictureSource, names: list[str]) -> DataLoader:
+def loader_of(source: ImageSource, names: list[str]) -> DataLoader:
     """Training's loader over these images, without workers."""
     settings = TransformSettings()
     records = [Record(name, 3.0, 1.0, (0.2,) * 5) for name in names]
-    dataset = IQADataset(source.pictures(names, settings.resize), records, build_train_crop(settings))
+    dataset = IQADataset(source.opener(names, settings.resize), records, build_train_crop(settings))
     return make_loader(dataset, TrainSettings().batch_size, workers=0, train=True)
 
 

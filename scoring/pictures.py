@@ -15,7 +15,7 @@ import torch
 from PIL import ExifTags, Image, ImageColor, ImageFile, UnidentifiedImageError
 from torch import Tensor
 
-from datasets.transforms import errors_of, to_rgb
+from datasets.transforms import image_errors, to_rgb
 from scoring.defaults import BACKGROUND, MAX_PIXELS
 from utils.errors import MissingFileError, UserError, one_line
 
@@ -132,7 +132,7 @@ def _read(source: str | Path | Encoded, settings: PictureSettings, coarse: int |
 def _in_our_words(name: str | Path) -> Iterator[None]:
     """Whatever a plugin of Pillow raises on bytes made to break it, as an error of this file."""
     try:
-        with errors_of(name):
+        with image_errors(name):
             yield
     except UserError:
         raise

@@ -18,7 +18,7 @@ require_installation("matplotlib")
 
 
 from datasets.database import require_same_bins
-from datasets.inspection.examination import advice_on_batches, examine, report, splits_of
+from datasets.inspection.examination import batch_size_advice, examine, report, splits_for_file
 from datasets.inspection.figure import draw
 from datasets.readers import READERS, with_defaults
 from utils.config import load_config
@@ -50,11 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cannot be trained on together: {error}")
         trainable = False
     if trainable:
-        print(advice_on_batches(config, examinations), end="")
+        print(batch_size_advice(config, examinations), end="")
     if args.save_splits and not trainable:
         print(f"{args.save_splits} is not written: mend the database first, else its splits fit no complete copy")
     elif args.save_splits:
-        write_text(args.save_splits, to_json(splits_of(config, examinations), indent=1))
+        write_text(args.save_splits, to_json(splits_for_file(config, examinations), indent=1))
         print(f"splits: {args.save_splits}, for protocol.method=file dataset.split_file={args.save_splits}")
     return 0 if trainable else 1
 

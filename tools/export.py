@@ -18,7 +18,7 @@ from utils.installation import require_installation
 require_installation()
 
 from datasets.scale import RatingScale
-from models.export import CHECKED, FORMATS, INPUT, ExportFormat, export, in_words
+from models.export import CHECKED, FORMATS, INPUT, ExportFormat, describe_differences, export
 from models.weights import TrainedNetwork
 from scoring.loading import load_stated
 from utils.errors import UserError
@@ -107,7 +107,9 @@ def describe(network: TrainedNetwork, form: ExportFormat, path: Path, difference
         lines.append("  the training's split is not in it: main.py --evaluate cannot know which images it has seen")
     else:
         lines += [f"  {name:6}  {shape:{len(rows[0][1])}}  float32, {meaning}" for name, shape, meaning in rows]
-    lines.append(f"  largest difference from the network on {CHECKED} random images: {in_words(differences)}")
+    lines.append(
+        f"  largest difference from the network on {CHECKED} random images: {describe_differences(differences)}"
+    )
     return "\n".join([*lines, "  (mos and sos as shares of the scale's width)"])
 
 
