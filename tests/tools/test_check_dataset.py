@@ -142,7 +142,7 @@ def test_long_lists_are_cut_unless_all_is_wanted(check, tmp_path):
     assert "15 x missing image" in output
     assert "and 5 more; --all lists them" in output
     _, output = check("--dataset", "csiq", "--root", str(made.root), "--all")
-    assert output.count("there is no image") == 15
+    assert output.count("does not exist") == 15
 
 
 def test_saved_splits_can_be_trained_on(check, tmp_path):
@@ -195,7 +195,7 @@ def test_nothing_there_though_missing_images_are_allowed(check, tmp_path):
         (made.root / image).unlink()
     status, output = check("--dataset", "kadid10k", "--root", str(made.root), "dataset.allow_missing=true", *PICTURE)
     assert status == 1
-    assert "none of the 24 images can be used" in output
+    assert "none of the 24 images is usable" in output
 
 
 def test_rows_that_cannot_be_used_are_not_in_the_figures(check, tmp_path):
