@@ -43,7 +43,7 @@ def build_loader(source: PictureSource, names: list[str]) -> DataLoader:
     """Return the training loader over these images, without workers."""
     settings = TransformSettings()
     records = [Record(name, 3.0, 1.0, (0.2,) * 5) for name in names]
-    dataset = IQADataset(source.pictures(names, settings.resize), records, build_train_crop(settings))
+    dataset = IQADataset(source.opener(names, settings.resize), records, build_train_crop(settings))
     return make_loader(dataset, TrainSettings().batch_size, workers=0, train=True)
 
 

@@ -22,7 +22,7 @@ from datasets.scale import RatingScale
 from datasets.transforms import central_box, normalise
 from models.compiling import CompiledScorer, require_compiler
 from models.fused import fused_model
-from models.precision import FP32, plan_for
+from models.precision import FP32, precision_plan
 from models.weights import TrainedNetwork
 from scoring.pictures import Encoded, PictureSettings, opened_picture, to_picture
 from scoring.preprocess import FULL, RELEASE, build_preprocess

@@ -17,7 +17,7 @@ from utils.installation import require_installation
 require_installation()
 
 from datasets.scale import RatingScale
-from models.export import CHECKED, FORMATS, INPUT, ExportFormat, export, in_words
+from models.export import CHECKED, FORMATS, INPUT, ExportFormat, describe_differences, export
 from models.weights import TrainedNetwork
 from scoring.loading import load_with_scale
 from utils.errors import UserError

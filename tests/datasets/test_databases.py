@@ -1,4 +1,4 @@
-"""Every database in its official layout and in the others it is found in."""
+"""Every database in its official layout and in other known layouts."""
 
 import shutil
 from unicodedata import normalize
@@ -45,7 +45,7 @@ def test_annotations_alone_without_images(made):
         (made.root / image).unlink()
     alone = read_records(name_of(made), made.root, check_images=False)
     assert alone == with_images
-    with pytest.raises(MissingFileError, match=f"none of the {len(made.mos)} images is under"):
+    with pytest.raises(MissingFileError, match=f"none of the {len(made.mos)} images exist under"):
         read_records(name_of(made), made.root)
 
 
@@ -118,7 +118,9 @@ def test_koniq_votes_that_contradict_the_stated_figures(tmp_path):
     table.loc[4, "SD"] = 0.01
     table.to_csv(path, index=False)
     assert load_labels("koniq10k", made.root)[2].odd == 2
-    with pytest.raises(UserError, match=r"line 4: .*MOS 5 is stated, but that of the votes is .*; 1 more problems"):
+    with pytest.raises(
+        UserError, match=r"line 4: .*stated MOS 5 contradicts the votes, which give .*; 1 more problems"
+    ):
         read_records("koniq10k", made.root, strict=True)
     path.unlink()
     assert load_labels("koniq10k", made.root)[2].odd == 0  # there MOS is a z-score
@@ -131,7 +133,7 @@ def test_nothing_found_says_what_was_looked_for_and_where(made, tmp_path):
     with pytest.raises(MissingFileError, match="in a folder of it; looked for") as caught:
         read_records(name_of(made), empty)
     assert str(empty) in str(caught.value)
-    assert all(form in str(caught.value) for form in READERS[name_of(made)].forms)
+    assert all(form in str(caught.value) for form in READERS[name_of(made)].label_files)
 
 
 @each()

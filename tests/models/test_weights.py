@@ -1,4 +1,4 @@
-"""Where weights come from, and that nothing is loaded that does not fit exactly."""
+"""Sources of weights; weights that do not fit exactly are rejected."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def trained():
 
 @pytest.fixture
 def cvt_file(trained, tmp_path: Path) -> Path:
-    """A file as CvT's authors publish it."""
+    """Write a file in the format of the CvT authors."""
     official = to_official(trained.backbone.state_dict(prefix="backbone."))
     content = {name.removeprefix("net."): tensor for name, tensor in official.items()}
     content |= {"norm.weight": torch.ones(384), "norm.bias": torch.zeros(384)}
