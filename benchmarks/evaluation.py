@@ -9,7 +9,7 @@ from benchmarks.data_cache import write_photos
 from benchmarks.peer import networks
 from benchmarks.rows import Measured, in_turn
 from benchmarks.timing import seconds
-from datasets.cache import PictureSource
+from datasets.cache import ImageSource
 from datasets.dataset import IQADataset
 from datasets.loader import make_loader
 from datasets.ratings import Record

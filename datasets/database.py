@@ -168,8 +168,8 @@ def _load(settings: DatasetSettings, number: int, config: Config) -> Database:
     options = settings.model_dump(include=set(LABEL_OPTIONS))
     scale = RatingScale.from_settings(settings.scale)
     ratings, records, recipe = load_labels(settings.name, settings.root, scale=scale, **options)
-    unit = unit_of(records, config.protocol)
-    keys_of(records, unit)  # refuses a unit that is not stated, before anything is trained
+    unit = split_unit(records, config.protocol)
+    split_keys(records, unit)  # refuses a unit that is not stated, before anything is trained
     return Database(
         title=settings.title,
         number=number,
@@ -185,6 +185,6 @@ def _load(settings: DatasetSettings, number: int, config: Config) -> Database:
     )
 
 
-def _source(settings: DatasetSettings, config: Config) -> PictureSource:
+def _source(settings: DatasetSettings, config: Config) -> ImageSource:
     folder = Path(settings.cache_folder or Path(config.run.root) / CACHE)
-    return PictureSource(settings.name, Path(settings.root), settings.decode, settings.cache, folder)
+    return ImageSource(settings.name, Path(settings.root), settings.decode, settings.cache, folder)

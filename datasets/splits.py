@@ -20,7 +20,7 @@ from utils.schema import require_version
 from utils.settings import ProtocolSettings
 
 SEEN_BEFORE = "seen_before"  # in split.json: the images that the weights at the start were trained on
-BESIDE = ("hash", "labels")  # what split.json has beside the parts of a database
+OTHER_KEYS = ("hash", "labels")  # of a database in split.json, beside its parts
 FEWEST_FOR_SRCC = 2
 SHOWN = 3  # names in one message
 SHOWN_LENGTH = 60  # characters of a value in one message

@@ -92,7 +92,7 @@ class Predictor:
     ):
         self.preview_side: int | None = None  # long side of `Prepared.preview` in pixels; None makes no previews
         self.model = network.model.eval().requires_grad_(False).to(device)
-        self.precision = plan_for(precision, device).describe()
+        self.precision = precision_plan(precision, device).describe()
         self.scale = RatingScale.from_settings(network.config.scale)
         self.transform = network.config.transform
         self.preprocess = build_preprocess(preprocess, network.config.transform)

@@ -86,7 +86,7 @@ def test_the_noise_ceiling_stands_beside_the_metrics(quick, koniq_root, tmp_path
     split = database_split(folder_of(tmp_path))
     ratings = {rating.name: rating for rating in read_ratings("koniq10k", koniq_root)}
     scale, recipe = RatingScale(1, 5, (1, 2, 3, 4, 5)), LabelRecipe("counts", "file", None, 20, 0)
-    votes = votes_of([ratings[name] for name in split["test"]], scale)
+    votes = collect_votes([ratings[name] for name in split["test"]], scale)
     ceiling = metrics["noise_ceiling"]["koniq10k"]
     assert ceiling == noise_ceiling(votes, scale, recipe)
     assert f"EMD {ceiling['emd']:.3f} ({ceiling['split_half_emd']:.3f})" in output

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.save_splits and not trainable:
         print(f"{args.save_splits} is not written: fix the database first; its splits would not fit a complete copy")
     elif args.save_splits:
-        write_text(args.save_splits, to_json(splits_of(examinations), indent=1))
+        write_text(args.save_splits, to_json(splits_for_file(examinations), indent=1))
         print(f"splits: {args.save_splits}, for protocol.method=file dataset.split_file={args.save_splits}")
     return 0 if trainable else 1
 

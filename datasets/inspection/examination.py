@@ -152,7 +152,7 @@ def batch_size_advice(config: Config, examinations: Sequence[Examination]) -> st
     return f"warning: train.batch_size {config.train.batch_size} is more than the {min(sizes)} training images\n"
 
 
-def splits_of(examinations: Sequence[Examination]) -> list[dict]:
+def splits_for_file(examinations: Sequence[Examination]) -> list[dict]:
     """All splits, by title of the database, in the form that `dataset.split_file` takes."""
     by_split = zip(*(examination.splits for examination in examinations), strict=True)
     return [
