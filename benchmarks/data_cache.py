@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.rows import Measured, in_turn
 from benchmarks.timing import seconds
-from datasets.cache import PictureSource
+from datasets.cache import ImageSource
 from datasets.dataset import IQADataset
 from datasets.loader import batches, make_loader
 from datasets.ratings import Record
@@ -29,7 +29,7 @@ def measure() -> list[Measured]:
     with tempfile.TemporaryDirectory() as folder:
         names = write_photos(Path(folder), IMAGES)
         loaders = [
-            build_loader(PictureSource("photos", Path(folder), cache=cache, folder=Path(folder) / "cache"), names)
+            build_loader(ImageSource("photos", Path(folder), cache=cache, folder=Path(folder) / "cache"), names)
             for cache in ("disk", "none")
         ]
         for loader in loaders:
@@ -39,11 +39,11 @@ def measure() -> list[Measured]:
     return [Measured("data_cache", what, "decoding them", "s", ours, peers)]
 
 
-def build_loader(source: PictureSource, names: list[str]) -> DataLoader:
+def build_loader(source: ImageSource, names: list[str]) -> DataLoader:
     """Return the training loader over these images, without workers."""
     settings = TransformSettings()
     records = [Record(name, 3.0, 1.0, (0.2,) * 5) for name in names]
-    dataset = IQADataset(source.pictures(names, settings.resize), records, build_train_crop(settings))
+    dataset = IQADataset(source.opener(names, settings.resize), records, build_train_crop(settings))
     return make_loader(dataset, TrainSettings().batch_size, workers=0, train=True)
 
 

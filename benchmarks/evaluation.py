@@ -9,7 +9,7 @@ from benchmarks.data_cache import write_photos
 from benchmarks.peer import networks
 from benchmarks.rows import Measured, in_turn
 from benchmarks.timing import seconds
-from datasets.cache import PictureSource
+from datasets.cache import ImageSource
 from datasets.dataset import IQADataset
 from datasets.loader import make_loader
 from datasets.ratings import Record
@@ -29,9 +29,9 @@ def measure() -> list[Measured]:
     transform = build_test_transform(settings)
     with tempfile.TemporaryDirectory() as folder:
         names = write_photos(Path(folder), IMAGES)
-        source = PictureSource("photos", Path(folder), cache="disk", folder=Path(folder) / "cache")
+        source = ImageSource("photos", Path(folder), cache="disk", folder=Path(folder) / "cache")
         records = [Record(name, 3.0, 1.0, (0.2,) * 5) for name in names]
-        dataset = IQADataset(source.pictures(names, settings.resize), records, build_test_crop(settings))
+        dataset = IQADataset(source.opener(names, settings.resize), records, build_test_crop(settings))
         loader = make_loader(dataset, TrainSettings().batch_size, workers=WORKERS)
 
         @torch.inference_mode()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from benchmarks.peer import PEER, networks
 from benchmarks.rows import Measured, in_turn
 from benchmarks.timing import milliseconds
-from models.precision import FP32, Plan, plan_for
+from models.precision import FP32, PrecisionPlan, precision_plan
 
 RUNS, CEILING_RUNS = 11, 5
 BATCHES, BATCH_RUNS = (2, 4), 3
@@ -25,9 +25,9 @@ Network = Callable[[Tensor], Tensor]
 def measure(precision: str) -> list[Measured]:
     """Measure `inference_<precision>_b1`: milliseconds per image of 384 pixels, with the same weights on both sides."""
     _, fast, peer = networks(precision, CPU)
-    plan, images = plan_for(precision, CPU), random_images(1, CPU)
+    plan, images = precision_plan(precision, CPU), random_images(1, CPU)
     with torch.inference_mode():
-        tolerance = 1e-5 if plan == Plan() else 0.01
+        tolerance = 1e-5 if plan == PrecisionPlan() else 0.01
         torch.testing.assert_close(
             fast(images), peer(images), atol=tolerance, rtol=0
         )  # the comparison requires equal outputs

@@ -4,7 +4,7 @@ __all__ = ["READERS", "Record", "read_records"]
 
 
 def __getattr__(name: str):
-    """What Python programs import from here; the readers need pandas, which scoring does without."""
+    """Import the readers on first use, since they need pandas and scoring does not."""
     if name in __all__:
         from datasets import readers  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Pictures squashed once: kept in memory, or in one file on the disk that processes share."""
+"""Cache of squashed images, in memory or in a file on disk that processes share."""
 
 import hashlib
 import os
@@ -24,22 +24,22 @@ from utils.files import make_folder, read_object, to_json, write_text
 from utils.memory import available_memory
 from utils.progress import Progress
 
-Pictures = Callable[[str], Image.Image]  # from a path below the root to an RGB picture
-Identity = tuple[int, int]  # of a file: bytes and time of its last change, in ns
-Rows = dict[str, tuple[Identity, int]]  # of a cache, by image: which file was squashed, and where that lies
+OpenImage = Callable[[str], Image.Image]  # from a path below the root to an RGB image
+Identity = tuple[int, int]  # size of a file in bytes and time of its last change in ns
+Rows = dict[str, tuple[Identity, int]]  # by image: identity of the squashed file, and its row in the cache
 Keep = Callable[[str, Identity, np.ndarray], None]
 
-THREADS = 16  # more than most machines have cores: some wait for the disk
-AHEAD = 256  # pictures decoded before they are asked for: 0.2 GB at 512x512
+THREADS = 16  # more than most machines have cores, since some threads wait for the disk
+AHEAD = 256  # images decoded ahead of use: 0.2 GB at 512x512
 
 
 @dataclass(frozen=True)
-class FilePictures:
-    """Pictures decoded from their files, each time anew.
+class FileImages:
+    """Images that are decoded from their files on every access.
 
     Args:
         root: Folder of the images.
-        draft_size: None, or the least width and height of a draft; only JPEGs have drafts.
+        draft_size: Smallest width and height of a JPEG draft; None for full decoding.
     """
 
     root: Path
@@ -49,30 +49,30 @@ class FilePictures:
         return load_image(self.root / image, self.draft_size)
 
     def identity(self, image: str) -> Identity | None:
-        """What changes when the file does; None where there is no such file."""
+        """Return size and modification time of a file; None if it does not exist."""
         try:
             status = os.stat(self.root / image)
-        except OSError:  # reading it will say why
+        except OSError:  # reading the file reports the reason
             return None
         return status.st_size, status.st_mtime_ns
 
-    def squashed(self, image: str, size: int) -> np.ndarray:
-        """The picture as (size, size, 3) uint8, as `Squash` leaves it."""
+    def squash(self, image: str, size: int) -> np.ndarray:
+        """Return the squashed image as uint8, (size, size, 3)."""
         return np.asarray(Squash(size)(self(image)))
 
 
-class CachedPictures:
-    """Squashed pictures from a cache; from its file what the cache lacks, or what has changed since.
+class CachedImages:
+    """Squashed images from a cache. Images that are not cached, or whose file has changed, are read from their files.
 
-    `Squash` leaves a squashed picture as it is, so that transforms give the same from both.
+    `Squash` does not change an image that is squashed already, so transforms give the same result for both.
 
     Args:
-        files: The originals.
-        rows: By image, the identity of the file that was squashed, and its row.
-        pixels: By row, (size, size, 3) uint8.
+        files: The original images.
+        rows: Identity of the squashed file and row in the cache, by image.
+        pixels: Squashed images by row, (size, size, 3) uint8.
     """
 
-    def __init__(self, files: FilePictures, rows: Rows, pixels: Sequence[np.ndarray]):
+    def __init__(self, files: FileImages, rows: Rows, pixels: Sequence[np.ndarray]):
         self.files = files
         self.rows = rows
         self.pixels = pixels
@@ -84,33 +84,33 @@ class CachedPictures:
         return Image.fromarray(self.pixels[row])
 
 
-def bytes_of(size: int) -> int:
-    """Of one squashed picture."""
+def row_bytes(size: int) -> int:
+    """Return the number of bytes of one squashed image."""
     return size * size * 3
 
 
-def missing_in(rows: Rows, files: FilePictures, images: Sequence[str]) -> list[str]:
-    """Those of these images that are not in a cache as their files are now."""
+def missing_images(rows: Rows, files: FileImages, images: Sequence[str]) -> list[str]:
+    """Return the images that are not cached, or whose file has changed since."""
     return [image for image in dict.fromkeys(images) if image not in rows or rows[image][0] != files.identity(image)]
 
 
-def squash_all(files: FilePictures, images: Sequence[str], size: int, title: str, keep: Keep) -> None:
-    """Hands image, identity and pixels (size, size, 3) to `keep`, in order, decoded in parallel.
+def squash_all(files: FileImages, images: Sequence[str], size: int, title: str, keep: Keep) -> None:
+    """Squash images in parallel, and pass each to `keep` in order.
 
-    What cannot be decoded is left out: it is an error where it is asked for, and only there.
+    Images that cannot be decoded are skipped; they raise an error only when they are used.
 
     Args:
-        files: Where the pictures come from.
-        images: Which.
-        size: In pixels, of the squash.
-        title: For the progress that is shown.
-        keep: Called in this thread, while others decode ahead.
+        files: The original images.
+        images: Paths of the images below the root.
+        size: Width and height of a squashed image, in pixels.
+        title: Name of the database in the progress bar.
+        keep: Called with image, identity and pixels (size, size, 3), in the calling thread.
     """
 
     def squash(image: str) -> tuple[Identity | None, np.ndarray | None]:
-        identity = files.identity(image)  # before the file is read, so that a change in between is noticed
+        identity = files.identity(image)  # taken before the file is read, so that a later change is noticed
         try:
-            return identity, files.squashed(image, size)
+            return identity, files.squash(image, size)
         except UserError:
             return None, None
 
@@ -129,21 +129,21 @@ def squash_all(files: FilePictures, images: Sequence[str], size: int, title: str
         progress.close()
 
 
-VERSION = 1  # of the files
-CHUNK = 256  # pictures from one note of what is whole to the next: 0.2 GB at 512x512
+VERSION = 1  # of the cache files
+CHUNK = 256  # images between two updates of the index: 0.2 GB at 512x512
 GB = 1e9
 
 
 @dataclass(frozen=True)
-class PictureSource:
-    """How the pictures of a database are read, and where they are kept.
+class ImageSource:
+    """Settings for reading and caching the images of a database.
 
     Args:
-        name: Of the database.
+        name: Name of the database.
         root: Folder of the images.
-        decode: `exact`, or `draft`: JPEGs decoded at the smallest scale that is not below the squash.
+        decode: `exact`, or `draft` to decode JPEGs at the smallest scale that is not below the squashed size.
         cache: `none`, `ram` or `disk`.
-        folder: Of the files of `disk`.
+        folder: Folder of the cache files, for `disk`.
     """
 
     name: str
@@ -152,20 +152,24 @@ class PictureSource:
     cache: str = "none"
     folder: Path = Path("cache")
 
-    def pictures(self, images: Sequence[str], size: int) -> Pictures:
-        """The pictures of these images, to be squashed to `size`; those that the cache lacks are put into it first.
+    def opener(self, images: Sequence[str], size: int) -> OpenImage:
+        """Return the function that opens these images; adds missing images to the cache first.
+
+        Args:
+            images: Paths of the images below the root.
+            size: Width and height that the images will be squashed to, in pixels.
 
         Raises:
-            MachineError: The disk is full, or memory does not suffice.
+            MachineError: The disk is full, or there is not enough memory.
         """
-        files = FilePictures(self.root, size if self.decode == "draft" else None)
+        files = FileImages(self.root, size if self.decode == "draft" else None)
         if self.cache == "none":
             return files
-        cache = self._in_ram(size) if self.cache == "ram" else DiskCache(self, size)
-        return CachedPictures(files, *cache.filled(files, images))
+        cache = self._ram_cache(size) if self.cache == "ram" else DiskCache(self, size)
+        return CachedImages(files, *cache.fill(files, images))
 
     def key(self, size: int) -> dict[str, Any]:
-        """All that the pixels depend on beside the files: another version of Pillow may decode otherwise."""
+        """Return everything but the files that the pixels depend on, such as the version of Pillow."""
         return {
             "version": VERSION,
             "root": str(self.root.resolve()),
@@ -175,8 +179,8 @@ class PictureSource:
             "jpeg": features.version("libjpeg_turbo") or features.version("jpg"),
         }
 
-    def _in_ram(self, size: int) -> "RamCache":
-        """The one of this process, which splits and runs share; it takes the place of one of another size."""
+    def _ram_cache(self, size: int) -> "RamCache":
+        """Return the cache of this process, shared by splits and runs; another image size replaces it."""
         key, root = self.key(size), str(self.root.resolve())
         if root not in _RAM or _RAM[root].key != key:
             _RAM[root] = RamCache(key, self.name, size)
@@ -184,7 +188,7 @@ class PictureSource:
 
 
 class RamCache:
-    """Squashed pictures in the memory of this process."""
+    """Cache of squashed images in the memory of this process."""
 
     def __init__(self, key: dict[str, Any], name: str, size: int):
         self.key = key
@@ -193,18 +197,18 @@ class RamCache:
         self.rows: Rows = {}
         self.pixels = RamPixels()
 
-    def filled(self, files: FilePictures, images: Sequence[str]) -> tuple[Rows, "RamPixels"]:
-        """Rows and pixels, with these images among them.
+    def fill(self, files: FileImages, images: Sequence[str]) -> tuple[Rows, "RamPixels"]:
+        """Add missing images, and return rows and pixels of the cache.
 
         Raises:
-            MachineError: Memory does not suffice.
+            MachineError: There is not enough memory.
         """
-        missing = missing_in(self.rows, files, images)
-        free, needed = available_memory(), len(missing) * bytes_of(self.size)
+        missing = missing_images(self.rows, files, images)
+        free, needed = available_memory(), len(missing) * row_bytes(self.size)
         if free is not None and needed > free:
             raise MachineError(
-                f"dataset.cache: ram needs {needed / GB:.1f} GB for {self.name}, and {free / GB:.1f} GB are free; use "
-                "dataset.cache=disk, or none"
+                f"dataset.cache: ram needs {needed / GB:.1f} GB for {self.name}, but {free / GB:.1f} GB are free; use "
+                "dataset.cache=disk or dataset.cache=none"
             )
         squash_all(files, missing, self.size, self.name, self._keep)
         return self.rows, self.pixels
@@ -215,12 +219,12 @@ class RamCache:
 
 
 class RamPixels(list):
-    """Squashed pictures (size, size, 3) by row. Loader workers that are forked share them."""
+    """List of squashed images (size, size, 3) by row. Forked loader workers share it."""
 
     def __reduce__(self):
         raise UserError(
-            "dataset.cache: ram cannot be shared with loader workers on this system, each would hold a copy; use "
-            "dataset.cache=disk, or train.workers=0"
+            "dataset.cache: ram cannot be shared with loader workers on this system, since each would get a copy; use "
+            "dataset.cache=disk or train.workers=0"
         )
 
 
@@ -228,13 +232,14 @@ _RAM: dict[str, RamCache] = {}  # by root
 
 
 class DiskCache:
-    """Squashed pictures in one file of rows, and an index beside it that says which rows are whole.
+    """Cache of squashed images in one file of rows, with an index file that lists the complete rows.
 
-    Rows are only ever added, and only then noted in the index: whatever is interrupted, and whoever reads
-    meanwhile, what the index names is whole. The index names its file of rows, so that neither is taken for another's.
+    Rows are only appended, and added to the index once they are on disk. So every row in the index is complete, also
+    after an interruption and while other processes read. The index names its file of rows, so that the two cannot be
+    mixed up with other files.
     """
 
-    def __init__(self, source: PictureSource, size: int):
+    def __init__(self, source: ImageSource, size: int):
         self.name = source.name
         self.size = size
         self.key = source.key(size)
@@ -243,31 +248,31 @@ class DiskCache:
         self.folder = source.folder
         self.index = self.folder / f"{self.stem}.json"
 
-    def filled(self, files: FilePictures, images: Sequence[str]) -> tuple[Rows, "MappedPixels"]:
-        """Rows and pixels, with these images among them.
+    def fill(self, files: FileImages, images: Sequence[str]) -> tuple[Rows, "MappedPixels"]:
+        """Add missing images, and return rows and pixels of the cache.
 
         Raises:
-            MachineError: The disk is full or not writable; what is whole by then is kept.
+            MachineError: The disk is full or not writable; rows that are complete by then are kept.
         """
-        with self._writing(), self._lock():
+        with self._disk_errors(), self._lock():
             rows, path = self._read()
-            missing = missing_in(rows, files, images)
+            missing = missing_images(rows, files, images)
             if missing:
-                rows, path = self._without_waste(rows, path, missing)
-                missing = missing_in(rows, files, images)
-                self._require_space(len(missing))
+                rows, path = self._drop_stale(rows, path, missing)
+                missing = missing_images(rows, files, images)
+                self._check_space(len(missing))
                 self._add(rows, path, files, missing)
             return rows, MappedPixels(path, self.size)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """Keeps others from writing; readers need no leave."""
+        """Lock the cache for writing; readers need no lock."""
         make_folder(self.folder)
         lock = FileLock(self.folder / f"{self.stem}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            print(f"waiting for another process that fills {self.index}", file=sys.stderr)
+            print(f"waiting for another process to fill {self.index}", file=sys.stderr)
             lock.acquire()
         try:
             yield
@@ -275,8 +280,8 @@ class DiskCache:
             lock.release()
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """What the system says of the disk, as the machine's error."""
+    def _disk_errors(self) -> Iterator[None]:
+        """Raise errors of the file system as a MachineError."""
         try:
             yield
         except (OSError, UserError) as error:
@@ -284,60 +289,60 @@ class DiskCache:
             if isinstance(error, MachineError) or not isinstance(cause, OSError):
                 raise
             raise MachineError(
-                f"dataset.cache: {self.folder} cannot be written ({cause.strerror or one_line(cause)}); make room, "
-                "name another folder in dataset.cache_folder, or use dataset.cache=none"
+                f"dataset.cache: {self.folder} cannot be written ({cause.strerror or one_line(cause)}); free "
+                "some space, set dataset.cache_folder to another folder, or use dataset.cache=none"
             ) from error
 
     def _read(self) -> tuple[Rows, Path]:
-        """Rows as the index has them and their file; no rows and a new name where the two are not whole."""
+        """Return the rows in the index and the file of rows; no rows and a new file if either is incomplete."""
         with suppress(UserError, LookupError, TypeError, ValueError, AttributeError, OSError):
             index = read_object(self.index)
             rows = {image: ((int(size), int(time)), int(row)) for image, (size, time, row) in index["rows"].items()}
             path = self.folder / index["pixels"]
-            if index["of"] == self.key and path.stat().st_size >= _end(rows) * bytes_of(self.size):
+            if index["of"] == self.key and path.stat().st_size >= _row_count(rows) * row_bytes(self.size):
                 return rows, path
         return {}, self._new_path()
 
     def _new_path(self) -> Path:
         return self.folder / f"{self.stem}_{secrets.token_hex(4)}.rows"
 
-    def _without_waste(self, rows: Rows, path: Path, missing: Sequence[str]) -> tuple[Rows, Path]:
-        """The same, or a new beginning where most rows are of files that have changed; deletes what nothing names."""
-        wasted = _end(rows) - len(rows) + sum(image in rows for image in missing)
-        if rows and 2 * wasted > _end(rows):
+    def _drop_stale(self, rows: Rows, path: Path, missing: Sequence[str]) -> tuple[Rows, Path]:
+        """Start a new file of rows if most rows are outdated; deletes files of rows that are not in use."""
+        wasted = _row_count(rows) - len(rows) + sum(image in rows for image in missing)
+        if rows and 2 * wasted > _row_count(rows):
             self.index.unlink()
             rows, path = {}, self._new_path()
         for other in self.folder.glob(f"{self.stem}_*.rows"):
             if other != path:
-                other.unlink()  # those who read it keep it until they end
+                other.unlink()  # processes that have it open can still read it
         return rows, path
 
-    def _require_space(self, count: int) -> None:
-        free, needed = shutil.disk_usage(self.folder).free, count * bytes_of(self.size)
+    def _check_space(self, count: int) -> None:
+        free, needed = shutil.disk_usage(self.folder).free, count * row_bytes(self.size)
         if needed > free:
             raise MachineError(
-                f"dataset.cache: disk needs {needed / GB:.1f} GB for {self.name}, and {free / GB:.1f} GB are free in "
-                f"{self.folder}; make room, name another folder in dataset.cache_folder, or use dataset.cache=none"
+                f"dataset.cache: disk needs {needed / GB:.1f} GB for {self.name}, but {free / GB:.1f} GB are free in "
+                f"{self.folder}; free some space, set dataset.cache_folder to another folder, or use dataset.cache=none"
             )
 
-    def _add(self, rows: Rows, path: Path, files: FilePictures, images: Sequence[str]) -> None:
-        """Adds rows behind those that are whole, and notes them once they are on the disk."""
+    def _add(self, rows: Rows, path: Path, files: FileImages, images: Sequence[str]) -> None:
+        """Append rows after the complete ones, and add them to the index once they are on disk."""
         with open(path, "r+b" if path.exists() else "w+b") as file:
-            free = _end(rows)
-            file.seek(free * bytes_of(self.size))
+            free = _row_count(rows)
+            file.seek(free * row_bytes(self.size))
             written: Rows = {}
 
             def keep(image: str, identity: Identity, pixels: np.ndarray) -> None:
                 file.write(np.ascontiguousarray(pixels).data)
                 written[image] = identity, free + len(written)
                 if len(written) % CHUNK == 0:
-                    self._note(file, path, rows | written)
+                    self._write_index(file, path, rows | written)
 
             squash_all(files, images, self.size, self.name, keep)
-            self._note(file, path, rows | written)
+            self._write_index(file, path, rows | written)
         rows.update(written)
 
-    def _note(self, file: BinaryIO, path: Path, rows: Rows) -> None:
+    def _write_index(self, file: BinaryIO, path: Path, rows: Rows) -> None:
         file.flush()
         os.fsync(file.fileno())
         plain = {image: (*identity, row) for image, (identity, row) in rows.items()}
@@ -345,12 +350,12 @@ class DiskCache:
 
 
 class MappedPixels:
-    """Squashed pictures (size, size, 3) by row of a file, read as they are asked for; processes share its memory."""
+    """Memory-mapped squashed images (size, size, 3) by row; processes share the memory."""
 
     def __init__(self, path: Path, size: int):
         self.path = path
         self.size = size
-        count = path.stat().st_size // bytes_of(size) if path.exists() else 0
+        count = path.stat().st_size // row_bytes(size) if path.exists() else 0
         shape = (count, size, size, 3)
         self.rows = np.memmap(path, np.uint8, "r", shape=shape) if count else np.empty(shape, np.uint8)
 
@@ -358,8 +363,8 @@ class MappedPixels:
         return self.rows[row]
 
     def __reduce__(self) -> tuple:
-        return MappedPixels, (self.path, self.size)  # the pixels themselves would be copied
+        return MappedPixels, (self.path, self.size)  # instead of a copy of the pixels
 
 
-def _end(rows: Rows) -> int:
+def _row_count(rows: Rows) -> int:
     return 1 + max((row for _, row in rows.values()), default=-1)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.cache import PictureSource
+from datasets.cache import ImageSource
 from datasets.dataset import IQADataset
 from datasets.labels import LabelRecipe
-from datasets.noise_ceiling import noise_ceiling, votes_of
+from datasets.noise_ceiling import collect_votes, noise_ceiling
 from datasets.ratings import Rating, Record
 from datasets.readers import LABEL_OPTIONS, load_labels, with_defaults
 from datasets.scale import RatingScale, mean_on, std_on
-from datasets.splits import Split, keys_of, make_split, unit_of
+from datasets.splits import Split, make_split, split_keys, split_unit
 from datasets.transforms import build_test_crop, build_train_crop
 from utils.errors import UserError
 from utils.metrics import split_metrics
@@ -49,7 +49,7 @@ class Database:
 
     title: str
     number: int
-    source: PictureSource
+    source: ImageSource
     ratings: dict[str, Rating]
     records: dict[str, Record]
     recipe: LabelRecipe
@@ -88,9 +88,9 @@ class Database:
     def dataset(self, names: Sequence[str], settings: TransformSettings, train: bool = False) -> IQADataset:
         """These images, with labels in the order of the network's bins, transformed as in training or as in tests."""
         records = [self.records[name] for name in names]
-        pictures = self.source.pictures([record.image for record in records], settings.resize)
+        open_image = self.source.opener([record.image for record in records], settings.resize)
         transform = build_train_crop(settings) if train else build_test_crop(settings)
-        return IQADataset(pictures, records, transform, self.number, self.reversed_bins)
+        return IQADataset(open_image, records, transform, self.number, self.reversed_bins)
 
     def targets(self, names: Sequence[str]) -> dict[str, Array]:
         """Labels `mos` (N,), `sos` (N,), `dos` (N, K) of these images, float64, lowest score first."""
@@ -98,7 +98,7 @@ class Database:
 
     def units(self, names: Sequence[str]) -> list[str]:
         """The unit that each of these images is of."""
-        keys = keys_of([self.records[name] for name in names], self.unit)
+        keys = split_keys([self.records[name] for name in names], self.unit)
         return [keys[name] for name in names]
 
     def quantities(self, dos: Array) -> dict[str, Array]:
@@ -131,7 +131,7 @@ class Database:
 
     def ceiling(self, names: Sequence[str]) -> dict[str, float] | None:
         """The noise ceiling of these images' labels; None where no votes are on file."""
-        votes = votes_of([self.ratings[name] for name in names], self.scale)
+        votes = collect_votes([self.ratings[name] for name in names], self.scale)
         return None if votes is None else noise_ceiling(votes, self.scale, self.recipe)
 
 
@@ -168,8 +168,8 @@ def _load(settings: DatasetSettings, number: int, config: Config) -> Database:
     options = settings.model_dump(include=set(LABEL_OPTIONS))
     scale = RatingScale.from_settings(settings.scale)
     ratings, records, recipe = load_labels(settings.name, settings.root, scale=scale, **options)
-    unit = unit_of(records, config.protocol)
-    keys_of(records, unit)  # refuses a unit that is not stated, before anything is trained
+    unit = split_unit(records, config.protocol)
+    split_keys(records, unit)  # refuses a unit that is not stated, before anything is trained
     return Database(
         title=settings.title,
         number=number,
@@ -185,6 +185,6 @@ def _load(settings: DatasetSettings, number: int, config: Config) -> Database:
     )
 
 
-def _source(settings: DatasetSettings, config: Config) -> PictureSource:
+def _source(settings: DatasetSettings, config: Config) -> ImageSource:
     folder = Path(settings.cache_folder or Path(config.run.root) / CACHE)
-    return PictureSource(settings.name, Path(settings.root), settings.decode, settings.cache, folder)
+    return ImageSource(settings.name, Path(settings.root), settings.decode, settings.cache, folder)

@@ -1,4 +1,4 @@
-"""The Dataset of one database or of several joined, and the batches made of its items."""
+"""PyTorch datasets of one database or several, and the collate function for their items."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, default_collate
 
-from datasets.cache import Pictures
+from datasets.cache import OpenImage
 from datasets.ratings import Record, arrays
 from datasets.transforms import Transform, seeded
 from utils.errors import UserError
@@ -18,28 +18,29 @@ Item = dict[str, Tensor | str] | UserError
 
 
 class IQADataset(Dataset):
-    """Items `{image (3, H, W), mos (), sos (), dos (K,), database (), name}`, labels float32 in units of the scale.
+    """Dataset of one database.
 
-    `image` is uint8; `datasets.transforms.to_images` makes the network's input of it, on the network's device.
+    Items are `{image (3, H, W), mos (), sos (), dos (K,), database (), name}`. `image` is uint8;
+    `datasets.transforms.to_images` turns it into the input of the network. Labels are float32, in units of the scale.
     `name` is the path of the image below the root.
 
     Args:
-        pictures: From the path of an image to its picture.
-        records: Which images.
-        transform: From PIL to (3, H, W), uint8.
-        database: Number of the database, for `database` of the items, int64.
-        reversed_bins: Whether `dos` goes from the highest score to the lowest.
+        open_image: Function from the path of an image to the RGB image.
+        records: Labelled images.
+        transform: Function from an RGB image to pixels (3, H, W), uint8.
+        database: Index of the database.
+        reversed_bins: Whether `dos` runs from the highest score to the lowest.
     """
 
     def __init__(
         self,
-        pictures: Pictures,
+        open_image: OpenImage,
         records: Sequence[Record],
         transform: Transform,
         database: int = 0,
         reversed_bins: bool = False,
     ):
-        self.pictures = pictures
+        self.open_image = open_image
         self.images = [record.image for record in records]
         labels = arrays(records, "mos", "sos", "dos")  # (N,), (N,), (N, K)
         self.mos, self.sos, dos = (torch.tensor(values, dtype=torch.float32) for values in labels)
@@ -53,8 +54,8 @@ class IQADataset(Dataset):
     def __getitem__(self, key: Key) -> Item:
         index, seed = key
         try:
-            image = self.pictures(self.images[index])
-        except UserError as error:  # returned, since a loader's worker would turn what is raised into a traceback
+            image = self.open_image(self.images[index])
+        except UserError as error:  # returned, since a loader's worker would turn a raised error into a traceback
             return error
         return {
             "image": seeded(self.transform, image, seed),  # (3, H, W)
@@ -67,7 +68,7 @@ class IQADataset(Dataset):
 
 
 class JoinedDataset(ConcatDataset):
-    """Several datasets one after the other."""
+    """Concatenation of several datasets."""
 
     def __getitem__(self, key: Key) -> Item:
         index, seed = key

@@ -1,6 +1,6 @@
-"""A small database made on the spot, in the format of KonIQ-10k: dead-leaves scenes, distorted and rated.
+"""Demo database: synthetic dead-leaves scenes with distortions and simulated votes, in the format of KonIQ-10k.
 
-It shows that the machinery works with nothing downloaded; scores learned on it mean nothing for photographs.
+It tries the project out without a download; scores learned on it are meaningless for photographs.
 
 Source: Lee, Mumford, Huang, Occlusion models for natural images, IJCV 2001 (dead leaves: occluding shapes whose sizes
 follow a power law have the statistics of natural images).
@@ -40,10 +40,10 @@ Array = np.ndarray
 
 
 def write_demo(root: str | Path, seed: int = 0, scenes: int = SCENES) -> None:
-    """Writes `images/*.png` and the votes file of KonIQ-10k under root, whole or not at all.
+    """Write `images/*.png` and the votes file of KonIQ-10k to root; a failed run leaves nothing behind.
 
-    Each scene is there once clean and in five levels of each of four distortions; `scene_07_blur_3.png` is the third
-    level of blur. The same seed gives the same pixels and votes.
+    Each scene comes in a clean version and in five levels of each of four distortions; `scene_07_blur_3.png` is the
+    third level of blur. The same seed gives the same pixels and votes.
     """
     root = Path(root)
     unfinished = root.with_name(f".{root.name}.{os.getpid()}.unfinished")
@@ -66,20 +66,20 @@ def write_demo(root: str | Path, seed: int = 0, scenes: int = SCENES) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def scene_of(image: str) -> str:
-    """The scene that an image of the demo shows: `images/scene_07_blur_3.png` -> `scene_07`."""
+def scene_name(image: str) -> str:
+    """Return the scene of a demo image: `images/scene_07_blur_3.png` -> `scene_07`."""
     return "_".join(Path(image).stem.split("_")[:2])
 
 
 def draw_scene(rng: np.random.Generator) -> Array:
-    """A dead-leaves picture (H, W, 3) of uint8, nearly grey: ellipses and boxes that cover each other."""
+    """Return a nearly grey dead-leaves image of overlapping ellipses and boxes, (H, W, 3), uint8."""
     width, height = (SUPERSAMPLING * side for side in SIZE)
     canvas = Image.new("RGB", (width, height), (128, 128, 128))
     painter = ImageDraw.Draw(canvas)
     smallest, largest = (SUPERSAMPLING * radius for radius in LEAF_RADII)
     share = rng.random(LEAVES)
     radii = (smallest**-2 - share * (smallest**-2 - largest**-2)) ** -0.5  # inverse of the power law's distribution
-    for radius in np.concatenate([[largest] * 12, radii]):  # large ones first, so that nothing of the canvas shows
+    for radius in np.concatenate([[largest] * 12, radii]):  # large ones first, to cover the whole canvas
         x, y = rng.uniform(0, width), rng.uniform(0, height)
         grey = rng.uniform(0.05, 0.95)
         colour = tuple((255 * np.clip(grey + rng.normal(0, TINT, 3), 0, 1)).astype(int).tolist())
@@ -88,14 +88,14 @@ def draw_scene(rng: np.random.Generator) -> Array:
 
 
 def simulate_votes(quality: Array, rng: np.random.Generator) -> Array:
-    """Votes 1..5 (N, VOTERS) of a panel with individual bias and noise on images of true quality (N,)."""
+    """Return votes 1..5 (N, VOTERS) of a panel with individual bias and noise, for images of true quality (N,)."""
     bias = rng.normal(0, BIAS_STD, VOTERS)
     noise = rng.normal(0, VOTE_STD, (len(quality), VOTERS))
     return np.clip(np.rint(quality[:, None] + bias + noise), 1, 5).astype(int)
 
 
 def votes_table(names: list[str], votes: Array) -> pd.DataFrame:
-    """The official table of KonIQ-10k: counts, MOS, SD (ddof 1), and the MOS of the voters' z-scores on 0..100."""
+    """Return the official table of KonIQ-10k: counts, MOS, SD (ddof 1), and MOS of the voters' z-scores on 0..100."""
     counts = np.stack([(votes == score).sum(1) for score in range(1, 6)], axis=1)  # (N, 5)
     table = pd.DataFrame({"image_name": names})
     table[[f"c{score}" for score in range(1, 6)]] = counts
@@ -108,26 +108,25 @@ def votes_table(names: list[str], votes: Array) -> pd.DataFrame:
 
 
 def blur(image: Array, sigma: float, rng: np.random.Generator) -> Array:
-    """Gaussian blur of `sigma` pixels."""
+    """Blur an image with a Gaussian of `sigma` pixels."""
     return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(sigma)))
 
 
 def noise(image: Array, std: float, rng: np.random.Generator) -> Array:
-    """Gaussian luminance noise, the same in all channels; `std` of the range."""
+    """Add Gaussian noise, the same in all channels; `std` is a fraction of the range."""
     noisy = image + 255 * rng.normal(0, std, (*image.shape[:2], 1))
     return np.clip(noisy, 0, 255).astype(np.uint8)
 
 
 def pixelate(image: Array, block: int, rng: np.random.Generator) -> Array:
-    """Blocks of `block` pixels of one colour."""
+    """Replace each block of `block` x `block` pixels by its mean colour."""
     height, width = image.shape[:2]
-    picture = Image.fromarray(image)
-    small = picture.resize((-(-width // block), -(-height // block)), Image.Resampling.BOX)
+    small = Image.fromarray(image).resize((-(-width // block), -(-height // block)), Image.Resampling.BOX)
     return np.asarray(small.resize((width, height), Image.Resampling.NEAREST))
 
 
 def impulse(image: Array, share: float, rng: np.random.Generator) -> Array:
-    """Salt and pepper: `share` of the pixels black or white."""
+    """Add salt-and-pepper noise: a `share` of the pixels becomes black or white."""
     hit = rng.random((*image.shape[:2], 1))
     return np.where(hit < share / 2, 0, np.where(hit < share, 255, image)).astype(np.uint8)
 
@@ -141,7 +140,7 @@ DISTORTIONS: dict[str, tuple[Callable[[Array, float, np.random.Generator], Array
 
 
 def _versions(clean: Array, rng: np.random.Generator):
-    """(family, level, picture) of a scene: the clean one at level 0, then every distortion in every level."""
+    """Yield (distortion, level, image): the clean scene at level 0, then every distortion at every level."""
     yield "clean", 0, clean
     for family, (distort, strengths) in DISTORTIONS.items():
         for level, strength in enumerate(strengths, start=1):
@@ -149,7 +148,7 @@ def _versions(clean: Array, rng: np.random.Generator):
 
 
 def _leaf(rng: np.random.Generator, x: float, y: float, radius: float) -> list[tuple[float, float]]:
-    """Corners of a turned ellipse or box."""
+    """Return the corners of a rotated ellipse or box."""
     sides = 4 if rng.random() < 0.4 else 24
     angles = np.linspace(0, 2 * np.pi, sides, endpoint=False)
     stretch, turn = rng.uniform(0.5, 1.0), rng.uniform(0, np.pi)

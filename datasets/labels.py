@@ -1,6 +1,6 @@
-"""Opinion labels: DOS recipes, the SOS hypothesis, and Records made from what a label file says.
+"""Opinion labels: DOS recipes, the SOS hypothesis, and the Records of a database.
 
-N images, K bins, c_k bin centres. All arithmetic in float64 on whole databases.
+N images, K bins, c_k bin centres. All arithmetic is in float64.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ SMALLEST_PROBABILITY = 1e-5  # of a Gaussian label; below it the release writes 
 SMALLEST_SOS = 1e-9
 FALLBACKS = {
     "gaussian": "one-hot, since their SOS is 0",
-    "max_entropy": "with the nearest MOS and SOS that a distribution on the bins can have",
+    "max_entropy": "with the nearest MOS and SOS possible on the bins",
 }
 
 Array = np.ndarray
@@ -25,27 +25,27 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class LabelRecipe:
-    """How the labels of a database were made; written into the run."""
+    """Summary of how the labels of a database were made; saved with the run."""
 
     dos: str
     sos: str
     sos_a: float | None
     images: int
-    fallbacks: int  # rows that the recipe as such does not cover, see FALLBACKS
-    odd: int = 0  # rows that contradict themselves, used all the same
+    fallbacks: int  # rows that the recipe does not cover, see FALLBACKS
+    odd: int = 0  # inconsistent rows, which are used nevertheless
     left_out: int = 0  # rows whose image is missing
 
     def describe(self) -> str:
-        """One line for the terminal."""
+        """Return the summary as one line."""
         fallback = f" ({self.fallbacks} of them {FALLBACKS[self.dos]})" if self.fallbacks else ""
         a = f" with a = {self.sos_a:.4g}" if self.sos_a is not None else ""
-        odd = f", odd rows: {self.odd}" if self.odd else ""
-        left_out = f", {self.left_out} more left out: image missing" if self.left_out else ""
+        odd = f", inconsistent rows: {self.odd}" if self.odd else ""
+        left_out = f", {self.left_out} images missing and left out" if self.left_out else ""
         return f"{self.images} images, DOS from {self.dos}{fallback}, SOS from {self.sos}{a}{odd}{left_out}"
 
 
 def dos_from_counts(counts: Array) -> Array:
-    """Votes or fractions (N, K) to distributions (N, K).
+    """Return votes or fractions (N, K) as distributions (N, K).
 
     Raises:
         UserError: A negative count, or a row without votes.
@@ -53,16 +53,16 @@ def dos_from_counts(counts: Array) -> Array:
     counts = np.asarray(counts, dtype=np.float64)
     bad = (counts < 0).any(1) | ~(counts.sum(1) > 0)
     if bad.any():
-        raise UserError(f"counts must be >= 0 with a positive sum, got {counts[bad][0].tolist()}")
+        raise UserError(f"counts: must not be negative and have a positive sum, got {counts[bad][0].tolist()}")
     return counts / counts.sum(1, keepdims=True)
 
 
 def dos_gaussian(mos: Array, sos: Array, scale: RatingScale) -> Array:
-    """Gaussian sampled at the bin centres, entries below 1e-5 set to zero, renormalised.
+    """Return Gaussians sampled at the bin centres, with entries below 1e-5 set to zero, renormalised.
 
     Args:
-        mos: (N,), in units of the scale.
-        sos: (N,), the same units. Where it is 0, the result is one-hot in the bin that contains the MOS.
+        mos: MOS (N,), in units of the scale.
+        sos: SOS (N,), in units of the scale. Where it is 0, the result is one-hot in the bin that contains the MOS.
         scale: Rating scale.
 
     Returns:
@@ -75,9 +75,9 @@ def dos_gaussian(mos: Array, sos: Array, scale: RatingScale) -> Array:
 
 
 def gaussian_at_centers(mos: Array, sos: Array, scale: RatingScale) -> Array:
-    """p_k ~ N(c_k; MOS, SOS), entries below 1e-5 set to zero: what the release's label files hold.
+    """Return p_k ~ N(c_k; MOS, SOS), with entries below 1e-5 set to zero, as in the release's label files.
 
-    Arguments and result as for `dos_gaussian`, but that rows sum to 1 less what was set to zero.
+    Arguments and result are those of `dos_gaussian`, except that rows are not renormalised after the cut.
     """
     mos, sos = (np.asarray(x, dtype=np.float64)[:, None] for x in (mos, sos))  # (N, 1)
     centers = np.array(scale.bin_centers)  # (K,)
@@ -86,18 +86,18 @@ def gaussian_at_centers(mos: Array, sos: Array, scale: RatingScale) -> Array:
     dos /= dos.sum(1, keepdims=True)
     dos[dos < SMALLEST_PROBABILITY] = 0
     certain = sos[:, 0] == 0
-    dos[certain] = np.eye(scale.num_bins)[scale.bin_of(mos[certain, 0])]
+    dos[certain] = np.eye(scale.num_bins)[scale.bin_index(mos[certain, 0])]
     return dos
 
 
 def hypothesis_label(mos: Array, a: float, scale: RatingScale) -> Array:
-    """SOS (N,) that the SOS hypothesis gives labels MOS (N,): sqrt(a (MOS - low)(high - MOS)), 0 outside the scale."""
+    """Return the SOS (N,) of the SOS hypothesis for MOS (N,): sqrt(a (MOS - low)(high - MOS)), 0 outside the scale."""
     mos = np.asarray(mos, dtype=np.float64)
     return np.sqrt(np.maximum(a * (mos - scale.low) * (scale.high - mos), 0))
 
 
 def fit_sos_a(mos: Array, sos: Array, scale: RatingScale) -> float:
-    """Parameter a of the SOS hypothesis: least squares of SOS^2 on (MOS - low)(high - MOS), without intercept.
+    """Fit parameter a of the SOS hypothesis: least squares of SOS^2 on (MOS - low)(high - MOS), without intercept.
 
     Source: Hossfeld, Schatz, Egger, QoMEX 2011, doi 10.1109/QoMEX.2011.6065690.
 
@@ -107,14 +107,16 @@ def fit_sos_a(mos: Array, sos: Array, scale: RatingScale) -> float:
     mos, sos = np.asarray(mos, dtype=np.float64), np.asarray(sos, dtype=np.float64)
     spread = (mos - scale.low) * (scale.high - mos)  # (N,)
     if not (spread**2).sum() > 0:
-        raise UserError("sos_a: `fit` needs labels inside the scale, but every MOS lies at one of its ends")
+        raise UserError(
+            "sos_a: `fit` needs a MOS inside the scale, but every MOS lies at one of its ends; give a number"
+        )
     return float((spread * sos**2).sum() / (spread**2).sum())
 
 
 def sos_hypothesis(mos: Array, sos: Array, scale: RatingScale) -> tuple[float, float]:
-    """Parameter a fitted to MOS (N,) and SOS (N,), and the share R^2 of the variance of SOS^2 that it explains.
+    """Return parameter a fitted to MOS (N,) and SOS (N,), and R^2, the share of the variance of SOS^2 it explains.
 
-    Both are NaN where every MOS lies at an end of the scale, R^2 also where all SOS are equal.
+    Both are NaN if every MOS lies at an end of the scale; R^2 is also NaN if all SOS are equal.
     """
     if not ((mos > scale.low) & (mos < scale.high)).any():
         return float("nan"), float("nan")
@@ -132,25 +134,25 @@ def make_records(
     sos_source: str = "auto",
     sos_a: float | str = 0.1477,
 ) -> tuple[list[Record], LabelRecipe]:
-    """Labels of a whole database.
+    """Make the labels of a database.
 
     Args:
-        ratings: What the label file says; not empty.
+        ratings: Ratings from the label file; not empty.
         scale: Rating scale of the database.
-        dos: `counts`, `gaussian`, `max_entropy`, or `auto`: counts where the file has them for every image. Single
-            grades, such as BID's, become counts only where `counts` is asked for.
-        sos_source: `file`, `hypothesis`, or `auto`: the file's where it has one for every image.
-        sos_a: For `hypothesis`: the parameter, or `fit` to fit it on the file's own SOS, over all ratings.
+        dos: `counts`, `gaussian`, `max_entropy`, or `auto`: counts if the file has them for every image, else gaussian.
+            Single grades, such as BID's, are sorted into bins only for `counts`.
+        sos_source: `file`, `hypothesis`, or `auto`: the file if it has an SOS for every image, else the hypothesis.
+        sos_a: Parameter of the hypothesis, or `fit` to fit it to the SOS in the file.
 
     Raises:
-        UserError: What the recipe needs is not in the file.
+        UserError: The file lacks what the recipe needs.
     """
     mos = np.array([rating.mos for rating in ratings])  # (N,)
     sos, sos_recipe, a = _choose_sos(ratings, mos, scale, sos_source, sos_a)  # (N,)
     if dos == "auto":
         dos = "counts" if all(rating.counts is not None for rating in ratings) else "gaussian"
     counts = _counts(ratings, scale) if dos == "counts" else None  # (N, K)
-    distributions, fallbacks = distributions_of(dos, mos, sos, counts, scale)  # (N, K), (N,)
+    distributions, fallbacks = make_dos(dos, mos, sos, counts, scale)  # (N, K), (N,)
     records = [
         Record(rating.image, m, s, tuple(p), rating.reference, rating.split, rating.name, rating.image_set)
         for rating, m, s, p in zip(ratings, mos.tolist(), sos.tolist(), distributions.tolist(), strict=True)
@@ -158,10 +160,8 @@ def make_records(
     return records, LabelRecipe(dos, sos_recipe, a, len(records), int(fallbacks.sum()))
 
 
-def distributions_of(
-    recipe: str, mos: Array, sos: Array, counts: Array | None, scale: RatingScale
-) -> tuple[Array, Array]:
-    """DOS labels (N, K) by a recipe from MOS (N,), SOS (N,) or counts (N, K), and which rows are fallbacks, (N,)."""
+def make_dos(recipe: str, mos: Array, sos: Array, counts: Array | None, scale: RatingScale) -> tuple[Array, Array]:
+    """Return DOS (N, K) by a recipe from MOS (N,), SOS (N,) or counts (N, K), and which rows are fallbacks (N,)."""
     if recipe == "counts":
         return dos_from_counts(counts), np.zeros(len(mos), dtype=bool)
     if recipe == "gaussian":
@@ -179,7 +179,7 @@ def _choose_sos(
     without = next((rating for rating in ratings if rating.sos is None), None)
     in_part = without is not None and any(rating.sos is not None for rating in ratings)
     if without is not None and (source == "file" or a == "fit" or (source == "auto" and in_part)):
-        others = ", though other images have one" if in_part else ""
+        others = ", although other images have one" if in_part else ""
         raise UserError(
             f"{without.source}: no SOS for {without.image}{others}, but sos_source is {source} with sos_a {a}; use "
             "`sos_source: hypothesis` with a number for sos_a"
@@ -192,16 +192,16 @@ def _choose_sos(
 
 
 def _counts(ratings: Sequence[Rating], scale: RatingScale) -> Array:
-    """Votes in the bins (N, K); single grades are sorted into them."""
+    """Return votes per bin (N, K); single grades are sorted into the bins."""
     rows = []
     for rating in ratings:
         if rating.counts is None and rating.grades is None:
             raise UserError(f"{rating.source}: no votes for {rating.image}; use `dos: gaussian` or `dos: max_entropy`")
         if rating.counts is not None and len(rating.counts) != scale.num_bins:
             raise UserError(
-                f"{rating.source}: {len(rating.counts)} votes columns for {rating.image}, but the scale has "
-                f"{scale.num_bins} bins; make scale.bin_centers as long as the votes, or use `dos: gaussian`"
+                f"{rating.source}: {len(rating.counts)} columns of votes for {rating.image}, but the scale has "
+                f"{scale.num_bins} bins; give scale.bin_centers one centre per column, or use `dos: gaussian`"
             )
-        in_bins = rating.counts or np.bincount(scale.bin_of(np.array(rating.grades)), minlength=scale.num_bins)
+        in_bins = rating.counts or np.bincount(scale.bin_index(np.array(rating.grades)), minlength=scale.num_bins)
         rows.append(in_bins)
     return np.array(rows, dtype=np.float64)

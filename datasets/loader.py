@@ -1,4 +1,4 @@
-"""Loaders whose order and augmentation depend on seed and position alone, and the life of their workers."""
+"""Data loaders whose order and augmentation depend only on the seed and the position in training."""
 
 import os
 import signal
@@ -16,21 +16,21 @@ from utils.distributed import rank, world
 from utils.errors import UserError
 
 LARGEST_SEED = 2**63 - 1
-AHEAD = 4  # batches that each worker reads before they are asked for: 14 MB each at 32 images of 384 pixels
+PREFETCH = 4  # batches per worker: 14 MB each at 32 images of 384 pixels
 
 
 class SeededSampler(Sampler[Key]):
-    """Yields (index, seed of its augmentation); a pure function of (seed, epoch), from any position on.
+    """Sampler of pairs (index, augmentation seed) that depend only on seed and epoch.
 
-    So an interrupted epoch goes on exactly where it was, and the number of loader workers changes nothing. Of several
-    processes each takes its share of that one order, so that together they see what one would.
+    An interrupted epoch can therefore be continued exactly, and the number of loader workers does not matter. Several
+    processes divide the same order among them, so that together they see what a single process would.
 
     Args:
         length: Number of items.
-        seed: Of order and augmentation.
+        seed: Seed of order and augmentation.
         shuffle: Whether the order is random.
-        together: Of so many items, one after the other, each process takes an equal part in order, and an incomplete
-            group at the end is left out; None: of all items, as equal a part as can be.
+        together: Number of consecutive items that the processes divide equally; an incomplete group at the end is
+            dropped. None divides all items at once, as equally as possible.
     """
 
     def __init__(self, length: int, seed: int, shuffle: bool, together: int | None = None):
@@ -42,7 +42,12 @@ class SeededSampler(Sampler[Key]):
         self.start = 0
 
     def set_position(self, epoch: int, start: int = 0) -> None:
-        """Where the next pass begins: `start` is counted in images, of all processes."""
+        """Set where the next pass begins.
+
+        Args:
+            epoch: Number of the epoch.
+            start: Number of images to skip, over all processes.
+        """
         self.epoch, self.start = epoch, start
 
     def __len__(self) -> int:
@@ -57,7 +62,7 @@ class SeededSampler(Sampler[Key]):
         yield from zip(order[share].tolist(), seeds[share].tolist(), strict=True)
 
     def _share(self) -> Tensor:
-        """Positions in the order that this process takes: all from `start` on, where it is alone."""
+        """Return the positions in the order that this process takes; a single process takes all from `start` on."""
         positions = torch.arange(self.start, self.length)
         if world() == 1:
             return positions
@@ -78,16 +83,16 @@ def make_loader(
     pin_memory: bool = False,
     together: int | None = None,
 ) -> DataLoader:
-    """Batches of `dataset`. In training shuffled, the last incomplete batch dropped, as the release does.
+    """Return a loader of a dataset. In training it shuffles and drops the last incomplete batch, as the release does.
 
     Args:
-        dataset: Items by key.
-        batch_size: Images; in training over all processes.
-        workers: Processes that read, 0 for none.
-        seed: Of order and augmentation.
-        train: Whether for training.
-        pin_memory: Whether batches are to be copied to a GPU.
-        together: In training, how many images of a batch go through the network at once; None: all.
+        dataset: Dataset whose keys are those of `SeededSampler`.
+        batch_size: Number of images; in training over all processes.
+        workers: Number of loader processes; 0 loads in this process.
+        seed: Seed of order and augmentation.
+        train: Whether the loader is for training.
+        pin_memory: Whether to use pinned memory, for copies to a GPU.
+        together: In training, number of images that go through the network at once; None for the whole batch.
     """
     sampler = SeededSampler(len(dataset), seed, shuffle=train, together=(together or batch_size) if train else None)
     return DataLoader(
@@ -97,21 +102,21 @@ def make_loader(
         drop_last=train,
         num_workers=workers,
         persistent_workers=workers > 0,
-        prefetch_factor=AHEAD if workers else None,
+        prefetch_factor=PREFETCH if workers else None,
         pin_memory=pin_memory,
-        generator=torch.Generator(),  # else every pass would draw from the default generator, which a resume restores
+        generator=torch.Generator(),  # keeps passes from drawing from the default generator, which a resume restores
         collate_fn=collate,
         worker_init_fn=_leave_signals_to_parent,
     )
 
 
 def batches(loader: DataLoader) -> Iterator[dict[str, Any]]:
-    """The batches of a pass, on the CPU.
+    """Yield the batches of a pass, on the CPU.
 
-    `image` (B, 3, H, W), uint8, `mos`, `sos`, `database` (B,), `dos` (B, K), `name` list of B paths.
+    A batch has `image` (B, 3, H, W), uint8; `mos`, `sos` and `database` (B,); `dos` (B, K); `name`, a list of B paths.
 
     Raises:
-        UserError: An image that cannot be read.
+        UserError: An image cannot be read.
     """
     for batch in loader:
         if isinstance(batch, UserError):
@@ -120,15 +125,18 @@ def batches(loader: DataLoader) -> Iterator[dict[str, Any]]:
 
 
 def _leave_signals_to_parent(_worker: int) -> None:
-    """Terminals, torchrun and clusters interrupt workers, too, whose parent wants to finish its step."""
+    """Ignore interrupts in a loader worker, since terminals and clusters send them to all processes.
+
+    The parent handles the signal, and needs its workers to finish the step.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # not on Windows, nor on macOS
+    if hasattr(signal, "sigwaitinfo"):  # not available on Windows and macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
 
 
 def _end_with_parent(parent: int) -> None:
-    """Ends this process once its parent asks for it; what others ask is left to the parent."""
+    """End this process on SIGTERM from its parent; SIGTERM from others is ignored."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         pass
     os._exit(0)

@@ -8,27 +8,27 @@ import numpy as np
 from datasets.scale import RatingScale
 
 MAX_STEPS = 200
-MOMENT_TOLERANCE = 1e-12  # of mean and mean square, on -1..1
-EDGE = 1e-9  # this close to the edge of what is feasible, all but this share of the mass is where it is at the edge
-ROUNDING = 1e-12  # by so much mean or variance may lie beyond the edge
+MOMENT_TOLERANCE = 1e-12  # on mean and mean square, on -1..1
+EDGE = 1e-9  # distance to the feasible edge below which the edge solution is used; it is off by this mass at most
+ROUNDING = 1e-12  # tolerance on mean and variance outside the feasible range
 
 Array = np.ndarray
 
 
 def dos_max_entropy(mos: Array, sos: Array, scale: RatingScale) -> tuple[Array, Array]:
-    """The flattest distributions whose mean and standard deviation are exactly MOS and SOS.
+    """Return the flattest distributions whose mean and standard deviation are exactly MOS and SOS.
 
-    A pair that no distribution on the bins has (MOS outside the outer centres, SOS too large, or smaller than the
-    nearest two bins allow) is replaced by a feasible one: first the MOS is moved to the nearest centre, then the SOS
-    to the nearest possible one.
+    Some pairs are not feasible: the MOS lies outside the outer centres, or the SOS is too large, or smaller than the
+    nearest two bins allow. They are replaced: first the MOS moves to the nearest centre, then the SOS to the nearest
+    feasible value.
 
     Args:
-        mos: (N,), in units of the scale.
-        sos: (N,), the same units.
+        mos: MOS (N,), in units of the scale.
+        sos: SOS (N,), in units of the scale.
         scale: Rating scale.
 
     Returns:
-        Distributions (N, K), and which rows were replaced, (N,) of bool.
+        Distributions (N, K), and which rows were replaced (N,), bool.
     """
     centers = np.array(scale.bin_centers)
     middle, half = (centers[0] + centers[-1]) / 2, (centers[-1] - centers[0]) / 2
@@ -49,7 +49,7 @@ def dos_max_entropy(mos: Array, sos: Array, scale: RatingScale) -> tuple[Array, 
 
 
 def _between_edges(mean: Array, variance: Array, least: Array, most: Array, left: Array, nodes: Array) -> Array:
-    """The mixture of the narrowest and the widest distribution of a mean that has the variance; exact at both edges."""
+    """Mix the narrowest and the widest distribution with the mean to reach the variance; exact at both edges."""
     narrowest = _two_points(mean, nodes, left, left + 1)
     widest = _two_points(mean, nodes, np.zeros_like(left), np.full_like(left, len(nodes) - 1))
     span = most - least
@@ -58,7 +58,7 @@ def _between_edges(mean: Array, variance: Array, least: Array, most: Array, left
 
 
 def _two_points(mean: Array, nodes: Array, low: Array, high: Array) -> Array:
-    """All mass on two bins, with the given mean."""
+    """Return distributions with all mass on two bins and the given mean."""
     dos = np.zeros((len(mean), len(nodes)))
     share = ((mean - nodes[low]) / (nodes[high] - nodes[low])).clip(0, 1)
     rows = np.arange(len(mean))
@@ -68,7 +68,7 @@ def _two_points(mean: Array, nodes: Array, low: Array, high: Array) -> Array:
 
 
 def _solve(mean: Array, square: Array, nodes: Array) -> Array:
-    """Newton's method, halved where it overshoots, on the convex dual log Z(t) - t1 E[x] - t2 E[x^2]."""
+    """Minimise the convex dual log Z(t) - t1 E[x] - t2 E[x^2] by Newton's method with step halving."""
     powers = np.stack([nodes, nodes**2])  # (2, K)
     target = np.stack([mean, square], axis=1)  # (N, 2)
     t = np.zeros_like(target)  # (N, 2)
@@ -91,7 +91,7 @@ def _newton_step(dos: Array, gap: Array, powers: Array) -> Array:
 
 
 def _descend(t: Array, step: Array, gap: Array, value: Array, target: Array, powers: Array) -> Array:
-    """t + length * step, the length halved per row until the dual falls (Armijo)."""
+    """Return t + length * step, with the length halved per row until the dual falls (Armijo)."""
     length = np.ones(len(t))
     slope = (gap * step).sum(axis=1)
     for _ in range(60):
@@ -104,7 +104,7 @@ def _descend(t: Array, step: Array, gap: Array, value: Array, target: Array, pow
 
 
 def _dual(t: Array, target: Array, powers: Array) -> tuple[Array, Array]:
-    """Distributions (N, K) and dual values (N,) at t (N, 2)."""
+    """Return distributions (N, K) and dual values (N,) at t (N, 2)."""
     logits = t @ powers  # (N, K)
     top = logits.max(axis=1, keepdims=True)
     weights = np.exp(logits - top)

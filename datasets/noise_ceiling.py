@@ -1,6 +1,6 @@
-"""The noise ceiling: how well even a perfect predictor could agree with labels that came from few voters.
+"""Noise ceiling: the best agreement that a perfect predictor could reach with labels from few voters.
 
-N images, A distinct opinions per image at most, K bins.
+N images, A largest number of distinct opinions of an image, K bins.
 """
 
 import math
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.labels import LabelRecipe, distributions_of, hypothesis_label
+from datasets.labels import LabelRecipe, hypothesis_label, make_dos
 from datasets.ratings import Rating
 from datasets.scale import RatingScale
 from utils.metrics import emd, plcc, srcc, title_of
 
-REPEATS = 50  # of correlations: their means are then known to 0.002 on 500 images
-LABELS_MADE = 60_000  # DOS labels made at most, of few images REPEATS times: slow, and their EMD varies little
+REPEATS = 50  # random draws for the correlations, whose means are then known to 0.002 on 500 images
+MAX_DOS_LABELS = 60_000  # over all draws: DOS labels are slow to make, and the EMD varies little
 SEED = 0
 
 CEILING = ("mos_srcc", "mos_plcc", "sos_srcc", "sos_plcc", "emd")
@@ -26,19 +26,19 @@ Labels = tuple[Array, Array, Array | None]  # MOS (N,), SOS (N,), DOS (N, K)
 
 @dataclass(frozen=True)
 class Votes:
-    """Opinions of N images: `counts` (N, A) people gave `scores` (N, A)."""
+    """Votes on N images: `counts` (N, A) people gave the `scores` (N, A)."""
 
     counts: Array
     scores: Array
 
     @property
     def voters(self) -> Array:
-        """How many people rated each image, (N,)."""
+        """Number of voters of each image, (N,)."""
         return self.counts.sum(1)
 
 
-def votes_of(ratings: Sequence[Rating], scale: RatingScale) -> Votes | None:
-    """The opinions behind the labels; None where an image has none on file, or only one, or in other bins."""
+def collect_votes(ratings: Sequence[Rating], scale: RatingScale) -> Votes | None:
+    """Return the votes behind the labels; None if an image has fewer than two, or if they are in other bins."""
     if not ratings or any(rating.voters is None or rating.voters < 2 for rating in ratings):
         return None
     if all(rating.grades is None for rating in ratings):
@@ -53,31 +53,32 @@ def votes_of(ratings: Sequence[Rating], scale: RatingScale) -> Votes | None:
 
 
 def noise_ceiling(votes: Votes, scale: RatingScale, recipe: LabelRecipe, repeats: int = REPEATS) -> dict[str, float]:
-    """Agreement with the labels that chance leaves to a perfect predictor, in two estimates.
+    """Estimate the agreement of a perfect predictor with the labels, in two ways.
 
-    `bootstrap` takes the votes on file for the truth, draws as many again, and compares the labels of the two. It is
-    optimistic, since the votes on file vary more between images than the truth does. `split_half` compares labels of
-    two random halves of the voters; Spearman-Brown's formula takes their correlation r to that of two whole panels,
-    2 r / (1 + r), whose root is that of a whole panel with the truth. Its EMD is half that of the halves, since it
-    falls with the root of the number of voters, and two panels differ by the root of two more than one from the truth.
+    `bootstrap` treats the recorded votes as the truth, resamples as many votes, and compares both labels. It is
+    optimistic, since the recorded votes vary more between images than the truth does. `split_half` compares labels of
+    two random halves of the voters. Spearman-Brown's formula turns their correlation r into that of two whole panels,
+    2 r / (1 + r); its square root is the correlation of a whole panel with the truth. The EMD is half of that between
+    the halves: it falls with the square root of the number of voters, and that between two panels is larger by the
+    square root of two than that between a panel and the truth.
 
-    For rank correlations and the SOS the formula is an approximation. PLCC is the raw one, without the logistic.
+    For rank correlations and the SOS the formula is an approximation. PLCC is computed without the logistic fit.
 
     Args:
-        votes: Opinions of N images; every image at least two.
+        votes: Votes on N images; at least two per image.
         scale: Rating scale.
-        recipe: How labels are made of votes.
-        repeats: Random draws to average over, seeded.
+        recipe: How labels are made from votes.
+        repeats: Number of random draws to average, seeded.
 
     Returns:
-        `mos_srcc`, `mos_plcc`, `sos_srcc`, `sos_plcc`, `emd` of `bootstrap`, and the same names with `split_half_`.
+        `mos_srcc`, `mos_plcc`, `sos_srcc`, `sos_plcc`, `emd` by bootstrap; the same with prefix `split_half_`.
 
     Source: Spearman, Brown, British Journal of Psychology 1910 (the formula).
     """
     rng = np.random.default_rng(SEED)
     truth = _labels(votes.counts, votes, scale, recipe)
     shares = votes.counts / votes.voters[:, None]
-    with_dos = max(LABELS_MADE // (3 * len(shares)), 1)  # repeats that make DOS labels: of a draw and of two halves
+    with_dos = max(MAX_DOS_LABELS // (3 * len(shares)), 1)  # repeats with DOS labels, three each: a draw and two halves
     drawn, halves = [], []
     for repeat in range(repeats):
         half = _half(votes.counts, rng)
@@ -91,7 +92,7 @@ def noise_ceiling(votes: Votes, scale: RatingScale, recipe: LabelRecipe, repeats
 
 
 def _labels(counts: Array, votes: Votes, scale: RatingScale, recipe: LabelRecipe, with_dos: bool = True) -> Labels:
-    """Labels of resampled counts (N, A), as the recipe makes them of the votes on file."""
+    """Return the labels that the recipe makes from resampled counts (N, A)."""
     voters = counts.sum(1)
     mos = (counts * votes.scores).sum(1) / voters
     squares = (counts * (votes.scores - mos[:, None]) ** 2).sum(1)
@@ -100,17 +101,17 @@ def _labels(counts: Array, votes: Votes, scale: RatingScale, recipe: LabelRecipe
         sos = hypothesis_label(mos, recipe.sos_a, scale)
     if not with_dos:
         return mos, sos, None
-    return mos, sos, distributions_of(recipe.dos, mos, sos, _in_bins(counts, votes.scores, scale), scale)[0]
+    return mos, sos, make_dos(recipe.dos, mos, sos, _in_bins(counts, votes.scores, scale), scale)[0]
 
 
 def _in_bins(counts: Array, scores: Array, scale: RatingScale) -> Array:
-    """Counts (N, A) of scores (N, A) to counts (N, K)."""
-    bins = scale.bin_of(scores)  # (N, A)
+    """Return counts (N, A) of scores (N, A) as counts per bin (N, K)."""
+    bins = scale.bin_index(scores)  # (N, A)
     return np.stack([(counts * (bins == k)).sum(1) for k in range(scale.num_bins)], axis=1)
 
 
 def _half(counts: Array, rng: np.random.Generator) -> Array:
-    """Counts (N, A) of a random half of the voters of each image, rounded down, drawn without replacement."""
+    """Draw half of the voters of each image without replacement, rounded down; returns their counts (N, A)."""
     half = np.zeros_like(counts)
     wanted, left = counts.sum(1) // 2, counts.sum(1)
     for column in range(counts.shape[1]):
@@ -135,7 +136,10 @@ def _mean(name: str, runs: list[dict[str, float]]) -> float:
 
 
 def _whole_panel(name: str, between_halves: float) -> float:
-    """Of a whole panel with the truth, from that between two halves; NaN stays NaN, no correlation is 0."""
+    """Return the agreement of a whole panel with the truth, from that between two halves.
+
+    NaN stays NaN; a correlation that is not positive gives 0.
+    """
     if name == "emd":
         return between_halves / 2
     if between_halves <= 0:
@@ -144,7 +148,7 @@ def _whole_panel(name: str, between_halves: float) -> float:
 
 
 def ceiling_line(ceiling: dict[str, float]) -> str:
-    """The noise ceiling by bootstrap, in brackets by split half; what is not defined shows as nan."""
+    """Return the noise ceiling as text: bootstrap, and split half in brackets; undefined values are nan."""
     plain = {name: math.nan if value is None else value for name, value in ceiling.items()}
     both = ((title_of(name), *(plain.get(key, math.nan) for key in (name, f"split_half_{name}"))) for name in CEILING)
     return "  ".join(f"{name} {bootstrap:.3f} ({split_half:.3f})" for name, bootstrap, split_half in both)

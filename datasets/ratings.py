@@ -1,4 +1,4 @@
-"""What a database says of an image, before and after its labels are made."""
+"""Rating and Record: an image of a database before and after its labels are made."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,23 +11,23 @@ LARGEST_PANEL = 10**7  # voters of one image
 
 @dataclass(frozen=True)
 class Rating:
-    """What a label file says of one image, in units of the rating scale.
+    """Entry of a label file for one image, in units of the rating scale.
 
     Args:
-        image: Path relative to the root, spelt as on the disk.
+        image: Path relative to the root, as spelt on disk.
         mos: Mean opinion score.
-        sos: Standard deviation of the opinions, where the file has it.
+        sos: Standard deviation of the opinions, if the file has it.
         counts: Votes or fractions in each bin of the scale, lowest score first.
-        grades: Single opinions, where they are not confined to the bins.
-        reference: The scene, the same for all its versions.
-        image_set: What `protocol.unit: image_set` keeps on one side of a split, though it is no scene.
-        split: `train`, `validation` or `test` of the official split.
-        name: Path of the image in the official layout, the same on every machine; the image itself by default.
+        grades: Single opinions, if they are not restricted to the bins.
+        reference: Reference image or scene, the same for all its distorted versions.
+        image_set: Set of images that `protocol.unit: image_set` keeps in one part of a split.
+        split: Part in the official split: `train`, `validation` or `test`.
+        name: Path of the image in the official layout, the same on every machine; defaults to `image`.
         source: File and row, for messages.
-        file: The file.
-        note: What is odd about the row, though it can be used.
-        open_ended: Whether scores may lie beyond the ends of the scale, as realigned ones do.
-        missing: Whether no file was found.
+        file: Path of the label file.
+        note: Inconsistency of the row, which is nevertheless usable.
+        open_ended: Whether scores may lie outside the scale, as realigned scores do.
+        missing: Whether the image file is missing.
     """
 
     image: str
@@ -50,7 +50,7 @@ class Rating:
 
     @property
     def voters(self) -> int | None:
-        """How many people rated the image; None where that is not known: of fractions, and of absurd numbers."""
+        """Number of voters; None if unknown, as with fractions, or implausible."""
         if self.grades is not None:
             return len(self.grades)
         total = 0 if self.counts is None else sum(self.counts)
@@ -60,7 +60,7 @@ class Rating:
 
 @dataclass(frozen=True)
 class Record:
-    """One labelled image: path relative to the root, MOS and SOS in units of the scale, DOS summing to 1."""
+    """Labelled image: path relative to the root, MOS and SOS in units of the scale, DOS summing to 1."""
 
     image: str
     mos: float
@@ -76,5 +76,5 @@ class Record:
 
 
 def arrays(labels: Sequence[Rating] | Sequence[Record], *fields: str) -> list[np.ndarray]:
-    """Return these fields of all labels, one array each."""
+    """Return one array per field, over all labels."""
     return [np.array([getattr(label, field) for label in labels]) for field in fields]

@@ -1,4 +1,4 @@
-"""The rating scale: the one place that knows what a bin stands for."""
+"""Rating scale: the only place that knows the score of a bin."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,7 +15,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class RatingScale:
-    """Ends of the scale and the score that each bin stands for, lowest first.
+    """Rating scale: its ends and the score of each bin, lowest first.
 
     Args:
         low: Lowest possible score.
@@ -24,7 +24,7 @@ class RatingScale:
         higher_is_better: False for DMOS-like scores.
 
     Raises:
-        UserError: Ends or centres out of order.
+        UserError: The ends or centres are out of order.
     """
 
     low: float
@@ -52,28 +52,28 @@ class RatingScale:
 
     @property
     def num_bins(self) -> int:
-        """K."""
+        """Number of bins K."""
         return len(self.bin_centers)
 
     @property
     def edges(self) -> Array:
-        """Where the bins end, (K + 1,), lowest first."""
+        """Edges of the bins (K + 1,), lowest first."""
         return bin_edges(np.array(self.bin_centers))
 
     def mean(self, dos: Tensor | Array) -> Tensor | Array:
-        """MOS (B,) of distributions (B, K): sum_k c_k p_k."""
+        """Return MOS (B,) of distributions (B, K): sum_k c_k p_k."""
         return mean_on(dos, self._centers_like(dos))
 
     def std(self, dos: Tensor | Array) -> Tensor | Array:
-        """SOS (B,) of distributions (B, K): sqrt(sum_k (c_k - mean)^2 p_k); its gradient is 0 where it is 0."""
+        """Return SOS (B,) of distributions (B, K): sqrt(sum_k (c_k - mean)^2 p_k). Its gradient at 0 is 0."""
         return std_on(dos, self._centers_like(dos))
 
-    def bin_of(self, scores: Array) -> Array:
-        """Index of the bin that contains each score; bins meet half-way between centres, the lower owns the edge."""
+    def bin_index(self, scores: Array) -> Array:
+        """Return the index of the bin that contains each score; an edge belongs to the lower bin."""
         return np.searchsorted(self.edges[1:-1], scores, side="left")
 
     def describe(self) -> str:
-        """`1 to 5, higher is better`."""
+        """Return the scale as text: `1 to 5, higher is better`."""
         return f"{self.low:g} to {self.high:g}, {'higher' if self.higher_is_better else 'lower'} is better"
 
     def _centers_like(self, dos: Tensor | Array) -> Tensor | Array:
@@ -83,11 +83,11 @@ class RatingScale:
 
 
 def mean_on(dos: Tensor | Array, centers: Tensor | Array) -> Tensor | Array:
-    """MOS (B,) of distributions (B, K) on bin centres (K,), or (B, K) where each image has its own scale."""
+    """Return MOS (B,) of distributions (B, K) on bin centres (K,), or (B, K) if each image has its own scale."""
     return (dos * centers).sum(-1)
 
 
 def std_on(dos: Tensor | Array, centers: Tensor | Array) -> Tensor | Array:
-    """SOS (B,), arguments as for `mean_on`."""
+    """Return SOS (B,) of distributions; arguments as for `mean_on`."""
     variance = ((centers - mean_on(dos, centers)[..., None]) ** 2 * dos).sum(-1)
     return safe_sqrt(variance) if isinstance(dos, Tensor) else np.sqrt(np.maximum(variance, 0))

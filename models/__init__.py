@@ -1,4 +1,4 @@
-"""The network of RichIQA; `build_model` is the one place where its parts are wired."""
+"""The network of RichIQA; `build_model` assembles its parts."""
 
 from torch import nn
 
@@ -14,17 +14,17 @@ __all__ = ["RichIQA", "build_model"]
 
 
 def build_model(settings: ModelSettings = ModelSettings(), num_bins: int = 5) -> RichIQA:
-    """Builds an untrained network; without arguments, the release's.
+    """Build an untrained network; the default is that of the release.
 
     Args:
-        settings: The `model` section of a config. `pretrained` is not looked at: see `models.weights`.
+        settings: The `model` section of a config. `pretrained` is ignored, see `models.weights`.
         num_bins: Number of bins K of the rating scale.
 
     Returns:
         A module that maps normalised images (B, 3, H, W) to a DOS (B, K).
 
     Raises:
-        UserError: An unknown backbone, or a stage that it does not have.
+        UserError: The backbone is unknown, or lacks a stage.
     """
     backbone = _build_backbone(settings)
     levels = len(backbone.widths)
@@ -37,10 +37,12 @@ def build_model(settings: ModelSettings = ModelSettings(), num_bins: int = 5) ->
 
 
 def _build_backbone(settings: ModelSettings) -> nn.Module:
-    """CvT as deep as its stages are read, or a timm model."""
+    """Build a CvT without the stages that are not used, or a timm model."""
     if settings.backbone.startswith(TIMM_PREFIX):
         if settings.init != "trunc_norm":
-            raise UserError(f"model.init: {settings.init} is for CvT; {settings.backbone} keeps timm's own")
+            raise UserError(
+                f"model.init: {settings.init} is for CvT; {settings.backbone} is initialised by timm: use trunc_norm"
+            )
         return build_timm_backbone(settings.backbone, settings.drop_path)
     if settings.backbone not in CVT_SHAPES:
         hint = did_you_mean(settings.backbone, list(CVT_SHAPES))

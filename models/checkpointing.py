@@ -1,4 +1,4 @@
-"""Activations computed twice instead of kept, which trades time for memory in training."""
+"""Activation checkpointing: recomputes activations in the backward pass, which trades time for memory."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -9,27 +9,27 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
-def recomputed(block: nn.Module, *inputs: Tensor | int) -> Tensor:
-    """What a block gives, without keeping what is in it: that is computed again for the gradient, from the same draws.
+def checkpoint_block(block: nn.Module, *inputs: Tensor | int) -> Tensor:
+    """Return the output of a block without storing its activations, which are recomputed with the same random draws.
 
-    Running statistics of BatchNorm count a batch once, as they do without.
+    Running statistics of BatchNorm are updated once per batch, as without checkpointing.
     """
     return checkpoint(block, *inputs, use_reentrant=False, context_fn=partial(_contexts, block))
 
 
 def has_batch_norm(model: nn.Module) -> bool:
-    """Whether a network keeps running statistics, which being computed again by others than us would count twice."""
+    """Return whether a network has BatchNorm, whose running statistics other checkpointing would update twice."""
     return any(isinstance(module, _BatchNorm) for module in model.modules())
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
-    """Of the first time and of the second."""
-    return nullcontext(), _statistics_kept(block)
+    """Return the contexts of the forward pass and of the recomputation."""
+    return nullcontext(), _restore_statistics(block)
 
 
 @contextmanager
-def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """Whatever happens to running statistics within is undone; what was there is not written to."""
+def _restore_statistics(block: nn.Module) -> Iterator[None]:
+    """Undo updates of running statistics on exit; the original buffers are not written to."""
     norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
     own = [dict(norm._buffers) for norm in norms]
     for norm in norms:

@@ -1,4 +1,4 @@
-"""torch's compiler: whether it works here, and what it says where it fails.
+"""torch.compile for scoring and training, with its failures as errors for the user.
 
 B batch, H W size of the images, K bins.
 """
@@ -13,35 +13,35 @@ from torch import Tensor, nn
 
 from utils.errors import UserError, one_line
 
-# Kernels of a GPU are recorded once and replayed, since CvT-21 has hundreds that each take less than their launch.
+# Uses CUDA graphs, since most of the hundreds of kernels of CvT-21 take less time than their launch.
 # On other devices the mode changes nothing.
-REPLAYED = "reduce-overhead"
+COMPILE_MODE = "reduce-overhead"
 
 
 def require_compiler(device: torch.device, option: str) -> None:
-    """Compiles a function of one line, so that a machine that cannot compile says so at once.
+    """Compile a small function, to detect early whether this machine can compile.
 
     Args:
-        device: That is compiled for.
-        option: Which asked for it, as its user knows it.
+        device: Device to compile for.
+        option: Name of the option that enables compilation, for messages.
 
     Raises:
         UserError: The compiler failed.
     """
     try:
         torch.compile(lambda x: x.sin() + 1, dynamic=False)(torch.zeros(2, device=device))
-    except (RuntimeError, ImportError, OSError) as error:  # what torch raises without a C++ compiler or Triton
+    except (RuntimeError, ImportError, OSError) as error:  # raised without a C++ compiler or Triton
         raise _failure(option, error) from error
 
 
 @contextmanager
 def compiling(option: str) -> Iterator[None]:
-    """Around the calls of what is compiled, since a network is compiled by its first.
+    """Turn compiler failures into a UserError; wraps calls of a compiled network, whose first call compiles it.
 
     Raises:
-        UserError: The compiler failed, as it does on files of its own that a killed process left half written.
+        UserError: The compiler failed, for example on cache files that a killed process left incomplete.
     """
-    from torch._dynamo.exc import TorchDynamoException  # noqa: PLC0415, nothing else needs it
+    from torch._dynamo.exc import TorchDynamoException  # noqa: PLC0415, a slow import
 
     try:
         yield
@@ -52,33 +52,34 @@ def compiling(option: str) -> Iterator[None]:
 def _failure(option: str, error: Exception) -> UserError:
     reason = one_line(error).partition(" Set TORCHDYNAMO_VERBOSE")[0]
     return UserError(
-        f"{option}: torch cannot compile here ({reason}). It needs a C++ compiler, for a GPU Triton. If it has them, "
-        f"its own files may be damaged: set TORCHINDUCTOR_CACHE_DIR to an empty folder. Or go without {option}"
+        f"{option}: torch cannot compile ({reason}). It needs a C++ compiler, and Triton for a GPU. If they are "
+        "installed, the cache of the compiler may be damaged: set TORCHINDUCTOR_CACHE_DIR to an empty folder. To "
+        f"continue without compilation, omit {option}"
     )
 
 
 class CompiledScorer:
-    """A network compiled for scoring, which is shown as few sizes of batches as can be: each is compiled by itself.
+    """Compiled network for scoring. Batches are padded to few sizes, since each size is compiled separately.
 
     Args:
-        network: From normalised images (B, 3, H, W) to a DOS (B, K).
-        option: Which asked for it, as its user knows it.
+        network: Network from normalised images (B, 3, H, W) to a DOS (B, K).
+        option: Name of the option that enables compilation, for messages.
     """
 
     def __init__(self, network: nn.Module, option: str):
-        self.network = torch.compile(network, dynamic=False, mode=REPLAYED)
+        self.network = torch.compile(network, dynamic=False, mode=COMPILE_MODE)
         self.option = option
         self.unit = 1
         self.largest = 0
 
     def expect(self, unit: int) -> None:
-        """Says that batches will be of so many images or a multiple, but for some that are smaller."""
+        """Set the expected batch size; other batches are padded to a multiple of it."""
         self.unit = unit
 
     def __call__(self, images: Tensor) -> Tensor:
-        """DOS (B, K) of images (B, 3, H, W)."""
+        """Return the DOS (B, K) of images (B, 3, H, W)."""
         count = len(images)
         self.largest = max(self.largest, math.ceil(count / self.unit) * self.unit)
-        filled = F.pad(images, (0, 0, 0, 0, 0, 0, 0, self.largest - count))  # (largest, 3, H, W)
+        padded = F.pad(images, (0, 0, 0, 0, 0, 0, 0, self.largest - count))  # (largest, 3, H, W)
         with compiling(self.option):
-            return self.network(filled)[:count].clone()  # the next replay writes to the same memory
+            return self.network(padded)[:count].clone()  # the next call overwrites this memory

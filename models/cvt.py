@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from models.checkpointing import recomputed
+from models.checkpointing import checkpoint_block
 from utils.numerics import at_least_float32
 
 QUICK_GELU_SLOPE = 1.702  # Hendrycks and Gimpel, arXiv 1606.08415: x * sigmoid(1.702 x) approximates GELU
@@ -40,17 +40,17 @@ CVT_SHAPES = {
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """Sigmoid approximation of GELU, the activation of CvT, any shape."""
+    """Return QuickGELU, the sigmoid approximation of GELU in CvT, of a tensor of any shape."""
     if x.requires_grad and not torch.compiler.is_compiling():
         return TrainedQuickGelu.apply(x)
     return x * torch.sigmoid(QUICK_GELU_SLOPE * x)
 
 
 class TrainedQuickGelu(torch.autograd.Function):
-    """The same by way of SiLU, of which it is a scaled copy: torch has its gradient as one pass over the tensor.
+    """QuickGELU computed from SiLU, whose gradient torch computes in one pass over the tensor.
 
-    QuickGELU(x) = SiLU(1.702 x) / 1.702, and its derivative is that of SiLU at 1.702 x. Written out, the gradient is
-    seven passes over the widest tensors there are, which memory, not arithmetic, makes slow.
+    QuickGELU(x) = SiLU(1.702 x) / 1.702, and its derivative is that of SiLU at 1.702 x. Autograd's own gradient takes
+    seven passes over the widest tensors of the network and is bound by memory bandwidth.
     """
 
     @staticmethod
@@ -67,9 +67,9 @@ class TrainedQuickGelu(torch.autograd.Function):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training drops a whole residual branch of a sample, and divides the kept ones by their rate.
+    """Stochastic depth: drops the residual branch of random samples in training, and rescales the others.
 
-    Draws as timm's does, whose import would cost a script that only scores more than its forward pass.
+    The random draws are those of timm's DropPath; importing timm takes longer than scoring an image.
     """
 
     def __init__(self, drop_prob: float):
@@ -87,7 +87,7 @@ class DropPath(nn.Module):
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer normalisation computed in float32 whatever the input's precision."""
+    """Layer normalisation computed in float32 for inputs of any precision."""
 
     def __init__(self, width: int):
         super().__init__(width, eps=LAYER_NORM_EPS)
@@ -98,7 +98,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 class ConvProjection(nn.Module):
-    """Depth-wise 3x3 convolution and BatchNorm in front of q, k or v."""
+    """Depth-wise 3x3 convolution and BatchNorm for queries, keys or values."""
 
     def __init__(self, width: int, stride: int):
         super().__init__()
@@ -181,7 +181,7 @@ class TokenEmbedding(nn.Module):
         self.norm = LayerNorm(width)
 
     def forward(self, grid: Tensor) -> tuple[Tensor, int]:
-        grid = at_least_float32(self.conv(grid))  # (B, C, H, W); so are tokens between the layers under autocast
+        grid = at_least_float32(self.conv(grid))  # (B, C, H, W); tokens between layers stay float32 under autocast
         return self.norm(rearrange(grid, "b c h w -> b (h w) c")), grid.shape[-2]  # (B, H*W, C)
 
 
@@ -195,7 +195,7 @@ class Stage(nn.Module):
         if cls_token:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.blocks = nn.ModuleList(Block(width, heads, self.cls_tokens, rate) for rate in drop_paths)
-        self.recomputing = False
+        self.checkpointing = False
 
     def forward(self, grid: Tensor) -> Tensor:
         tokens, height = self.embedding(grid)  # (B, H*W, C)
@@ -203,17 +203,17 @@ class Stage(nn.Module):
             # .shape, not len(), which torch.export would take as a constant
             tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)  # (B, 1 + H*W, C)
         for block in self.blocks:
-            again = self.recomputing and self.training
-            tokens = recomputed(block, tokens, height) if again else block(tokens, height)  # (B, N, C)
+            recompute = self.checkpointing and self.training
+            tokens = checkpoint_block(block, tokens, height) if recompute else block(tokens, height)  # (B, N, C)
         return rearrange(tokens[:, self.cls_tokens :], "b (h w) c -> b c h w", h=height)  # (B, C, H, W)
 
 
 class CvT(nn.Module):
-    """The stages of CvT, as a map per stage.
+    """CvT backbone, which returns one map per stage.
 
     Args:
         shape: Widths, depths and heads of the three stages.
-        num_stages: How many of the three stages to build; stages that nothing reads are left out.
+        num_stages: Number of stages to build, 1 to 3; unused stages can be omitted.
         drop_path: Stochastic-depth rate of the last block of stage 3, growing linearly from 0 within that stage.
         init: `trunc_norm` (std 0.02) or `xavier` (uniform) for the linear layers; convolutions keep PyTorch's default.
     """
@@ -240,14 +240,14 @@ class CvT(nn.Module):
         return maps
 
     def checkpoint_blocks(self) -> None:
-        """In training, keeps what is between the blocks alone, and computes them again for the gradient."""
+        """Enable activation checkpointing of the blocks in training."""
         for stage in self.stages:
-            stage.recomputing = True
+            stage.checkpointing = True
 
     def _initialise(self, init: str) -> None:
         if self.stages[0].embedding.conv.weight.is_meta:
-            return  # a checkpoint fills it
-        from timm.layers import trunc_normal_  # noqa: PLC0415, an import that scoring does without
+            return  # the weights come from a checkpoint
+        from timm.layers import trunc_normal_  # noqa: PLC0415, a slow import that scoring does not need
 
         for module in self.modules():
             if isinstance(module, nn.Linear):

@@ -1,4 +1,4 @@
-"""The file formats that a trained network leaves the project in: how each is written, and how it is read back."""
+"""Export of a trained network to safetensors, ONNX and torch.export; each file is read back and checked."""
 
 import tempfile
 import warnings
@@ -17,25 +17,26 @@ from utils.errors import UserError, one_line
 from utils.files import write_atomically
 
 INPUT, OUTPUTS = "pixels", ("dos", "mos", "sos")
-EXAMPLE_BATCH = 2  # torch.export takes sizes of 0 and 1 as constants
-CHECKED = 3  # random images that a file is tried on; not the number that its graph was captured with
+EXAMPLE_BATCH = 2  # torch.export treats sizes of 0 and 1 as constants
+CHECKED = 3  # random images that a file is checked with; differs from the batch that the graph was captured with
 SEED = 0
-OPSET = 18  # the one that torch's ONNX functions are written in; another is a conversion of it
+OPSET = 18  # that of torch's ONNX functions, which needs no conversion
 
 Outputs = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class ExportFormat:
-    """One way out.
+    """File format for export.
 
     Args:
-        title: For people.
-        suffix: Of the file.
-        write: Fills a new file with a network.
-        read: The function from pixels (B, 3, H, W) to `dos`, `mos`, `sos` that such a file stands for.
-        packages: Needed beyond requirements.txt.
-        tolerance: How far its outputs may be from the network's, `mos` and `sos` as shares of the scale's width.
+        title: Name of the format in messages.
+        suffix: Suffix of the file.
+        write: Function that writes a network to a new file.
+        read: Function that loads a file as a function from pixels (B, 3, H, W) to `dos`, `mos` and `sos`.
+        packages: Required packages beyond requirements.txt.
+        tolerance: Largest allowed difference from the network's outputs; for `mos` and `sos` as a fraction of the
+            scale's width.
     """
 
     title: str
@@ -46,8 +47,8 @@ class ExportFormat:
     tolerance: float = 1e-4
 
 
-def as_exported(network: TrainedNetwork) -> ExportedNetwork:
-    """From pixels to moments, in evaluation mode."""
+def exported_network(network: TrainedNetwork) -> ExportedNetwork:
+    """Return the network with normalisation and moments, in evaluation mode."""
     return ExportedNetwork(network.model, network.config.scale.bin_centers).eval()
 
 
@@ -56,7 +57,7 @@ def write_safetensors(network: TrainedNetwork, path: Path) -> None:
 
 
 def read_safetensors(path: Path) -> Callable[[Tensor], Outputs]:
-    return as_exported(load_network(path))
+    return exported_network(load_network(path))
 
 
 def write_torch(network: TrainedNetwork, path: Path) -> None:
@@ -73,7 +74,7 @@ def write_onnx(network: TrainedNetwork, path: Path) -> None:
         dynamo=True,
         input_names=[INPUT],
         output_names=list(OUTPUTS),
-        dynamic_shapes={INPUT: {0: "batch"}},  # only names what the program has captured
+        dynamic_shapes={INPUT: {0: "batch"}},  # names the captured dimension
         opset_version=OPSET,
         verbose=False,
     )
@@ -104,26 +105,26 @@ FORMATS = {
 
 @torch.no_grad()
 def capture(network: TrainedNetwork) -> ExportedProgram:
-    """The graph of an exported network, for any batch of images of the size that it was tested on."""
+    """Capture the graph of a network for any batch size and the image size of its config."""
     crop = network.config.transform.crop
     example = torch.zeros(EXAMPLE_BATCH, 3, crop, crop)
     shapes = {INPUT: {0: torch.export.Dim("batch")}}
-    return torch.export.export(as_exported(network), (example,), dynamic_shapes=shapes)
+    return torch.export.export(exported_network(network), (example,), dynamic_shapes=shapes)
 
 
 def write_file(form: ExportFormat, network: TrainedNetwork, path: Path) -> None:
-    """Fills a new file.
+    """Write a network to a new file.
 
     Raises:
-        UserError: The exporters of torch cannot do it, as with some timm backbones.
+        UserError: torch cannot export the network, as with some timm backbones, or the file cannot be written.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the exporters about their own code; the file is compared afterwards
+            warnings.simplefilter("ignore")  # the exporters warn about their own code; the file is checked afterwards
             form.write(network, path)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or one_line(error)}") from error
-    except Exception as error:  # they raise whatever the code of a backbone runs into, much of it of private classes
+    except Exception as error:  # exporters raise errors of many types, some of them private
         raise UserError(
             f"{network.config.model.backbone} cannot be exported as {form.title} with torch {torch.__version__} "
             f"({one_line(error)}); --format safetensors always works"
@@ -135,13 +136,13 @@ def _metadata(network: TrainedNetwork) -> dict[str, str]:
 
 
 def export(network: TrainedNetwork, form: ExportFormat, path: Path) -> dict[str, float]:
-    """Writes a file, whole or not at all, once it was read back and gave what the network gives.
+    """Export a network to a file, which is only written if its outputs match those of the network.
 
     Returns:
-        The largest difference of each output, `mos` and `sos` as shares of the scale's width.
+        Largest difference of each output; for `mos` and `sos` as a fraction of the scale's width.
 
     Raises:
-        UserError: The network cannot be exported, the file computes something else, or the place is not writable.
+        UserError: The network cannot be exported, the outputs differ, or the file cannot be written.
     """
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / f"network{form.suffix}"
@@ -149,8 +150,9 @@ def export(network: TrainedNetwork, form: ExportFormat, path: Path) -> dict[str,
         differences = compare(network, form, draft)
         if not all(difference <= form.tolerance for difference in differences.values()):
             raise UserError(
-                f"{path} is not written: its outputs are not the network's ({in_words(differences)}, allowed: "
-                f"{form.tolerance:g}); torch {torch.__version__} exports this network wrongly, try another version"
+                f"{path}: not written, since its outputs differ from the network's by "
+                f"{describe_differences(differences)}, and {form.tolerance:g} is allowed; torch {torch.__version__} "
+                "exports this network incorrectly: try another version"
             )
         write_atomically(path, lambda file: file.write(draft.read_bytes()))
     return differences
@@ -158,20 +160,20 @@ def export(network: TrainedNetwork, form: ExportFormat, path: Path) -> dict[str,
 
 @torch.inference_mode()
 def compare(network: TrainedNetwork, form: ExportFormat, path: Path) -> dict[str, float]:
-    """The largest differences between a file and the network that it was made of, on random images, always the same.
+    """Return the largest difference of each output between a file and its network, on fixed random images.
 
     Raises:
-        UserError: The network predicts something that is not finite.
+        UserError: The network predicts values that are not finite.
     """
     crop = network.config.transform.crop
     pixels = torch.rand(CHECKED, 3, crop, crop, generator=torch.Generator().manual_seed(SEED))
-    expected, found = as_exported(network)(pixels), form.read(path)(pixels)
+    expected, found = exported_network(network)(pixels), form.read(path)(pixels)
     if not all(tensor.isfinite().all() for tensor in expected.values()):
-        raise UserError(f"{network.path} predicts values that are not finite; its training went wrong")
+        raise UserError(f"{network.path} predicts values that are not finite; its training diverged")
     scale = network.config.scale
     width = {"dos": 1, "mos": scale.high - scale.low, "sos": scale.high - scale.low}
     return {name: (found[name] - expected[name]).abs().max().item() / width[name] for name in OUTPUTS}
 
 
-def in_words(differences: dict[str, float]) -> str:
+def describe_differences(differences: dict[str, float]) -> str:
     return ", ".join(f"{name} {difference:.1e}" for name, difference in differences.items())

@@ -1,4 +1,4 @@
-"""What leaves the project: pixels in, MOS, SOS and DOS out, so that its user needs neither torch nor this code.
+"""Exported network: from pixels to MOS, SOS and DOS, including normalisation.
 
 B batch, H W image size, K bins.
 """
@@ -14,11 +14,11 @@ from utils.numerics import safe_sqrt
 
 
 class ExportedNetwork(nn.Module):
-    """ImageNet normalisation, a network, and the moments of what it predicts.
+    """Network with ImageNet normalisation before it and the moments of the DOS after it.
 
     Args:
-        network: Normalised images (B, 3, H, W) to a DOS (B, K).
-        bin_centers: The score of each of the K bins.
+        network: Network from normalised images (B, 3, H, W) to a DOS (B, K).
+        bin_centers: Score of each of the K bins.
     """
 
     def __init__(self, network: RichIQA, bin_centers: Sequence[float]):
@@ -29,7 +29,7 @@ class ExportedNetwork(nn.Module):
         self.register_buffer("bin_centers", torch.tensor(bin_centers, dtype=torch.float32))  # (K,)
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        """`dos` (B, K), `mos` (B,) and `sos` (B,) of RGB pixels (B, 3, H, W), each from 0 to 1."""
+        """Return `dos` (B, K), `mos` (B,) and `sos` (B,) of RGB pixels (B, 3, H, W) in 0..1."""
         dos = self.network((pixels - self.pixel_mean) / self.pixel_std)  # (B, K)
         mos = (dos * self.bin_centers).sum(1)  # (B,)
         variance = ((self.bin_centers - mos[:, None]) ** 2 * dos).sum(1)  # (B,)

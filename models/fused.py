@@ -1,10 +1,11 @@
-"""A trained network made over for scoring alone: the same DOS in less time.
+"""Network optimised for inference: the same DOS in less time.
 
 B batch, C width of the stage, H W size of its map, N tokens, K bins.
 
-Of CvT, BatchNorm goes into the convolution before it, and the slope of QuickGELU into the factor that a matrix product
-takes at no cost, since x sigmoid(1.702 x) = silu(1.702 x) / 1.702. All other weights are shared with the network, so
-that in float32 both together need little more memory than one. What was tried and left out: docs/PERFORMANCE.md.
+In CvT, BatchNorm is folded into the convolution before it, and the slope of QuickGELU into the scalar factor of the
+matrix products around it, since x sigmoid(1.702 x) = silu(1.702 x) / 1.702. All other weights are shared with the
+original network, so that in float32 both need little more memory than one. docs/PERFORMANCE.md lists what else was
+tried.
 """
 
 from copy import copy
@@ -15,44 +16,45 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.cvt import QUICK_GELU_SLOPE, Attention, Block, ConvProjection, CvT, Mlp, Stage
-from models.precision import Plan, plan_for
+from models.precision import PrecisionPlan, precision_plan
 from models.richiqa import RichIQA
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
 class FusedNetwork(nn.Module):
-    """A network with another backbone in place of its own; pooling and head stay."""
+    """Network with its backbone replaced; pooling and head are those of the original."""
 
     def __init__(self, model: RichIQA, backbone: nn.Module):
         super().__init__()
         self.backbone = backbone
-        self.pool, self.logits = model.pool, model.logits  # bound methods: the network itself is no part of this one
+        self.pool, self.logits = model.pool, model.logits  # bound methods, so that the model is not a submodule
 
     def forward(self, images: Tensor) -> Tensor:
-        """DOS (B, K) of normalised images (B, 3, H, W)."""
+        """Return the DOS (B, K) of normalised images (B, 3, H, W)."""
         return self.logits(self.pool(self.backbone(images))).softmax(dim=1)  # (B, K)
 
 
 def fused_model(model: RichIQA, precision: str = "fp32") -> nn.Module:
-    """The same function as a network in evaluation mode, for inference alone.
+    """Return a network optimised for inference.
 
     Args:
-        model: Stays as it is and shares weights with the result; do not train or move it while that is in use.
-        precision: `fp32`, `bf16`, `fp16` or `auto`, see models/precision.py; pooling and head are in float32 in any.
+        model: Network in evaluation mode. It is not changed, but shares weights with the result: do not train or move
+            it while the result is in use.
+        precision: `fp32`, `bf16`, `fp16` or `auto`, see models/precision.py; pooling and head are always in float32.
 
     Returns:
-        A module that maps normalised images (B, 3, H, W) to a DOS (B, K), on the network's device. Another backbone
-        than CvT stays as it is, under autocast where less than float32 is asked for.
+        A module that maps normalised images (B, 3, H, W) to a DOS (B, K), on the network's device. Backbones other
+        than CvT are not changed; below float32 they run under autocast.
 
     Raises:
-        UserError: An unknown precision, or one that the network's device does not have.
-        ValueError: A network in training mode.
+        UserError: The precision is unknown, or not supported by the network's device.
+        ValueError: The network is in training mode.
     """
     if model.training:
         raise ValueError("fused_model: the network is in training mode; call eval() first")
     device = next(model.parameters()).device
-    plan = plan_for(precision, device)
+    plan = precision_plan(precision, device)
     if isinstance(model.backbone, CvT):
         with torch.no_grad():
             return FusedNetwork(model, FusedCvT(model.backbone, plan)).eval()
@@ -62,7 +64,7 @@ def fused_model(model: RichIQA, precision: str = "fp32") -> nn.Module:
 
 
 class Autocast(nn.Module):
-    """Any backbone, its products in less than float32 as torch's autocast chooses them; maps are float32 again."""
+    """Any backbone under torch's autocast; its maps are converted back to float32."""
 
     def __init__(self, backbone: nn.Module, dtype: torch.dtype):
         super().__init__()
@@ -75,21 +77,21 @@ class Autocast(nn.Module):
 
 
 class FusedCvT(nn.Module):
-    """The stages of a CvT; tokens between the layers are float32 whatever the plan says of these."""
+    """CvT optimised for inference; tokens between layers are float32 in any precision."""
 
-    def __init__(self, backbone: CvT, plan: Plan):
+    def __init__(self, backbone: CvT, plan: PrecisionPlan):
         super().__init__()
         self.stages = nn.ModuleList(FusedStage(stage, plan) for stage in backbone.stages)
 
-    forward = CvT.forward  # from stage to stage
+    forward = CvT.forward  # the same loop over the stages
 
 
 class FusedStage(nn.Module):
-    """Token embedding and blocks, from map to map."""
+    """Stage: token embedding and blocks, from map to map."""
 
-    def __init__(self, stage: Stage, plan: Plan):
+    def __init__(self, stage: Stage, plan: PrecisionPlan):
         super().__init__()
-        self.conv = lowered(stage.embedding.conv, plan.convolutions)
+        self.conv = to_precision(stage.embedding.conv, plan.convolutions)
         self.dtype = plan.convolutions
         self.norm = stage.embedding.norm
         self.cls_token = stage.cls_token if stage.cls_tokens else None
@@ -107,9 +109,9 @@ class FusedStage(nn.Module):
 
 
 class FusedBlock(nn.Module):
-    """Both residual branches of a block."""
+    """Transformer block with both residual branches."""
 
-    def __init__(self, block: Block, plan: Plan):
+    def __init__(self, block: Block, plan: PrecisionPlan):
         super().__init__()
         self.norm1, self.norm2 = block.norm1, block.norm2
         self.attention = FusedAttention(block.attention, plan)
@@ -121,22 +123,22 @@ class FusedBlock(nn.Module):
 
 
 class FusedAttention(nn.Module):
-    """Attention whose convolutions hold their BatchNorm."""
+    """Attention with BatchNorm folded into the convolutions."""
 
-    def __init__(self, attention: Attention, plan: Plan):
+    def __init__(self, attention: Attention, plan: PrecisionPlan):
         super().__init__()
         self.plan = plan
         self.heads, self.cls_tokens, self.scale = attention.heads, attention.cls_tokens, attention.scale
         for name in ("q", "k", "v"):
-            self.add_module(f"conv_{name}", folded(getattr(attention, f"conv_{name}"), plan.convolutions))
-            self.add_module(f"linear_{name}", lowered(getattr(attention, f"linear_{name}"), plan.linear))
-        self.linear_out = lowered(attention.linear_out, plan.linear)
+            self.add_module(f"conv_{name}", fold_batch_norm(getattr(attention, f"conv_{name}"), plan.convolutions))
+            self.add_module(f"linear_{name}", to_precision(getattr(attention, f"linear_{name}"), plan.linear))
+        self.linear_out = to_precision(attention.linear_out, plan.linear)
 
     def forward(self, tokens: Tensor, height: int) -> Tensor:
         tokens = tokens.to(self.plan.convolutions)
         cls = tokens[:, : self.cls_tokens]  # (B, 0 or 1, C)
         grid = to_grid(tokens, height, self.cls_tokens)  # (B, C, H, W), channels-last
-        if self.cls_tokens:  # else each of the three convolutions would copy the map without the cls token
+        if self.cls_tokens:  # one copy instead of one in each of the three convolutions
             grid = grid.contiguous(memory_format=torch.channels_last)
         q = self._projected(self.conv_q, self.linear_q, cls, grid)  # (B, h, N, C/h)
         k = self._projected(self.conv_k, self.linear_k, cls, grid)  # (B, h, ~N/4, C/h)
@@ -153,46 +155,46 @@ class FusedAttention(nn.Module):
 
 
 class FusedMlp(nn.Module):
-    """Two linear layers with the slope of QuickGELU in their products, which leaves SiLU between them."""
+    """Two linear layers with SiLU between them; the slope of QuickGELU is part of their products."""
 
-    def __init__(self, mlp: Mlp, plan: Plan):
+    def __init__(self, mlp: Mlp, plan: PrecisionPlan):
         super().__init__()
         self.dtype = plan.linear
-        self.fc1, self.fc2 = lowered(mlp.fc1, plan.linear), lowered(mlp.fc2, plan.linear)
+        self.fc1, self.fc2 = to_precision(mlp.fc1, plan.linear), to_precision(mlp.fc2, plan.linear)
         self.register_buffer("steep_bias", (QUICK_GELU_SLOPE * mlp.fc1.bias).to(plan.linear))  # (4C,)
 
     def forward(self, tokens: Tensor) -> Tensor:
         rows = tokens.to(self.dtype).flatten(0, 1)  # (B*N, C)
         hidden = torch.addmm(self.steep_bias, rows, self.fc1.weight.t(), alpha=QUICK_GELU_SLOPE)  # (B*N, 4C)
-        hidden = F.silu(hidden, inplace=True)  # QUICK_GELU_SLOPE times what the network has there
+        hidden = F.silu(hidden, inplace=True)  # QUICK_GELU_SLOPE times the QuickGELU of the original
         rows = torch.addmm(self.fc2.bias, hidden, self.fc2.weight.t(), alpha=1 / QUICK_GELU_SLOPE)  # (B*N, C)
         return rows.view_as(tokens)  # (B, N, C)
 
 
 def to_grid(tokens: Tensor, height: int, cls_tokens: int) -> Tensor:
-    """Tokens (B, N, C) without the cls tokens in front as a map (B, C, H, W), channels-last: a view."""
+    """Return tokens (B, N, C) without the leading cls tokens as a channels-last map (B, C, H, W); a view."""
     return tokens[:, cls_tokens:].unflatten(1, (height, -1)).permute(0, 3, 1, 2)  # (B, C, H, W)
 
 
-def folded(projection: ConvProjection, dtype: torch.dtype) -> nn.Conv2d:
-    """A convolution with its BatchNorm in weights and bias, folded in float64."""
+def fold_batch_norm(projection: ConvProjection, dtype: torch.dtype) -> nn.Conv2d:
+    """Return the convolution with BatchNorm folded into its weights and bias, computed in float64."""
     conv, norm = projection.conv, projection.norm
     slope = norm.weight.cpu().double() / (norm.running_var.cpu().double() + norm.eps).sqrt()  # (C,); MPS has no float64
     bias = norm.bias.cpu().double() - norm.running_mean.cpu().double() * slope  # (C,)
     weight = conv.weight.cpu().double() * slope[:, None, None, None]  # (C, 1, 3, 3)
-    return with_values(conv, weight.to(conv.weight.device, dtype), bias.to(conv.weight.device, dtype))
+    return replace_weights(conv, weight.to(conv.weight.device, dtype), bias.to(conv.weight.device, dtype))
 
 
-def lowered(layer: Layer, dtype: torch.dtype) -> Layer:
-    """The layer itself where it has that precision, else a copy that does."""
+def to_precision(layer: Layer, dtype: torch.dtype) -> Layer:
+    """Return the layer in a precision; the layer itself if it has it already."""
     if layer.weight.dtype == dtype:
         return layer
-    return with_values(layer, layer.weight.to(dtype), layer.bias.to(dtype))
+    return replace_weights(layer, layer.weight.to(dtype), layer.bias.to(dtype))
 
 
-def with_values(layer: Layer, weight: Tensor, bias: Tensor) -> Layer:
-    """A layer of the same shape with other weights, which it takes as they are."""
-    result = copy(layer)  # shallow: the layer keeps its own parameters, in a dict of its own
+def replace_weights(layer: Layer, weight: Tensor, bias: Tensor) -> Layer:
+    """Return a copy of the layer with other weights, which are not copied."""
+    result = copy(layer)  # shallow; the original keeps its own dict of parameters
     result._parameters = {
         "weight": nn.Parameter(weight, requires_grad=False),
         "bias": nn.Parameter(bias, requires_grad=False),

@@ -36,7 +36,7 @@ class AttentionFeatures(nn.Module):
 
 
 class ShortTermMemory(nn.Module):
-    """What all nodes say together, mixed into each of them."""
+    """Short-term memory: a summary of all nodes, mixed into each of them."""
 
     def __init__(self):
         super().__init__()
@@ -51,10 +51,10 @@ class ShortTermMemory(nn.Module):
 
 
 class LongTermMemory(nn.Module):
-    """Memory at t-1 (taken without gradient), gated into the memory at t, applied to v + s.
+    """Long-term memory: the memory at t-1 (without gradient), gated into the memory at t, applied to v + s.
 
-    Differs: from what one would write, in that the gates flatten their tensors in memory order. This mixes channels
-    and nodes of A, W, s, and scrambles v on its way back; the release does so and its weights expect it.
+    Differs: from the equations, since the gates flatten their tensors in memory order. This mixes channels and nodes of
+    A, W and s, and scrambles v on its way back; the weights of the release depend on it.
     """
 
     def __init__(self, num_bins: int):
@@ -67,7 +67,7 @@ class LongTermMemory(nn.Module):
         self.gate_w = nn.Linear(MEMORY_CHANNELS, MEMORY_CHANNELS)
 
     def forward(self, v: Tensor, s: Tensor | None) -> Tensor:
-        """Long-term memory of v (B, M, K) and s (B, M, K), or of v alone where there is no short-term memory."""
+        """Return the memory (B, M, K) of v (B, M, K) and s (B, M, K), or of v alone without a short-term memory."""
         carried = v if s is None else v + s
         s = v if s is None else s
         batch, channels, bins = v.shape
@@ -91,15 +91,15 @@ class LongTermMemory(nn.Module):
 
 
 def _flat(x: Tensor, width: int) -> Tensor:
-    """(B, ...) in memory order as (-1, width), any shape; image by image, so that torch.export takes any batch."""
+    """Reshape (B, ...) to (-1, width) in memory order; image by image, so that torch.export accepts any batch size."""
     return x.flatten(1).unflatten(1, (-1, width)).flatten(0, 1)
 
 
 class MemoryPath(nn.Module):
-    """Memory logits of the pooled features.
+    """Memory path: from pooled features (B, C) to memory logits (B, K).
 
-    `full` is the release. `short` leaves the long-term memory out (z = s); `long` leaves the short-term memory out (v
-    stands in for s, and z is computed from v alone). The paper does not define these two; they are our ablations.
+    `full` is that of the release. `short` omits the long-term memory (z = s); `long` omits the short-term memory (v
+    replaces s, and z is computed from v alone). The paper does not define these two; they are our ablations.
     """
 
     def __init__(self, width: int, num_bins: int, kind: MemoryKind = "full"):

@@ -1,6 +1,6 @@
-"""Names of parameters: ours, those of the RichIQA release, and the two sources of CvT weights.
+"""Parameter names: translation between ours, those of the RichIQA release, and two sources of CvT weights.
 
-The release counts stages from 0, as we do in names; in the config they count from 1.
+Stages count from 0 in our names and in those of the release, and from 1 in the config.
 """
 
 import re
@@ -17,7 +17,7 @@ StateDict = dict[str, Tensor]
 
 DATA_PARALLEL_PREFIX = "module."
 
-# (ours, release), innermost last; applied to the start of a name in turn
+# (ours, release): prefixes of names
 _HEAD_NAMES = (
     ("algorithmic.", "layers."),
     ("memory.attention.mask.", "fc."),
@@ -33,8 +33,8 @@ _HEAD_NAMES = (
     ("memory.long.gate_w.", "gcn.fc_eq4_u."),
 )
 OURS, CVT, PORT = range(3)  # columns of the tables below: our names, CvT's, those of the Hugging Face port
-_STAGES = ("stages.", "stage", "encoder.stages.")  # in front of the number of a stage
-_BLOCKS = ("blocks.", "blocks.", "layers.")  # in front of that of a block
+_STAGES = ("stages.", "stage", "encoder.stages.")  # before the number of a stage
+_BLOCKS = ("blocks.", "blocks.", "layers.")  # before the number of a block
 # inside a stage and inside a block
 _STAGE_NAMES = (
     ("embedding.conv.", "patch_embed.proj.", "embedding.convolution_embeddings.projection."),
@@ -77,16 +77,16 @@ _AS_CONV2D = ("fc.weight", "conv_transform.weight")
 
 
 def from_official(state_dict: StateDict) -> StateDict:
-    """Parameters of the release under our names.
+    """Rename the parameters of the release to our names.
 
     Args:
-        state_dict: As saved by the release, with or without `module.`; its seven unused tensors may be absent.
+        state_dict: State dict saved by the release, with or without `module.`; its seven unused tensors may be absent.
 
     Returns:
-        What `build_model().load_state_dict` takes strictly. Tensors are not copied.
+        State dict for `build_model().load_state_dict`, strict. Tensors are not copied.
 
     Raises:
-        UserError: A name is missing or left over.
+        UserError: Names are missing or unexpected.
     """
     plain = {name.removeprefix(DATA_PARALLEL_PREFIX): tensor for name, tensor in state_dict.items()}
     used = {name: tensor for name, tensor in plain.items() if name not in UNUSED}
@@ -97,16 +97,16 @@ def from_official(state_dict: StateDict) -> StateDict:
 
 
 def to_official(state_dict: StateDict, complete: bool = False) -> StateDict:
-    """Our parameters under the names of the release.
+    """Rename our parameters to the names of the release.
 
     Args:
-        state_dict: Of any network of ours with a CvT backbone, or a part of it; with or without `module.`.
-        complete: Also add the seven tensors which the release stores and never uses (as zeros), so that a strict load
-            in the release succeeds. Needs the whole network.
+        state_dict: State dict of a network with a CvT backbone, or a part of it; with or without `module.`.
+        complete: Whether to add the seven tensors that the release stores but never uses, as zeros, so that the
+            release can load the result strictly. Needs the whole network.
 
     Raises:
-        UserError: A name that the release has no counterpart for, such as a timm backbone's; or, with `complete`, a
-            part or a variant of the network.
+        UserError: A name has no counterpart in the release, as with a timm backbone; or, with `complete`, the state
+            dict is not that of the whole network.
     """
     official = {}
     for name, tensor in state_dict.items():
@@ -121,7 +121,7 @@ def to_official(state_dict: StateDict, complete: bool = False) -> StateDict:
 
 
 def from_cvt(state_dict: StateDict) -> StateDict:
-    """Backbone parameters of a CvT .pth file (names like `stage2.blocks.0.attn.proj.weight`) under our names.
+    """Rename the parameters of a CvT .pth file, such as `stage2.blocks.0.attn.proj.weight`, to our names.
 
     The classifier (`norm.*`, `head.*`) is dropped.
     """
@@ -129,18 +129,18 @@ def from_cvt(state_dict: StateDict) -> StateDict:
 
 
 def from_huggingface(state_dict: StateDict) -> StateDict:
-    """Backbone parameters of the Hugging Face port, a `CvtModel` or with a classifier, under our names."""
+    """Rename the parameters of the Hugging Face port, with or without classifier, to our names."""
     plain = {name.removeprefix("cvt."): tensor for name, tensor in state_dict.items()}
     return _translate_backbone(plain, PORT, dropped=("layernorm.", "classifier."))
 
 
 def compare_names(found: Iterable[str], expected: Iterable[str], source: str) -> None:
-    """Raises a UserError that names what is missing and what is left over, if anything is."""
+    """Raise a UserError with the missing and the unexpected names, if there are any."""
     found, expected = set(found), set(expected)
     if found == expected:
         return
     problems = []
-    for title, names in (("missing", expected - found), ("left over", found - expected)):
+    for title, names in (("missing", expected - found), ("unexpected", found - expected)):
         if names:
             shown = ", ".join(sorted(names)[:4]) + (", ..." if len(names) > 4 else "")
             problems.append(f"{len(names)} {title} ({shown})")
@@ -171,7 +171,7 @@ def _from_official_name(name: str) -> str:
 
 
 def _rename_in_stage(name: str, source: int, target: int) -> str | None:
-    """A backbone's name from one column of the tables to another; None if it is not in them."""
+    """Translate the name of a backbone parameter between two columns of the tables; None if it is unknown."""
     match = re.match(rf"{re.escape(_STAGES[source])}(\d+)\.(?:{re.escape(_BLOCKS[source])}(\d+)\.)?", name)
     if match is None:
         return None
@@ -189,5 +189,5 @@ def _translate_backbone(state_dict: StateDict, source: int, dropped: tuple[str, 
     ours = {name: _rename_in_stage(name, source, OURS) for name in kept}
     unknown = [name for name, renamed in ours.items() if renamed is None]
     if unknown:
-        raise UserError(f"{len(unknown)} names are none of CvT's, such as {unknown[0]!r}")
+        raise UserError(f"{len(unknown)} parameters are not of a CvT, such as {unknown[0]!r}")
     return {ours[name]: tensor for name, tensor in kept.items()}

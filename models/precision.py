@@ -1,6 +1,6 @@
-"""In what precision a network scores: the names of `--precision`, and which operators they lower.
+"""Precision of inference: the values of `--precision`, and the operators that they apply to.
 
-Layer normalisation, softmax, the tokens between the layers, pooling and head are float32 in any of them.
+Layer normalisation, softmax, tokens between layers, pooling and head are always float32.
 """
 
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ AMPERE = (8, 0)  # compute capability of the first GPUs that multiply in bfloat1
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What each kind of operator computes in."""
+class PrecisionPlan:
+    """Data type of each kind of operator."""
 
     convolutions: torch.dtype = torch.float32
     linear: torch.dtype = torch.float32
     attention: torch.dtype = torch.float32
 
     def describe(self) -> str:
-        """`fp32`, `bf16`, or what is lowered where not everything is: `bf16(linear)`."""
+        """Return `fp32`, `bf16` or `fp16`, with the operators in brackets if only some are lowered: `bf16(linear)`."""
         lowered = {name: dtype for name, dtype in vars(self).items() if dtype != torch.float32}
         if not lowered:
             return FP32
@@ -31,16 +31,16 @@ class Plan:
         return short if len(lowered) == len(vars(self)) else f"{short}({'+'.join(lowered)})"
 
 
-def plan_for(precision: str, device: torch.device) -> Plan:
-    """The plan of a precision on a device.
+def precision_plan(precision: str, device: torch.device) -> PrecisionPlan:
+    """Return the data types of a precision on a device.
 
-    `auto` is bfloat16 where the hardware has instructions for it, else float32; it depends on the machine alone and
-    measures nothing. On a CPU with AMX that is linear layers and attention; with AVX512-BF16 alone the linear layers,
-    since attention in bfloat16 was slower than in float32 there; on a GPU from Ampere on everything. fp16 is never
-    picked: its largest number is 65504, and no bound is known of what a trained network holds.
+    `auto` is bfloat16 if the hardware has instructions for it, else float32. It only depends on the hardware: all
+    operators on a GPU from Ampere on; linear layers and attention on a CPU with AMX; linear layers on a CPU with
+    AVX512-BF16 but without AMX, where attention in bfloat16 was slower than in float32. `auto` never selects fp16,
+    whose largest number is 65504, since the activations of a trained network have no known bound.
 
     Raises:
-        UserError: An unknown name, or fp16 on another device than a GPU.
+        UserError: The name is unknown, or fp16 is requested on a device other than a CUDA GPU.
     """
     if precision not in PRECISIONS:
         hint = did_you_mean(precision, PRECISIONS)
@@ -50,19 +50,19 @@ def plan_for(precision: str, device: torch.device) -> Plan:
     if precision == AUTO:
         return _fastest(device)
     if precision == FP32:
-        return Plan()
+        return PrecisionPlan()
     return _all(torch.bfloat16 if precision == BF16 else torch.float16)
 
 
-def _fastest(device: torch.device) -> Plan:
+def _fastest(device: torch.device) -> PrecisionPlan:
     if device.type == "cuda":
-        return _all(torch.bfloat16) if torch.cuda.get_device_capability(device) >= AMPERE else Plan()
+        return _all(torch.bfloat16) if torch.cuda.get_device_capability(device) >= AMPERE else PrecisionPlan()
     if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
-        return Plan(linear=torch.bfloat16, attention=torch.bfloat16)
+        return PrecisionPlan(linear=torch.bfloat16, attention=torch.bfloat16)
     if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
-        return Plan(linear=torch.bfloat16)
-    return Plan()
+        return PrecisionPlan(linear=torch.bfloat16)
+    return PrecisionPlan()
 
 
-def _all(dtype: torch.dtype) -> Plan:
-    return Plan(convolutions=dtype, linear=dtype, attention=dtype)
+def _all(dtype: torch.dtype) -> PrecisionPlan:
+    return PrecisionPlan(convolutions=dtype, linear=dtype, attention=dtype)

@@ -16,15 +16,15 @@ from models.memory import MemoryPath
 
 
 class RichIQA(nn.Module):
-    """Backbone, multi-level features, algorithmic and memory path, prediction.
+    """RichIQA network: backbone, multi-level features, algorithmic path and memory path.
 
     Args:
-        backbone: Images (B, 3, H, W) to a list of maps (B, C_i, H_i, W_i); its `widths` are the C_i.
-        memory: Pooled features (B, C) to logits (B, K), or None to leave the memory path out.
-        stages: Which maps feed the head, counted from 1.
-        num_bins: K.
-        memory_weight: w of `(1 - w) logits_alg + w logits_mem`. The release uses 0.001, which makes the memory path
-            nearly inert at inference: it moves a MOS by about 0.001 on a scale of 1 to 5.
+        backbone: Network from images (B, 3, H, W) to a list of maps (B, C_i, H_i, W_i); its `widths` are the C_i.
+        memory: Memory path from pooled features (B, C) to logits (B, K), or None for no memory path.
+        stages: Stages whose maps feed the head, counted from 1.
+        num_bins: Number of bins K.
+        memory_weight: Weight w in `(1 - w) logits_alg + w logits_mem`. The release uses 0.001, so the memory path has
+            little effect at inference: it moves a MOS by about 0.001 on a scale of 1 to 5.
     """
 
     def __init__(
@@ -44,26 +44,26 @@ class RichIQA(nn.Module):
         self.memory = memory
 
     def features(self, images: Tensor) -> Tensor:
-        """Multi-level features f: the spatial means of the chosen maps, side by side, (B, C)."""
+        """Return the multi-level features f (B, C): the concatenated spatial means of the selected maps."""
         return self.pool(self.backbone(images))  # (B, C)
 
     def pool(self, maps: Sequence[Tensor]) -> Tensor:
-        """Features (B, C) of the backbone's maps, (B, C_i, H_i, W_i) each."""
-        # contiguous, since a sum along memory is pairwise and so loses less than one across it
+        """Return the features (B, C) of the backbone's maps, (B, C_i, H_i, W_i) each."""
+        # contiguous, since torch sums contiguous memory pairwise, which is more accurate
         means = [maps[stage - 1].contiguous().mean(dim=(2, 3)) for stage in self.stages]  # list of (B, C_i)
         return torch.cat(means, dim=1)  # (B, C)
 
     def logits(self, features: Tensor) -> Tensor:
-        """Logits over the bins (B, K) of the features (B, C)."""
+        """Return the logits over the bins (B, K) of the features (B, C)."""
         logits = self.algorithmic(F.normalize(features, dim=1))  # (B, K)
         if self.memory is None:
             return logits
         return (1 - self.memory_weight) * logits + self.memory_weight * self.memory(features)  # (B, K)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Predicted DOS (B, K), rows summing to 1, lowest score first, of normalised images (B, 3, H, W).
+        """Return the predicted DOS (B, K) of normalised images (B, 3, H, W); rows sum to 1, lowest score first.
 
-        Under autocast the backbone alone is in less than float32.
+        Under autocast only the backbone runs below float32.
         """
         maps = self.backbone(images)  # (B, C_i, H_i, W_i)
         kind = images.device.type
@@ -73,5 +73,5 @@ class RichIQA(nn.Module):
             return self.head([grid.float() for grid in maps])
 
     def head(self, maps: Sequence[Tensor]) -> Tensor:
-        """DOS (B, K) of the backbone's maps, (B, C_i, H_i, W_i) each."""
+        """Return the DOS (B, K) of the backbone's maps, (B, C_i, H_i, W_i) each."""
         return self.logits(self.pool(maps)).softmax(dim=1)  # (B, K)

@@ -1,6 +1,6 @@
-"""A network whose images are spread over processes, made to compute what it would with all of them in one.
+"""Synchronised BatchNorm and DropPath: training over several processes gives the result of a single one.
 
-C channels; the other dimensions of a map are those of images and positions.
+C channels; the other dimensions of a map are images and positions.
 """
 
 from typing import Any
@@ -16,23 +16,23 @@ from utils.errors import UserError
 from utils.numerics import at_least_float32
 
 PLAIN_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-WITH_ACTIVATION = ("drop", "act")  # what timm's BatchNormAct2d does after it
+WITH_ACTIVATION = ("drop", "act")  # submodules of timm's BatchNormAct2d, applied after the normalisation
 
 
 def synchronise(model: nn.Module) -> None:
-    """Replaces each BatchNorm and DropPath, ours and timm's, by one over the images of all processes.
+    """Replace each BatchNorm and DropPath, ours and timm's, by one over the images of all processes.
 
-    Names, parameters and buffers stay, so that checkpoints are those of the network in one process. Dropout other than
-    DropPath would be drawn alike in every process; the networks that are built here have none.
+    Names, parameters and buffers are kept, so that checkpoints are those of a single process. Other kinds of dropout,
+    which `build_model` does not use, would draw the same numbers in every process.
 
     Raises:
-        UserError: A BatchNorm of a kind that is not known here.
+        UserError: A BatchNorm is of an unsupported kind.
     """
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.modules.batchnorm._BatchNorm):
                 setattr(parent, name, _synchronised_norm(child))
-            elif type(child).__name__ == "DropPath":  # ours, or timm's, which is not imported for a CvT
+            elif type(child).__name__ == "DropPath":  # by name, since timm is not imported for a CvT
                 setattr(parent, name, GlobalDropPath(child.drop_prob).train(child.training))
 
 
@@ -41,26 +41,26 @@ def _synchronised_norm(norm: nn.modules.batchnorm._BatchNorm) -> "GlobalBatchNor
     known = type(norm) in PLAIN_NORMS or (type(norm).__name__ == "BatchNormAct2d" and len(after) == 2)
     if not (known and norm.affine and norm.track_running_stats):
         raise UserError(
-            f"model.backbone: its {type(norm).__name__} cannot be computed over several processes; train it with one"
+            f"model.backbone: its {type(norm).__name__} cannot be synchronised over several processes; use one process"
         )
     return GlobalBatchNorm(norm, nn.Sequential(*after))
 
 
 class GlobalDropPath(DropPath):
-    """DropPath that draws for the images of all processes and takes its own, so that the draws are those of one."""
+    """DropPath that draws for the images of all processes, as a single process would, and uses its own share."""
 
     def draw(self, like: Tensor, count: int) -> Tensor:
         return local_shard(super().draw(like, count * world()))  # (count, 1, 1)
 
 
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """BatchNorm over the images of all processes, each of which has as many; in evaluation, plain BatchNorm.
+    """BatchNorm over the images of all processes, which must have equally many; plain BatchNorm in evaluation.
 
-    torch's SyncBatchNorm does the same on CUDA, and refuses a CPU.
+    torch's SyncBatchNorm does the same, but does not support CPUs.
 
     Args:
-        norm: Whose parameters and buffers it takes over.
-        after: What is applied to its output; without parameters.
+        norm: BatchNorm whose parameters and buffers are taken over.
+        after: Modules without parameters that are applied to the output.
     """
 
     def __init__(self, norm: nn.modules.batchnorm._BatchNorm, after: nn.Sequential):
@@ -72,7 +72,7 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         self.train(norm.training)
 
     def _check_input_dim(self, _map: Tensor) -> None:
-        """Any number of dimensions from two on."""
+        """Accept any number of dimensions from two on."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.after(self._normalised(x) if self.training else super().forward(x))
@@ -89,7 +89,7 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 class _Normalise(torch.autograd.Function):
-    """BatchNorm with given statistics of all processes, whose gradient knows that they are of its input."""
+    """BatchNorm with the statistics of all processes, whose gradient includes that of the statistics."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -100,29 +100,29 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple:
         x, mean, var, weight = ctx.saved_tensors
-        slope = _beside(torch.rsqrt(var + ctx.eps), x)
-        normed = (at_least_float32(x) - _beside(mean, x)) * slope
+        slope = _per_channel(torch.rsqrt(var + ctx.eps), x)
+        normed = (at_least_float32(x) - _per_channel(mean, x)) * slope
         gradient = at_least_float32(gradient)
-        own = torch.stack([gradient.sum(_all_but_channels(x)), (gradient * normed).sum(_all_but_channels(x))])  # (2, C)
-        of_shift, of_scale = sum_over_processes(own) / (world() * x.numel() // x.shape[1])  # (C,), (C,)
-        below = gradient - _beside(of_shift, x) - normed * _beside(of_scale, x)
-        return (_beside(weight, x) * slope * below).to(x.dtype), None, None, own[1], own[0], None
+        local = torch.stack([gradient.sum(_reduced_dims(x)), (gradient * normed).sum(_reduced_dims(x))])  # (2, C)
+        shift_grad, scale_grad = sum_over_processes(local) / (world() * x.numel() // x.shape[1])  # (C,), (C,)
+        below = gradient - _per_channel(shift_grad, x) - normed * _per_channel(scale_grad, x)
+        return (_per_channel(weight, x) * slope * below).to(x.dtype), None, None, local[1], local[0], None
 
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance (not Bessel's), each (C,), over the maps of all processes, each with as many numbers."""
-    var, mean = torch.var_mean(x, _all_but_channels(x), correction=0)
-    of_processes = [torch.empty(2, len(mean), dtype=x.dtype, device=x.device) for _ in range(world())]
-    dist.all_gather(of_processes, torch.stack([mean, var]))
-    means, variances = torch.stack(of_processes).unbind(1)  # (processes, C) each
+    """Return mean and biased variance, each (C,), over the maps of all processes, which must be equally large."""
+    var, mean = torch.var_mean(x, _reduced_dims(x), correction=0)
+    gathered = [torch.empty(2, len(mean), dtype=x.dtype, device=x.device) for _ in range(world())]
+    dist.all_gather(gathered, torch.stack([mean, var]))
+    means, variances = torch.stack(gathered).unbind(1)  # (processes, C) each
     mean = means.mean(0)
     return mean, (variances + (means - mean) ** 2).mean(0)
 
 
-def _all_but_channels(x: Tensor) -> list[int]:
+def _reduced_dims(x: Tensor) -> list[int]:
     return [dim for dim in range(x.dim()) if dim != 1]
 
 
-def _beside(of_channels: Tensor, x: Tensor) -> Tensor:
-    """(C,) as (C, 1, ...), to be multiplied with x."""
-    return of_channels.view(-1, *[1] * (x.dim() - 2))
+def _per_channel(values: Tensor, x: Tensor) -> Tensor:
+    """Return values (C,) as (C, 1, ...), which broadcast over x."""
+    return values.view(-1, *[1] * (x.dim() - 2))

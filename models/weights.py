@@ -1,4 +1,4 @@
-"""Weights into a network, compared name by name before anything is loaded; a trained network from its checkpoint."""
+"""Loading of pretrained weights, whose names must match exactly, and of trained networks from checkpoints."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +27,14 @@ HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def load_pretrained(model: RichIQA, settings: ModelSettings) -> str:
-    """Loads what `model.pretrained` names, and says in a sentence what was loaded and what was left out.
+    """Load the weights that `model.pretrained` names; returns a sentence about what was loaded.
 
     `none` loads nothing. `imagenet22k` is CvT's own: the file in checkpoint/, else the Hugging Face hub or its cache.
     `timm` is timm's own for a timm backbone. Anything else is the path of a file: CvT or its port (backbone only), or
     a checkpoint of this project or of the release (the whole network).
 
     Raises:
-        UserError: Weights that cannot be had or do not fit; never a silent random start.
+        UserError: The weights are not available or do not fit.
     """
     source = settings.pretrained
     if source == "none":
@@ -54,15 +54,15 @@ def load_pretrained(model: RichIQA, settings: ModelSettings) -> str:
         return f"weights: whole network from {path}"
     state_dict, dropped = _drop_unread_stages(model.backbone, state_dict)
     load_exactly(model.backbone, state_dict, str(path))
-    left_out = f"; left out: stages {', '.join(dropped)}, which nothing reads" if dropped else ""
+    left_out = f"; left out: stages {', '.join(dropped)}, which are not used" if dropped else ""
     return f"weights: backbone from {path} ({len(state_dict)} tensors){left_out}"
 
 
 def load_exactly(model: nn.Module, state_dict: StateDict, source: str) -> None:
-    """Loads parameters whose names and shapes are exactly the model's.
+    """Load a state dict whose names and shapes must match the model exactly.
 
     Raises:
-        UserError: Names missing or left over, or a shape that differs.
+        UserError: Names are missing or unexpected, or a shape differs.
     """
     expected = model.state_dict()
     compare_names(state_dict, expected, source)
@@ -110,7 +110,7 @@ def translate_weights(content: dict, path: Path) -> tuple[str, StateDict]:
 
 
 def inference_weights(content: dict) -> StateDict:
-    """The weights of an own checkpoint that are meant for scoring: the averaged ones where training kept an average."""
+    """Return the weights of our checkpoint for inference: the averaged ones if training kept an average."""
     average = content.get("average")
     if average is None:
         return content["model"]
@@ -118,10 +118,10 @@ def inference_weights(content: dict) -> StateDict:
 
 
 def find_imagenet22k(backbone: str) -> Path:
-    """The ImageNet-22k weights of a CvT: in checkpoint/, else from the Hugging Face hub or its local cache.
+    """Find the ImageNet-22k weights of a CvT: in checkpoint/, else on the Hugging Face hub or in its local cache.
 
     Raises:
-        UserError: Neither is to be had; the message names both ways.
+        UserError: The weights are not available; the message names both ways to get them.
     """
     if backbone not in IMAGENET22K:
         raise UserError(
@@ -135,14 +135,15 @@ def find_imagenet22k(backbone: str) -> Path:
     if path is not None:
         return path
     raise UserError(
-        f"model.pretrained: imagenet22k weights of {backbone} cannot be had ({reason}). Either put {filename} (from "
-        f"CvT's model zoo) into {WEIGHTS_FOLDER}, or, on a machine with network access, run `hf download {repository}` "
-        "and copy the Hugging Face cache. To start from random weights, say so: model.pretrained=none"
+        f"model.pretrained: imagenet22k weights of {backbone} are not available ({reason}). Either put {filename} "
+        f"(from CvT's model zoo) into {WEIGHTS_FOLDER}, or, on a machine with network access, run "
+        f"`hf download {repository}` and copy the Hugging Face cache. To start from random weights, set "
+        "model.pretrained=none"
     )
 
 
 def _from_hub(repository: str) -> tuple[Path | None, str]:
-    """A weights file of a repository, from the local cache, else from the network; or None and the reason."""
+    """Return the weights file of a repository, from the local cache or the network; or None and the reason."""
     from huggingface_hub import hf_hub_download  # noqa: PLC0415, only where weights are fetched
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
 
@@ -162,12 +163,12 @@ def _from_hub(repository: str) -> tuple[Path | None, str]:
 
 
 def _is_network_file(source: str) -> bool:
-    """Whether a path is a checkpoint of this project, rather than weights for timm to read."""
+    """Return whether a path is a checkpoint of this project, rather than weights for timm."""
     return Path(source).is_file() and is_own(read_tensors(source))
 
 
 def _drop_unread_stages(backbone: nn.Module, state_dict: StateDict) -> tuple[StateDict, list[str]]:
-    """Without the stages that the network does not build because nothing reads them, and their numbers from 1."""
+    """Return the state dict without the stages that the network does not use, and the numbers of these, from 1."""
     built = len(backbone.widths)
     stage_of = {name: int(name.split(".")[1]) + 1 for name in state_dict}
     kept = {name: tensor for name, tensor in state_dict.items() if stage_of[name] <= built}
@@ -176,11 +177,11 @@ def _drop_unread_stages(backbone: nn.Module, state_dict: StateDict) -> tuple[Sta
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network with the config it was trained with.
+    """Trained network with its config.
 
     Args:
-        model: On the CPU.
-        config: Scale, transform and network are what scoring needs.
+        model: Network, on the CPU.
+        config: Config of its training; scoring needs scale, transform and model.
         own: Whether the checkpoint carried this config; one of the release carries none.
         origin: split.json of its training, which says what images it has seen; None where the checkpoint does not tell.
         chosen_epoch: Whether it is a best.pt: of the epoch that selection chose, rather than the last one saved.
@@ -222,7 +223,7 @@ def load_network(path: str | Path, config_of_release: Config | None = None) -> T
 
 
 def _build_unfilled(config: Config) -> RichIQA:
-    """The network; a CvT without values of its own, since random ones would be made for nothing."""
+    """Build the network; a CvT on the meta device, to skip the random initialisation."""
     timm = config.model.backbone.startswith(TIMM_PREFIX)  # keeps buffers that no checkpoint fills
     with torch.device("cpu" if timm else "meta"):
         return build_model(config.model, len(config.scale.bin_centers))

@@ -15,7 +15,7 @@ import torch
 from PIL import ExifTags, Image, ImageColor, ImageFile, UnidentifiedImageError
 from torch import Tensor
 
-from datasets.transforms import errors_of, to_rgb
+from datasets.transforms import image_errors, to_rgb
 from scoring.defaults import BACKGROUND, MAX_PIXELS
 from utils.errors import MissingFileError, UserError, one_line
 
@@ -130,7 +130,7 @@ def open_picture(source: str | Path | Encoded | Image.Image, settings: PictureSe
 def _decoding_errors(name: str | Path) -> Iterator[None]:
     """Turn any error from a Pillow plugin into a UserError that names the file."""
     try:
-        with errors_of(name):
+        with image_errors(name):
             yield
     except UserError:
         raise

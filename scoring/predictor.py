@@ -22,7 +22,7 @@ from datasets.scale import RatingScale
 from datasets.transforms import central_box, normalise
 from models.compiling import CompiledScorer, require_compiler
 from models.fused import fused_model
-from models.precision import FP32, plan_for
+from models.precision import FP32, precision_plan
 from models.weights import TrainedNetwork
 from scoring.pictures import Encoded, PictureSettings, opened_picture, to_picture
 from scoring.preprocess import FULL, RELEASE, build_preprocess
@@ -92,7 +92,7 @@ class Predictor:
     ):
         self.preview_side: int | None = None  # long side of `Prepared.preview` in pixels; None makes no previews
         self.model = network.model.eval().requires_grad_(False).to(device)
-        self.precision = plan_for(precision, device).describe()
+        self.precision = precision_plan(precision, device).describe()
         self.scale = RatingScale.from_settings(network.config.scale)
         self.transform = network.config.transform
         self.preprocess = build_preprocess(preprocess, network.config.transform)

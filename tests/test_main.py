@@ -11,7 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from datasets.labels import LabelRecipe
-from datasets.noise_ceiling import noise_ceiling, votes_of
+from datasets.noise_ceiling import collect_votes, noise_ceiling
 from datasets.readers import read_ratings
 from datasets.scale import RatingScale
 from inference import load_predictor
@@ -86,7 +86,7 @@ def test_the_noise_ceiling_stands_beside_the_metrics(quick, koniq_root, tmp_path
     split = database_split(folder_of(tmp_path))
     ratings = {rating.name: rating for rating in read_ratings("koniq10k", koniq_root)}
     scale, recipe = RatingScale(1, 5, (1, 2, 3, 4, 5)), LabelRecipe("counts", "file", None, 20, 0)
-    votes = votes_of([ratings[name] for name in split["test"]], scale)
+    votes = collect_votes([ratings[name] for name in split["test"]], scale)
     ceiling = metrics["noise_ceiling"]["koniq10k"]
     assert ceiling == noise_ceiling(votes, scale, recipe)
     assert f"EMD {ceiling['emd']:.3f} ({ceiling['split_half_emd']:.3f})" in output
@@ -256,7 +256,7 @@ def test_a_loss_that_is_not_finite_stops_with_names_and_terms(weights, quick, tm
         (["train.batch_size=17"], UserError, "17 is more than the 16 training images"),
         (["train.device=tpu"], UserError, "not on this machine"),
         (["model.pretrained=imagenet22k"], UserError, "not for cvt_nano"),
-        (["scale.bin_centers=[1,3,5]"], UserError, "5 votes columns"),
+        (["scale.bin_centers=[1,3,5]"], UserError, "5 columns of votes"),
         (["transform.crop=2"], UserError, "cannot take images of 2 pixels"),
         (["scale.high=3"], UserError, "is not a rating scale"),
     ],

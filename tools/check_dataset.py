@@ -18,7 +18,7 @@ require_installation("matplotlib")
 
 
 from datasets.database import require_same_bins
-from datasets.inspection.examination import advice_on_batches, examine, report, splits_of
+from datasets.inspection.examination import batch_size_advice, examine, report, splits_for_file
 from datasets.inspection.figure import draw
 from datasets.readers import READERS, with_defaults
 from utils.config import load_config
@@ -51,11 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cannot be trained on together: {error}")
         trainable = False
     if trainable:
-        print(advice_on_batches(config, examinations), end="")
+        print(batch_size_advice(config, examinations), end="")
     if args.save_splits and not trainable:
         print(f"{args.save_splits} is not written: fix the database first; its splits would not fit a complete copy")
     elif args.save_splits:
-        splits = [{"version": VERSION, **split} for split in splits_of(examinations)]
+        splits = [{"version": VERSION, **split} for split in splits_for_file(examinations)]
         for split in splits:
             checked(SavedSplit, split, args.save_splits)
         write_text(args.save_splits, to_json(splits, indent=1))

@@ -17,7 +17,7 @@ from utils.installation import require_installation
 require_installation()
 
 from datasets.scale import RatingScale
-from models.export import CHECKED, FORMATS, INPUT, ExportFormat, export, in_words
+from models.export import CHECKED, FORMATS, INPUT, ExportFormat, describe_differences, export
 from models.weights import TrainedNetwork
 from scoring.loading import load_with_scale
 from utils.errors import UserError
@@ -104,7 +104,9 @@ def describe(network: TrainedNetwork, form: ExportFormat, path: Path, difference
         lines.append("  without the training's split: main.py --evaluate cannot know which images it was trained on")
     else:
         lines += [f"  {name:6}  {shape:{len(rows[0][1])}}  float32, {meaning}" for name, shape, meaning in rows]
-    lines.append(f"  largest difference from the network on {CHECKED} random images: {in_words(differences)}")
+    lines.append(
+        f"  largest difference from the network on {CHECKED} random images: {describe_differences(differences)}"
+    )
     return "\n".join([*lines, "  (mos and sos relative to the scale's width)"])
 
 

@@ -1,1 +1,1 @@
-"""Looking into a database: its image files, its labels, its splits, and label files beside those of the release."""
+"""Inspection of a database: image files, labels, splits, and comparison with the label files of the release."""

@@ -1,4 +1,4 @@
-"""The tables of docs/DATABASES.md: labels made of official annotation files beside the label files of the release."""
+"""Tables of docs/DATABASES.md, which compare labels from official annotations with the release's label files."""
 
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -10,7 +10,7 @@ import pandas as pd
 from datasets.label_checks import MISSING, find_problems
 from datasets.labels import dos_gaussian, gaussian_at_centers, sos_hypothesis
 from datasets.max_entropy import dos_max_entropy
-from datasets.noise_ceiling import CEILING, noise_ceiling, votes_of
+from datasets.noise_ceiling import CEILING, collect_votes, noise_ceiling
 from datasets.ratings import PARTS, Rating, arrays
 from datasets.readers import READERS, label
 from datasets.readers.assembly import BINS, RELEASE_COLUMNS
@@ -22,22 +22,22 @@ Array = np.ndarray
 Row = list[str]
 
 DATABASES = {name: reader for name, reader in READERS.items() if name not in ("demo", "csv")}
-ITSELF = 0.9999  # R2 of an SOS that was not measured but made by the hypothesis
+HIGHEST_R2 = 0.9999  # a higher R2 means that the SOS was computed from the hypothesis, not measured
 
 
 @cache
-def files_of(name: str, root: Path) -> list[tuple[str, list[Rating]]]:
-    """Every label file of a database in a folder, with what it says; read once for all tables."""
+def label_files_in(name: str, root: Path) -> list[tuple[str, list[Rating]]]:
+    """Return name and ratings of every label file of a database in a folder."""
     if not root.is_dir():
         return []
     folder = Folder(root, DATABASES[name].title)
-    paths = dict.fromkeys(folder.find(form) for form in DATABASES[name].forms)
+    paths = dict.fromkeys(folder.find(file) for file in DATABASES[name].label_files)
     return [(path.name, DATABASES[name].read(root, str(path.relative_to(root)))) for path in paths if path is not None]
 
 
-def rows_of_files(annotations: Path, _release: Path) -> Iterator[Row]:
+def file_rows(annotations: Path, _release: Path) -> Iterator[Row]:
     for name, reader in DATABASES.items():
-        for file, ratings in files_of(name, annotations / name):
+        for file, ratings in label_files_in(name, annotations / name):
             mos = np.array([rating.mos for rating in ratings])
             problems = [problem for problem in find_problems(ratings, reader.scale) if problem.kind != MISSING]
             parts = {part: sum(rating.split == part for rating in ratings) for part in PARTS}
@@ -52,15 +52,18 @@ def rows_of_files(annotations: Path, _release: Path) -> Iterator[Row]:
             ]
 
 
-def rows_of_agreement(annotations: Path, release: Path) -> Iterator[Row]:
+def agreement_rows(annotations: Path, release: Path) -> Iterator[Row]:
     for name, reader in DATABASES.items():
-        for _, theirs in files_of(name, release):
-            for file, ours in files_of(name, annotations / name):
+        for _, theirs in label_files_in(name, release):
+            for file, ours in label_files_in(name, annotations / name):
                 yield [reader.title, f"`{file}`", *agreement(name, ours, theirs)]
 
 
 def agreement(name: str, ours: list[Rating], theirs: list[Rating]) -> Row:
-    """Common images, and the largest differences of MOS, SOS and DOS; no SOS and DOS where our file has none."""
+    """Return the number of common images and the largest differences in MOS, SOS and DOS, as cells.
+
+    SOS and DOS are left empty if our file has none.
+    """
     scale = DATABASES[name].scale
     known = {rating.name: row for row, rating in enumerate(theirs)}
     records = [record for record in label(name, ours, scale)[0] if record.name in known]
@@ -81,18 +84,18 @@ def agreement(name: str, ours: list[Rating], theirs: list[Rating]) -> Row:
 
 
 def largest(differences: Array) -> float:
-    """The largest absolute value; 0 of none."""
+    """Return the largest absolute value, or 0 for an empty array."""
     return float(np.abs(differences).max(initial=0))
 
 
 def release_dos(theirs: list[Rating]) -> Array:
-    """The DOS (N, K) as it stands in a label file of the release."""
+    """Return the DOS (N, K) stated in a label file of the release."""
     path = Path(theirs[0].file)
     table = read_table(path, RELEASE_COLUMNS, separator="\t", quote="'")
     return numbers(table, BINS, path).to_numpy()
 
 
-def rows_of_recipes(annotations: Path, release: Path) -> Iterator[Row]:
+def recipe_rows(annotations: Path, release: Path) -> Iterator[Row]:
     for name, ratings in best_files(annotations, release):
         scale = DATABASES[name].scale
         records = label(name, ratings, scale)[0]
@@ -116,21 +119,21 @@ def rows_of_recipes(annotations: Path, release: Path) -> Iterator[Row]:
         ]
 
 
-def rows_of_hypothesis(annotations: Path, release: Path) -> Iterator[Row]:
-    for name, found in every_file(annotations, release):
+def hypothesis_rows(annotations: Path, release: Path) -> Iterator[Row]:
+    for name, found in all_files(annotations, release):
         measured = next((ratings for ratings in found if all(rating.sos is not None for rating in ratings)), None)
         if measured is None:
             continue
         mos, sos = arrays(measured, "mos", "sos")
         a, r2 = sos_hypothesis(mos, sos, DATABASES[name].scale)
-        if r2 <= ITSELF:
+        if r2 <= HIGHEST_R2:
             yield [DATABASES[name].title, f"{len(measured)}", f"{a:.4f}", f"{number(r2, 2)}"]
 
 
-def rows_of_ceilings(annotations: Path, release: Path) -> Iterator[Row]:
+def ceiling_rows(annotations: Path, release: Path) -> Iterator[Row]:
     for name, ratings in best_files(annotations, release):
         scale = DATABASES[name].scale
-        votes = votes_of(ratings, scale)
+        votes = collect_votes(ratings, scale)
         if votes is not None:
             ceiling = noise_ceiling(votes, scale, label(name, ratings, scale)[1])
             values = [f"{ceiling[key]:.3f} ({ceiling[f'split_half_{key}']:.3f})" for key in CEILING]
@@ -138,15 +141,15 @@ def rows_of_ceilings(annotations: Path, release: Path) -> Iterator[Row]:
 
 
 def best_files(annotations: Path, release: Path) -> Iterator[tuple[str, list[Rating]]]:
-    """For each database the file that says most: one with SOS where there is one, else the first."""
-    for name, found in every_file(annotations, release):
+    """Yield the most informative file of each database: the first one with SOS, else the first one."""
+    for name, found in all_files(annotations, release):
         yield name, next((ratings for ratings in found if ratings[0].sos is not None), found[0])
 
 
-def every_file(annotations: Path, release: Path) -> Iterator[tuple[str, list[list[Rating]]]]:
-    """What each label file of a database says, the official ones first; databases without a file are left out."""
+def all_files(annotations: Path, release: Path) -> Iterator[tuple[str, list[list[Rating]]]]:
+    """Yield the ratings of all label files of each database that has any, official files first."""
     for name in DATABASES:
-        found = [ratings for root in (annotations / name, release) for _, ratings in files_of(name, root)]
+        found = [ratings for root in (annotations / name, release) for _, ratings in label_files_in(name, root)]
         if found:
             yield name, found
 
@@ -154,11 +157,11 @@ def every_file(annotations: Path, release: Path) -> Iterator[tuple[str, list[lis
 TABLES: dict[str, tuple[Row, Callable[[Path, Path], Iterator[Row]]]] = {
     "files": (
         ["database", "label file", "rows", "MOS", "it has", "train / validation / test", "odd rows"],
-        rows_of_files,
+        file_rows,
     ),
     "agreement": (
         ["database", "label file", "common images", "MOS", "SOS", "DOS before renormalisation"],
-        rows_of_agreement,
+        agreement_rows,
     ),
     "recipes": (
         [
@@ -166,15 +169,15 @@ TABLES: dict[str, tuple[Row, Callable[[Path, Path], Iterator[Row]]]] = {
             *("gaussian: SOS of the DOS off the SOS", "max_entropy: infeasible rows", "MOS off in the others"),
             *("SOS off in the others", "max_entropy, all rows: mean off the MOS"),
         ],
-        rows_of_recipes,
+        recipe_rows,
     ),
-    "hypothesis": (["database", "images", "a", "R2"], rows_of_hypothesis),
-    "ceiling": (["database", "images", *(key.replace("_", " ").upper() for key in CEILING)], rows_of_ceilings),
+    "hypothesis": (["database", "images", "a", "R2"], hypothesis_rows),
+    "ceiling": (["database", "images", *(key.replace("_", " ").upper() for key in CEILING)], ceiling_rows),
 }
 
 
 def comparison_tables(annotations: Path, release: Path) -> dict[str, str]:
-    """Every table as Markdown, by its name."""
+    """Return every table as Markdown, by name."""
     return {
         name: to_markdown(pd.DataFrame(list(make(annotations, release)), columns=header))
         for name, (header, make) in TABLES.items()

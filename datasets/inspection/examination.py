@@ -1,4 +1,4 @@
-"""The examination of one database: everything that check_dataset reports and draws."""
+"""Examination of one database: everything that check_dataset reports and draws."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -9,16 +9,16 @@ import numpy as np
 from datasets.inspection.images import describe_files, equal_files, inspect_images
 from datasets.label_checks import MISSING, find_problems
 from datasets.labels import LabelRecipe, sos_hypothesis
-from datasets.noise_ceiling import ceiling_line, noise_ceiling, votes_of
+from datasets.noise_ceiling import ceiling_line, collect_votes, noise_ceiling
 from datasets.ratings import Rating, Record, arrays
 from datasets.readers import label, read_ratings
 from datasets.scale import RatingScale
-from datasets.splits import Split, make_split, unit_of
+from datasets.splits import Split, make_split, split_unit
 from utils.errors import UserError
 from utils.settings import Config, DatasetSettings
 from utils.tables import number
 
-UNREADABLE, EQUAL, LABELS, SPLITS = "unreadable image", "same file under two names", "labels", "splits"
+UNREADABLE, EQUAL, LABELS, SPLITS = "unreadable image", "identical files", "labels", "splits"
 
 Array = np.ndarray
 Progress = Callable[[Iterable, int], Iterable]
@@ -26,7 +26,7 @@ Progress = Callable[[Iterable, int], Iterable]
 
 @dataclass
 class Examination:
-    """What was found; `problems` by kind."""
+    """Findings about one database, with the problems by kind."""
 
     title: str
     root: str
@@ -41,14 +41,14 @@ class Examination:
     recipe: LabelRecipe | None = None
     splits: list[Split] = field(default_factory=list)
     problems: dict[str, list[str]] = field(default_factory=dict)
-    harmless: set[str] = field(default_factory=set)  # kinds of problems in usable rows only
+    harmless: set[str] = field(default_factory=set)  # kinds of problems that only concern usable rows
 
     @property
     def trainable(self) -> bool:
         return bool(self.splits) and not any(self.stops(kind) for kind in self.problems)
 
     def stops(self, kind: str) -> bool:
-        """Whether training would refuse."""
+        """Return whether a kind of problem prevents training."""
         if kind == EQUAL:
             return False
         if kind == MISSING:
@@ -59,49 +59,52 @@ class Examination:
         self.problems.setdefault(kind, []).append(text)
 
     def labels(self) -> dict[str, Array]:
-        """MOS (N,), SOS (N,) and DOS (N, K) of the usable images; `measured_sos` (N,) where the file has it."""
+        """Return MOS (N,), SOS (N,) and DOS (N, K) of the usable images, and `measured_sos` (N,) if the file has it."""
         labels = dict(zip(("mos", "sos", "dos"), arrays(self.records, "mos", "sos", "dos"), strict=True))
         measured = [rating.sos for rating in self.ratings]
         return labels | ({} if None in measured else {"measured_sos": np.array(measured)})
 
     def describe(self) -> list[tuple[str, str]]:
-        """Rows of name and text."""
+        """Return the findings as rows of name and text."""
         rows = [("label file", self.label_file), ("images", self.images)] if self.label_file else []
         centers = " ".join(f"{center:g}" for center in self.scale.bin_centers)
         rows.append(("scale", f"{self.scale.describe()}; bins at {centers}"))
         if not self.records:
             return rows
         labels = self.labels()
-        rows += [(name.upper(), _spread(labels[name])) for name in ("mos", "sos")]
+        rows += [(name.upper(), _summary(labels[name])) for name in ("mos", "sos")]
         rows.append(("labels", self.recipe.describe()))
         if "measured_sos" in labels:
             a, r2 = sos_hypothesis(labels["mos"], labels["measured_sos"], self.scale)
-            rows.append(("SOS hypothesis", f"a = {a:.4f} fits the measured SOS, R2 = {number(r2, 2)}"))
+            rows.append(("SOS hypothesis", f"a = {a:.4f} fitted to the measured SOS, R2 = {number(r2, 2)}"))
         off = np.abs(self.scale.mean(labels["dos"]) - labels["mos"])
         worst = self.records[int(off.argmax())].image
-        rows.append(("DOS mean - MOS", f"{off.mean():.4g} on average, at most {off.max():.4g} ({worst})"))
+        rows.append(("DOS mean - MOS", f"{off.mean():.4g} on average, largest {off.max():.4g} ({worst})"))
         voters = [rating.voters for rating in self.ratings]
         if None not in voters:
-            rows.append(("voters", f"{min(voters)} to {max(voters)} an image"))
-        votes = votes_of(self.ratings, self.scale)
+            rows.append(("voters", f"{min(voters)} to {max(voters)} per image"))
+        votes = collect_votes(self.ratings, self.scale)
         if votes is not None:
             rows.append(("noise ceiling", ceiling_line(noise_ceiling(votes, self.scale, self.recipe))))
             rows.append(
-                ("", "estimates of what a perfect predictor reaches: bootstrap over voters, optimistic (split half)")
+                (
+                    "",
+                    "what a perfect predictor reaches: bootstrap over voters, which is optimistic (split half)",
+                )
             )
-        return rows + self._rows_of_splits()
+        return rows + self._split_rows()
 
-    def _rows_of_splits(self) -> list[tuple[str, str]]:
+    def _split_rows(self) -> list[tuple[str, str]]:
         references = {record.reference for record in self.records} - {None}
         rows = [("references", str(len(references)))] if references else []
         for count, split in enumerate(self.splits, start=1):
             sizes = f"{len(split.train)} train, {len(split.validation)} validation, {len(split.test)} test"
-            shared = self._scenes_on_both_sides(split)
-            leak = f"; {shared} scenes are on both sides" if shared else ""
+            shared = self._shared_scenes(split)
+            leak = f"; {shared} scenes are in both train and test" if shared else ""
             rows.append((f"split {count}", f"{sizes}, by {self.unit}, hash {split.hash}{leak}"))
         return rows
 
-    def _scenes_on_both_sides(self, split: Split) -> int:
+    def _shared_scenes(self, split: Split) -> int:
         reference = {record.name: record.reference for record in self.records}
         train, test = ({reference[name] for name in part} - {None} for part in (split.train, split.test))
         return len(train & test)
@@ -122,14 +125,14 @@ def examine(config: Config, member: DatasetSettings, decode: bool, progress: Pro
     _add_image_problems(found, ratings, Path(member.root), decode, progress)
     found.ratings = [rating for rating in ratings if rating.source not in bad]
     if not found.ratings:
-        found.add(LABELS, f"none of the {len(ratings)} images can be used")
+        found.add(LABELS, f"none of the {len(ratings)} images is usable")
         return found
     left_out = {rating.name for rating in ratings} - {rating.name for rating in found.ratings}
     recipe = member.model_dump(include={"dos", "sos_source", "sos_a"})
     try:
         found.records, found.recipe = label(member.name, found.ratings, scale, **recipe)
         if config.protocol.method == "random":
-            found.unit = unit_of(found.records, config.protocol)
+            found.unit = split_unit(found.records, config.protocol)
         found.splits = [
             make_split(found.records, config.protocol, number, member.split_file, found.title, left_out)
             for number in range(1, config.protocol.splits + 1)
@@ -139,17 +142,17 @@ def examine(config: Config, member: DatasetSettings, decode: bool, progress: Pro
     return found
 
 
-def advice_on_batches(config: Config, examinations: Sequence[Examination]) -> str:
-    """A line where the config's batches do not fit the training part, which says nothing against the database."""
+def batch_size_advice(config: Config, examinations: Sequence[Examination]) -> str:
+    """Return a warning if the batch size exceeds the training part, else an empty string."""
     sizes = [
         sum(len(split.train) for split in splits) for splits in zip(*(e.splits for e in examinations), strict=True)
     ]
     if config.train.batch_size <= min(sizes):
         return ""
-    return f"mind train.batch_size: {config.train.batch_size} is more than the {min(sizes)} training images\n"
+    return f"warning: train.batch_size {config.train.batch_size} is more than the {min(sizes)} training images\n"
 
 
-def splits_of(examinations: Sequence[Examination]) -> list[dict]:
+def splits_for_file(examinations: Sequence[Examination]) -> list[dict]:
     """All splits, by title of the database, in the form that `dataset.split_file` takes."""
     by_split = zip(*(examination.splits for examination in examinations), strict=True)
     return [
@@ -159,24 +162,26 @@ def splits_of(examinations: Sequence[Examination]) -> list[dict]:
 
 
 def report(examination: Examination, shown: int | None) -> str:
-    """All that is to be said, as text of two columns and a list of problems."""
+    """Return the examination as text: two columns of findings, then the problems."""
     rows = examination.describe()
     width = max(len(name) for name, _ in rows)
     lines = [f"{examination.title}: {examination.root}", *(f"  {name:{width}}  {value}" for name, value in rows)]
     for kind, problems in examination.problems.items():
-        lines.append(f"  {len(problems)} x {kind}" + ("" if examination.stops(kind) else " (not in the way)"))
+        lines.append(
+            f"  {len(problems)} x {kind}" + ("" if examination.stops(kind) else " (does not prevent training)")
+        )
         lines += [f"    {problem}" for problem in problems[:shown]]
         if shown is not None and len(problems) > shown:
             lines.append(f"    and {len(problems) - shown} more; --all lists them")
-    lines.append("can be trained on" if examination.trainable else "cannot be trained on as it is")
+    lines.append("ready for training" if examination.trainable else "not ready for training")
     return "\n".join(lines)
 
 
 def _add_label_problems(found: Examination, ratings: Sequence[Rating], scale: RatingScale) -> set[str]:
-    """Files the problems of the rows; returns which rows cannot be used."""
+    """Add the problems of the rows; return the sources of the unusable rows."""
     problems = find_problems(ratings, scale)
     for problem in problems:
-        kind = problem.kind if problem.usable or problem.kind == MISSING else f"{problem.kind}, cannot be used"
+        kind = problem.kind if problem.usable or problem.kind == MISSING else f"{problem.kind}, unusable"
         found.add(kind, str(problem))
         if problem.usable:
             found.harmless.add(kind)
@@ -186,15 +191,15 @@ def _add_label_problems(found: Examination, ratings: Sequence[Rating], scale: Ra
 def _add_image_problems(
     found: Examination, ratings: Sequence[Rating], root: Path, decode: bool, progress: Progress
 ) -> None:
-    there = list(dict.fromkeys(rating.image for rating in ratings if not rating.missing))
-    files = inspect_images(root, there, decode, lambda items: progress(items, len(there)))
+    images = list(dict.fromkeys(rating.image for rating in ratings if not rating.missing))
+    files = inspect_images(root, images, decode, lambda items: progress(items, len(images)))
     for file in files:
         if file.error:
             found.add(UNREADABLE, file.error)
     for group in equal_files(files):
         found.add(EQUAL, ", ".join(group))
-    found.images = f"{len(ratings)} labelled, {len(there)} found; {describe_files(files)}"
+    found.images = f"{len(ratings)} labelled, {len(images)} found; {describe_files(files)}"
 
 
-def _spread(values: Array) -> str:
+def _summary(values: Array) -> str:
     return f"{values.min():.4g} to {values.max():.4g}, mean {values.mean():.4g}, standard deviation {values.std():.4g}"

@@ -1,4 +1,4 @@
-"""The image files of a database: what kind, what size, which cannot be read, which are there twice."""
+"""Image files of a database: formats, sizes, unreadable files and duplicates."""
 
 import hashlib
 import io
@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from datasets.transforms import errors_of, require_known_range, to_rgb
+from datasets.transforms import image_errors, require_known_range, to_rgb
 from utils.errors import UserError
 
-THREADS = 16  # enough to wait for a network drive in parallel
-ORIENTATION = 0x0112  # of EXIF; 1 is upright
+THREADS = 16  # enough to keep a network drive busy
+ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 
 Array = np.ndarray
 Progress = Callable[[Iterable], Iterable]
@@ -23,7 +23,7 @@ Progress = Callable[[Iterable], Iterable]
 
 @dataclass(frozen=True)
 class ImageFile:
-    """What one image file is; `error` says why it cannot be read, and `digest` is of its bytes where all were read."""
+    """Properties of one image file. `error` says why it cannot be read; `digest` is that of its bytes, if decoded."""
 
     image: str
     kind: str = ""
@@ -35,30 +35,32 @@ class ImageFile:
 
 
 def inspect_images(root: Path, images: Sequence[str], decode: bool, progress: Progress = iter) -> list[ImageFile]:
-    """Opens every image: its header alone, or with `decode` all of it.
+    """Read the header of every image, or with `decode` the whole image.
 
     Args:
         root: Folder of the images.
-        images: Paths below it.
-        decode: Whether to decode the pixels and to take a digest of the bytes, which finds equal files.
-        progress: Wraps the iteration, such as a progress bar.
+        images: Paths of the images below the root.
+        decode: Whether to decode the pixels and to compute a digest of the bytes, which finds duplicates.
+        progress: Wrapper of the iteration, such as a progress bar.
     """
     with ThreadPoolExecutor(THREADS) as pool:
         return list(progress(pool.map(lambda image: inspect_image(root, image, decode), images)))
 
 
 def inspect_image(root: Path, image: str, decode: bool) -> ImageFile:
-    """One of `inspect_images`."""
+    """Read one image, see `inspect_images`."""
     path = root / image
     try:
-        with errors_of(path):
+        with image_errors(path):
             content = path.read_bytes() if decode else b""
-            with Image.open(io.BytesIO(content) if decode else path) as picture:
-                kind, (width, height) = picture.format or "", picture.size
-                rotated = "exif" in picture.info and picture.getexif().get(ORIENTATION, 1) != 1  # else PNG reads it all
-                require_known_range(picture)
+            with Image.open(io.BytesIO(content) if decode else path) as opened:
+                kind, (width, height) = opened.format or "", opened.size
+                rotated = (
+                    "exif" in opened.info and opened.getexif().get(ORIENTATION, 1) != 1
+                )  # without the first condition PNG reads all pixels
+                require_known_range(opened)
                 if decode:
-                    to_rgb(picture)
+                    to_rgb(opened)
         digest = hashlib.sha256(content).hexdigest() if decode else ""
     except UserError as error:
         return ImageFile(image, error=str(error))
@@ -66,7 +68,7 @@ def inspect_image(root: Path, image: str, decode: bool) -> ImageFile:
 
 
 def equal_files(files: Sequence[ImageFile]) -> list[list[str]]:
-    """Images that are the same bytes under several names; needs digests."""
+    """Return groups of images whose files are identical; needs digests."""
     groups: dict[str, list[str]] = {}
     for file in files:
         if file.digest:
@@ -75,7 +77,7 @@ def equal_files(files: Sequence[ImageFile]) -> list[list[str]]:
 
 
 def describe_files(files: Sequence[ImageFile]) -> str:
-    """`JPEG 627, BMP 535; 342x500 to 500x832 pixels; 3 rotated by EXIF, read as stored`."""
+    """Return a summary: `JPEG 627, BMP 535; 342x500 to 500x832 pixels; 3 rotated by EXIF, read as stored`."""
     there = [file for file in files if not file.error]
     if not there:
         return "none readable"

@@ -1,4 +1,4 @@
-"""One module per database; `read_records` turns any of them into Records."""
+"""Readers of the databases, one module each; `read_records` reads any of them."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -38,24 +38,24 @@ READERS = {
     "demo": DEMO,
     "csv": CSV,
 }
-LABEL_OPTIONS = ("labels", "dos", "sos_source", "sos_a", "strict", "allow_missing")  # of the dataset section
+LABEL_OPTIONS = ("labels", "dos", "sos_source", "sos_a", "strict", "allow_missing")  # keys of the dataset section
 
 
 def read_records(name: str, root: str | Path, check_images: bool = True, **options) -> list[Record]:
-    """Every labelled image of a database.
+    """Read all labelled images of a database.
 
     Args:
-        name: One of READERS.
-        root: The folder that the official archive unpacks to; with `check_images=False`, its annotation files suffice.
-        check_images: Whether every image file must be there.
+        name: Name of the database, a key of READERS.
+        root: Folder that the archive was unpacked to; with `check_images=False`, its annotation files suffice.
+        check_images: Whether every image file must exist.
         options: `dos` (`auto`, `counts`, `gaussian`, `max_entropy`), `sos_source` (`release`, `file`, `hypothesis`,
             `auto`), `sos_a` (a number or `fit`), `labels` (one label file of several), `strict`, `allow_missing`:
-            as in the `dataset` section of a config; `scale`: a RatingScale. Where `sos_a` and `scale` are left out,
-            they are those of the reader.
+            as in the `dataset` section of a config; `scale`: a RatingScale. `sos_a` and `scale` default to those of
+            the reader.
 
     Raises:
-        UserError: Unknown name or option, labels that do not parse or are outside the scale, duplicates.
-        MissingFileError: No label file, or missing images.
+        UserError: A name or option is unknown, or labels cannot be parsed, are duplicates or lie outside the scale.
+        MissingFileError: The label file or images are missing.
     """
     return load_labels(name, root, check_images, **options)[1]
 
@@ -63,12 +63,14 @@ def read_records(name: str, root: str | Path, check_images: bool = True, **optio
 def load_labels(
     name: str, root: str | Path, check_images: bool = True, scale: RatingScale | None = None, **options
 ) -> tuple[list[Rating], list[Record], LabelRecipe]:
-    """`read_records`, with what the label files say, of missing images too, and how the labels were made."""
+    """Read a database as `read_records` does; returns ratings (also of missing images), records and label recipe."""
     require_known(name)
     unknown = [option for option in options if option not in LABEL_OPTIONS]
     if unknown:
         hint = did_you_mean(unknown[0], LABEL_OPTIONS)
-        raise UserError(f"read_records: unknown option {unknown[0]!r}{hint}; known: scale, {', '.join(LABEL_OPTIONS)}")
+        raise UserError(
+            f"read_records: unknown option {unknown[0]!r}{hint}; allowed: scale, {', '.join(LABEL_OPTIONS)}"
+        )
     settings = validated(DatasetSettings, {"name": name, "root": str(root), **options}, "read_records")
     ratings = read_ratings(name, settings.root, settings.labels)
     scale = scale or database_scale(name)
@@ -88,18 +90,18 @@ def label(
     sos_source: str = "release",
     sos_a: float | str | None = None,
 ) -> tuple[list[Record], LabelRecipe]:
-    """Labels made of the ratings of a database, as `make_records` but with what the release did for it as default."""
+    """Make labels as `make_records` does, with the release's settings for the database as defaults."""
     if sos_source == "release":
         sos_source = READERS[name].release_sos
     return make_records(ratings, scale, dos, sos_source, READERS[name].sos_a if sos_a is None else sos_a)
 
 
 def read_ratings(name: str, root: str | Path, labels: str | None = None) -> list[Rating]:
-    """What the label files say, before any of it is judged.
+    """Read the ratings in the label files, without checking them.
 
     Raises:
-        UserError: Unknown name, or labels that do not parse.
-        MissingFileError: No label file.
+        UserError: The name is unknown, or labels cannot be parsed.
+        MissingFileError: There is no label file.
     """
     require_known(name)
     with reading(root):
@@ -107,10 +109,10 @@ def read_ratings(name: str, root: str | Path, labels: str | None = None) -> list
 
 
 def require_known(name: str) -> None:
-    """Refuses a database that has no reader."""
+    """Raise an error if a database has no reader."""
     if name not in READERS:
         raise UserError(
-            f"dataset.name: unknown database {name!r}{did_you_mean(name, READERS)}; known: {', '.join(READERS)}"
+            f"dataset.name: unknown database {name!r}{did_you_mean(name, READERS)}; allowed: {', '.join(READERS)}"
         )
 
 
@@ -118,7 +120,7 @@ def database_scale(name: str) -> RatingScale:
     """Return the rating scale of a database.
 
     Raises:
-        UserError: Unknown name, or a database whose copies each have their own.
+        UserError: The name is unknown, or every copy of the database has its own scale.
     """
     require_known(name)
     if READERS[name].scale is None:
@@ -130,7 +132,7 @@ def database_scale(name: str) -> RatingScale:
 
 
 def with_defaults(config: Config) -> Config:
-    """Return the config with every number that it leaves to the reader of a database written out.
+    """Return the config with the defaults of the readers filled in.
 
     These are the rating scale and `sos_a`.
     """

@@ -1,7 +1,7 @@
-"""From the table of a label file to Ratings: the part that all databases share.
+"""Readers: how the table of a label file becomes Ratings, for all databases alike.
 
-A reader's table has the columns `name` and `mos`, and optionally `sos`, `counts`, `grades`, `reference`, `split`,
-`note`, `open_ended` and `source`, as in `Rating`; its index is the row in the file.
+A parsed table has the columns `name` and `mos`, and optionally `sos`, `counts`, `grades`, `reference`, `split`,
+`note`, `open_ended` and `source`, as in `Rating`; its index is the row number in the file.
 """
 
 import posixpath
@@ -17,7 +17,7 @@ from datasets.readers.tables import numbers, pick, read_table
 from datasets.scale import RatingScale
 from utils.errors import MissingFileError, UserError, did_you_mean
 
-Form = Callable[[Path, Folder], pd.DataFrame]  # a label file, and the folder to look for companions in, to a table
+LabelParser = Callable[[Path, Folder], pd.DataFrame]  # (label file, folder for companion files) -> table
 
 DEFAULT_SOS_A = 0.1477
 MOS_TOLERANCE = 0.05  # on 0..100, between two files of one database
@@ -28,62 +28,63 @@ LIST_COLUMNS = {"name": ("dis_img_path",), "mos": ("score",)}
 
 @dataclass(frozen=True)
 class Reader:
-    """A database: its rating scale, its label files in order of preference, and where its images lie.
+    """Reader of one database: its rating scale, its label files and its image layouts.
 
     Args:
-        title: For people.
-        scale: Rating scale of its MOS; None where each copy has its own.
-        forms: Label files, relative to the root or to a folder of it, and what reads each.
-        layouts: Ways of unpacking the images, the official one first.
-        sos_a: Parameter a of the SOS hypothesis for its labels, where their SOS is not measured.
-        release_sos: Where the release's labels have their SOS from: `hypothesis`, or `auto`, the file where it has one.
-        reference_of: The scene of an image, from its name; None for a database without references.
-        image_set_of: Its image set, where the database has such.
+        title: Name of the database in messages and reports.
+        scale: Rating scale of the MOS, or None if every copy of the database has its own.
+        label_files: Parser of each label file, by its path relative to the root or to a folder in the root, in order
+            of preference.
+        layouts: Known image layouts, the official one first.
+        sos_a: Parameter a of the SOS hypothesis, used if the SOS was not measured.
+        release_sos: Default of `sos_source`, which is what the release did: `hypothesis` or `auto`.
+        reference_from_name: Function from the name of an image to its reference, or None.
+        image_set_from_name: Function from the name of an image to its image set, or None.
     """
 
     title: str
     scale: RatingScale | None
-    forms: dict[str, Form]
+    label_files: dict[str, LabelParser]
     layouts: tuple[Layout, ...]
     sos_a: float = DEFAULT_SOS_A
     release_sos: str = "auto"
-    reference_of: Callable[[str], str] | None = None
-    image_set_of: Callable[[str], str] | None = None
+    reference_from_name: Callable[[str], str] | None = None
+    image_set_from_name: Callable[[str], str] | None = None
 
     def read(self, root: Path, labels: str | None = None) -> list[Rating]:
-        """What the label file says of every image.
+        """Return the ratings of all images in the label file.
 
         Args:
-            root: The folder that the archive was unpacked to.
-            labels: One of the label files, absolute or relative to root; None for the first of `forms` that is there.
+            root: Folder that the archive was unpacked to.
+            labels: Path of the label file, absolute or relative to root; None for the first existing one.
 
         Raises:
-            MissingFileError: No label file; says what was looked for and where.
-            UserError: A row that does not parse, or a name that leads out of the root.
+            MissingFileError: No label file was found.
+            UserError: A row cannot be parsed, or an image name points outside the root.
         """
         folder = Folder(root, self.title)
         path = self._label_file(folder, labels)
-        table = self._form_of(path)(path, folder)
-        if self.reference_of is not None:
-            table["reference"] = table["name"].map(self.reference_of)
-        if self.image_set_of is not None:
-            table["image_set"] = table["name"].map(self.image_set_of)
+        table = self._parser(path)(path, folder)
+        if self.reference_from_name is not None:
+            table["reference"] = table["name"].map(self.reference_from_name)
+        if self.image_set_from_name is not None:
+            table["image_set"] = table["name"].map(self.image_set_from_name)
         return to_ratings(table, path, folder, self.layouts, near=path)
 
     def _label_file(self, folder: Folder, labels: str | None) -> Path:
         if labels is None:
-            path = folder.find(*self.forms)
+            path = folder.find(*self.label_files)
             if path is None:
                 raise MissingFileError(
                     f"no label file of {self.title} in {folder.root} or in a folder of it; looked for "
-                    f"{', '.join(self.forms)}"
+                    f"{', '.join(self.label_files)}"
                 )
             return path
-        names = [PurePosixPath(form).name for form in self.forms]
-        if self._form_of(Path(labels)) is None:
+        names = [PurePosixPath(file).name for file in self.label_files]
+        if self._parser(Path(labels)) is None:
             hint = did_you_mean(PurePosixPath(labels).name, names)
             raise UserError(
-                f"dataset.labels: {labels} is not a label file of {self.title}{hint}; known: {', '.join(names)}"
+                f"dataset.labels: {labels} is not a label file of {self.title}{hint}; allowed: {', '.join(names)}"
             )
         path = folder.root / labels
         found = path if path.is_file() else folder.find(labels)
@@ -91,21 +92,21 @@ class Reader:
             raise MissingFileError(f"dataset.labels: {labels} is not in {folder.root} or in a folder of it")
         return found
 
-    def _form_of(self, path: Path) -> Form | None:
-        forms = {PurePosixPath(name).name.casefold(): form for name, form in self.forms.items()}
-        return forms.get(path.name.casefold())
+    def _parser(self, path: Path) -> LabelParser | None:
+        parsers = {PurePosixPath(name).name.casefold(): parser for name, parser in self.label_files.items()}
+        return parsers.get(path.name.casefold())
 
 
 def to_ratings(
     table: pd.DataFrame, path: Path, folder: Folder, layouts: Sequence[Layout], near: Path | None
 ) -> list[Rating]:
-    """Ratings of a reader's table; `near` as for `Folder.locate`.
+    """Return the ratings in a parsed table. See `Folder.locate` for `near`.
 
     Raises:
-        UserError: A name that is empty or leads out of the root: file and row.
+        UserError: An image name is empty or points outside the root; the message has file and row.
     """
     if table.empty:
-        raise UserError(f"{path}: holds no images of the database")
+        raise UserError(f"{path}: contains no images of the database")
     table = with_source(table, path)
     for name, source in zip(table["name"], table["source"], strict=True):
         require_below_root(name, "image", source)
@@ -120,23 +121,23 @@ def to_ratings(
 
 
 def with_source(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The table with file and row of each label, unless it has them."""
+    """Return the table with the columns `file` and `source`, which say where each label comes from."""
     if "source" in table:
         return table
     return table.assign(file=str(path), source=[f"{path}, {table.index.name} {row}" for row in table.index])
 
 
-def sos_from(table: pd.DataFrame, other: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """A reader's table with the SOS of another file's table, by name; none for images that are not in that.
+def with_sos(table: pd.DataFrame, other: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Return a parsed table with the SOS of another file, matched by image name.
 
-    Where the other file states another MOS, a note says so.
+    Images that the other file lacks get no SOS. If the two files disagree about a MOS, a note is added.
 
     Raises:
-        UserError: An image twice in the other table.
+        UserError: An image occurs twice in the other table.
     """
     twice = other["name"][other["name"].duplicated()]
     if len(twice):
-        raise UserError(f"{path}, {other.index.name} {twice.index[0]}: {twice.iloc[0]} was given before")
+        raise UserError(f"{path}, {other.index.name} {twice.index[0]}: {twice.iloc[0]} occurs twice")
     by_name = other.set_index("name")
     there = table["name"].map(by_name["mos"])
     notes = [
@@ -146,44 +147,45 @@ def sos_from(table: pd.DataFrame, other: pd.DataFrame, path: Path) -> pd.DataFra
     return table.assign(sos=table["name"].map(by_name["sos"]), note=notes)
 
 
-def release_form(name_of: Callable[[str], str] = str) -> Form:
-    """Reads a label file of the RichIQA release: name in single quotes, five DOS values, MOS, SOS; tabs, no header.
+def release_parser(convert_name: Callable[[str], str] = str) -> LabelParser:
+    """Return a parser of the label files of the RichIQA release.
 
-    MOS and SOS are taken; the DOS is made from them by the recipe, as the release did.
+    Their columns are name (in single quotes), five DOS values, MOS and SOS, separated by tabs, without a header. Only
+    MOS and SOS are used; the DOS is computed from them by the recipe, as in the release.
 
     Args:
-        name_of: The name in the file to ours.
+        convert_name: Function from the name in the file to our name.
     """
 
     def read(path: Path, _folder: Folder) -> pd.DataFrame:
         table = read_table(path, RELEASE_COLUMNS, separator="\t", quote="'")
         values = numbers(table, RELEASE_COLUMNS[1:], path)
-        return pd.DataFrame({"name": table["name"].map(name_of), "mos": values["mos"], "sos": values["sos"]})
+        return pd.DataFrame({"name": table["name"].map(convert_name), "mos": values["mos"], "sos": values["sos"]})
 
     return read
 
 
-def list_form(name_of: Callable[[str], str], open_ended: bool = False) -> Form:
-    """Reads a list of dis_img_path, score as third parties hand around; there is no SOS in it.
+def list_parser(convert_name: Callable[[str], str], open_ended: bool = False) -> LabelParser:
+    """Return a parser of third-party CSV lists with the columns dis_img_path and score; they have no SOS.
 
     Args:
-        name_of: The path in the file to our name.
-        open_ended: Whether the scores may leave the scale.
+        convert_name: Function from the path in the file to our name.
+        open_ended: Whether scores may lie outside the scale.
     """
 
     def read(path: Path, _folder: Folder) -> pd.DataFrame:
         table = pick(read_table(path), path, LIST_COLUMNS)
         mos = numbers(table, ["mos"], path)["mos"]
-        return pd.DataFrame({"name": table["name"].map(name_of), "mos": mos, "open_ended": open_ended})
+        return pd.DataFrame({"name": table["name"].map(convert_name), "mos": mos, "open_ended": open_ended})
 
     return read
 
 
 def file_name(path: str) -> str:
-    """The last part of a path in a label file, unless the path is one that must be refused as it is."""
+    """Return the last part of a path in a label file; an invalid path is returned unchanged, to be rejected later."""
     return path if REFUSED_AT_ALL.search(path) else path.rpartition("/")[2]
 
 
-def beside(path: Path, name: str) -> Path | None:
-    """The file or folder of that name, whatever its case, in the same folder as another."""
+def sibling(path: Path, name: str) -> Path | None:
+    """Return the file or folder of that name in the folder of `path`, ignoring case; None if there is none."""
     return next((other for other in sorted(path.parent.iterdir()) if other.name.casefold() == name.casefold()), None)

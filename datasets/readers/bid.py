@@ -1,4 +1,4 @@
-"""BID: photographs with realistic blur, rated by continuous grades 0..5.
+"""Reader of BID: photographs with realistic blur, rated by continuous grades 0..5.
 
 Source: Ciancio, da Costa, da Silva, Said, Samadani, Obrador, No-Reference Blur Assessment of Digital Pictures Based on
 Multifeature Classifiers, IEEE TIP 2011.
@@ -23,24 +23,26 @@ COLUMNS: Columns = {
     "count": ("Number of Grades",),
 }
 GRADES_OF_VOTERS: Columns = {f"grade{k}": (f"Grade #{k}",) for k in range(1, LARGEST_PANEL + 1)}
-AVERAGE_TOLERANCE = 1e-3  # stated average against that of the grades: rounding, on 0..5
+AVERAGE_TOLERANCE = 1e-3  # between the stated average and that of the grades, on 0..5; allows for rounding
 
 
 def _grades(path: Path, _folder: Folder) -> pd.DataFrame:
-    """MOS as the file states it, SOS (ddof 1) and the single grades; where the file contradicts itself, a note."""
+    """Return the stated MOS, SOS (ddof 1) and single grades, with a note on rows that contradict themselves."""
     table = pick(read_sheet(path, COLUMNS, SHEET), path, COLUMNS, GRADES_OF_VOTERS)
     grade_columns = [name for name in GRADES_OF_VOTERS if name in table.columns]
     number = whole_numbers(table, "number", path)
     stated = numbers(table, ["average", "count"], path)
     grades = numbers(table, grade_columns, path, blank=True)
     panel = grades.notna().sum(axis=1)
-    refuse(panel < 2, path, lambda row: f"{panel[row]} grades of image {number[row]}; a spread needs two at least")
+    refuse(panel < 2, path, lambda row: f"image {number[row]} has {panel[row]} grades; SOS needs at least two")
     mean = grades.mean(axis=1)
     odd = ((mean - stated["average"]).abs() > AVERAGE_TOLERANCE) | (panel != stated["count"])
     notes = pd.Series("", index=table.index)
     for row in table.index[odd]:
         average, count = stated.loc[row]
-        notes[row] = f"average {average:.4g} of {count:g} grades stated, but {panel[row]} average {mean[row]:.4g}"
+        notes[row] = (
+            f"stated average {average:.4g} of {count:g} grades, but {panel[row]} grades average {mean[row]:.4g}"
+        )
     values = grades.to_numpy()
     return pd.DataFrame(
         {
@@ -57,6 +59,6 @@ BID = Reader(
     title="BID",
     scale=RatingScale(low=0, high=5, bin_centers=(0.5, 1.5, 2.5, 3.5, 4.5)),
     sos_a=0.1683,
-    forms={GRADES: _grades},
+    label_files={GRADES: _grades},
     layouts=(under("ImageDatabase"), under("ImageDatabase/ImageDatabase"), under("images"), under("")),
 )

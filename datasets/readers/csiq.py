@@ -1,4 +1,4 @@
-"""CSIQ: 30 scenes in 866 distorted versions; DMOS 0..1, lower is better.
+"""Reader of CSIQ: 30 scenes in 866 distorted versions; DMOS 0..1, lower is better.
 
 Source: Larson, Chandler, Most apparent distortion, Journal of Electronic Imaging 2010.
 """
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from datasets.readers.assembly import Reader, release_form
+from datasets.readers.assembly import Reader, release_parser
 from datasets.readers.folder import Folder, under
 from datasets.readers.tables import Columns, numbers, pick, read_sheet, read_table, refuse, texts, whole_numbers
 from datasets.scale import RatingScale
@@ -15,7 +15,7 @@ from datasets.scale import RatingScale
 SHEET = "all_by_image"
 SHEET_COLUMNS = ["image", "dst_idx", "dst_type", "dst_lev", "dmos_std", "dmos"]
 COLUMNS: Columns = {name: (name,) for name in SHEET_COLUMNS}
-FOLDER_OF = {  # distortion as it stands in file names to the folder of its images
+FOLDERS = {  # from the distortion in a file name to the folder of the image
     "AWGN": "awgn",
     "BLUR": "blur",
     "contrast": "contrast",
@@ -34,12 +34,12 @@ def _sheet(path: Path, _folder: Folder) -> pd.DataFrame:
 
 
 def _text(path: Path, _folder: Folder) -> pd.DataFrame:
-    """The same in three decimals, from which the release made its labels."""
+    """Parse the text version with three decimals, which the release used."""
     return _scores(read_table(path, SHEET_COLUMNS, separator="\t"), path)
 
 
 def _list(path: Path, _folder: Folder) -> pd.DataFrame:
-    """File names and DMOS as third parties hand around."""
+    """Parse a third-party list of file names and DMOS."""
     table = read_table(path, ["name", "mos"], separator=" ")
     return table.assign(mos=numbers(table, ["mos"], path)["mos"])
 
@@ -54,29 +54,29 @@ def _scores(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     return pd.DataFrame({"name": names, "mos": values["dmos"], "sos": values["dmos_std"]})
 
 
-def _in_folder_of_distortion(name: str) -> str:
+def _in_distortion_folder(name: str) -> str:
     """`1600.AWGN.1.png` -> `awgn/1600.AWGN.1.png`."""
     kind = name.split(".")[1] if "." in name else ""
-    return f"{FOLDER_OF.get(kind, kind)}/{name}"
+    return f"{FOLDERS.get(kind, kind)}/{name}"
 
 
 CSIQ = Reader(
     title="CSIQ",
     scale=RatingScale(low=0, high=1, bin_centers=(0.1, 0.3, 0.5, 0.7, 0.9), higher_is_better=False),
     sos_a=0.0657,
-    forms={
+    label_files={
         "csiq.beta.txt": _text,
         "csiq.DMOS.xlsx": _sheet,
         "csiq.beta.xlsx": _sheet,
-        "CSIQhist_5.txt": release_form(),
+        "CSIQhist_5.txt": release_parser(),
         "csiq_label.txt": _list,
     },
     layouts=(
-        lambda name: f"dst_imgs/{_in_folder_of_distortion(name)}",
+        lambda name: f"dst_imgs/{_in_distortion_folder(name)}",
         under("dst_imgs_all"),
-        _in_folder_of_distortion,
+        _in_distortion_folder,
         under("dst_imgs"),
         under(""),
     ),
-    reference_of=lambda name: name.partition(".")[0],  # 1600.AWGN.1.png -> 1600
+    reference_from_name=lambda name: name.partition(".")[0],  # 1600.AWGN.1.png -> 1600
 )

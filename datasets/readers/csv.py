@@ -1,4 +1,4 @@
-"""Any database as a CSV with a header: image, mos, optional sos, votes c1..cK or p1..pK, split, reference."""
+"""Reader of any database as CSV: image, mos, and optionally sos, votes c1..cK or p1..pK, split, reference."""
 
 import re
 import warnings
@@ -18,18 +18,18 @@ FRACTION_TOLERANCE = 1e-3  # printed fractions are rounded
 
 
 class CsvReader(Reader):
-    """Reads any database from a table that its user has written."""
+    """Reader of a CSV table with a header."""
 
     def read(self, root: Path, labels: str | None = None) -> list[Rating]:
-        """What the file says. `image` is a path relative to root.
+        """Return the ratings in the file. `image` is a path relative to root.
 
         Args:
             root: Folder of the images.
-            labels: The file, absolute or relative to root; None for the only .csv in root.
+            labels: Path of the file, absolute or relative to root; None for the only .csv file in root.
 
         Raises:
-            MissingFileError: No such file, or several to choose from.
-            UserError: A missing column, or a row that does not parse.
+            MissingFileError: The file does not exist, or there are several.
+            UserError: A column is missing, or a row cannot be parsed.
         """
         folder = Folder(root, self.title)
         path = _label_file(root, labels)
@@ -38,10 +38,10 @@ class CsvReader(Reader):
         ratings = pick(table, path, {"name": ("image",), "mos": ("mos",)})
         votes = sorted((c for c in table.columns if re.fullmatch(r"[cp]\d+", c)), key=lambda c: (c[0], int(c[1:])))
         if votes and votes != [f"{votes[0][0]}{k}" for k in range(1, len(votes) + 1)]:
-            raise UserError(f"{path}: votes must be the columns c1..cK or p1..pK without a gap, got {', '.join(votes)}")
+            raise UserError(f"{path}: columns of votes must be c1..cK or p1..pK without a gap, got {', '.join(votes)}")
         unused = sorted(set(table.columns) - {*REQUIRED, *OPTIONAL, *votes})
         if unused:
-            warnings.warn(f"{path}: columns that are not used: {', '.join(unused)}", stacklevel=2)
+            warnings.warn(f"{path}: unused columns: {', '.join(unused)}", stacklevel=2)
         _check_texts(table, path)
         there = [name for name in OPTIONAL if name in table.columns]
         ratings[there] = table[there]
@@ -54,11 +54,11 @@ class CsvReader(Reader):
         return to_ratings(ratings, path, folder, self.layouts, near=None)
 
 
-CSV = CsvReader(title="the database", scale=None, forms={}, layouts=(under(""),))
+CSV = CsvReader(title="the database", scale=None, label_files={}, layouts=(under(""),))
 
 
 def _check_texts(table: pd.DataFrame, path: Path) -> None:
-    """Parts must be known ones, references not empty."""
+    """Check that parts are known and references not empty."""
     if "split" in table.columns:
         part = table["split"]
         refuse(~part.isin(PARTS), path, lambda line: f"split is {part[line]!r}; allowed: {', '.join(PARTS)}")
@@ -67,22 +67,24 @@ def _check_texts(table: pd.DataFrame, path: Path) -> None:
 
 
 def _check_votes(votes: pd.DataFrame, path: Path) -> None:
-    """Votes must not be negative and not all be zero; fractions must add up to 1."""
+    """Check that votes are not negative and not all zero, and that fractions add up to 1."""
     total = votes.sum(axis=1)
     fractions = votes.columns.str.startswith("p").any()
     bad = (votes < 0).any(axis=1) | ((total - 1).abs() > FRACTION_TOLERANCE if fractions else total <= 0)
-    rule = "none negative, adding up to 1" if fractions else "none negative, not all zero"
+    rule = "none may be negative, and they must add up to 1" if fractions else "none may be negative, and not all zero"
     names = ", ".join(votes.columns)
-    refuse(bad, path, lambda line: f"{names} are {votes.loc[line].tolist()}; they must be {rule}")
+    refuse(bad, path, lambda line: f"{names} are {votes.loc[line].tolist()}; {rule}")
 
 
 def _label_file(root: Path, labels: str | None) -> Path:
     if labels is not None:
         if not (root / labels).is_file():
-            raise MissingFileError(f"dataset.labels: {root / labels} does not exist; it is relative to dataset.root")
+            raise MissingFileError(
+                f"dataset.labels: {root / labels} does not exist; give a path relative to dataset.root"
+            )
         return root / labels
     found = sorted(path for path in root.iterdir() if path.suffix.lower() == ".csv")
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
-        raise MissingFileError(f"dataset.labels: name the label file in {root}; .csv files there: {names}")
+        raise MissingFileError(f"dataset.labels: give the name of the label file in {root}; its .csv files: {names}")
     return found[0]

@@ -1,8 +1,8 @@
-"""The demo database, written on first use."""
+"""The demo database, which is generated on first use."""
 
 from pathlib import Path
 
-from datasets.demo import IMAGE_FOLDER, scene_of, write_demo
+from datasets.demo import IMAGE_FOLDER, scene_name, write_demo
 from datasets.ratings import Rating
 from datasets.readers.assembly import Reader
 from datasets.readers.folder import under
@@ -11,19 +11,19 @@ from utils.errors import UserError, one_line
 
 
 class DemoReader(Reader):
-    """Reads the demo in the form of KonIQ-10k, each image with its scene as reference."""
+    """Reader of the demo, which is stored like KonIQ-10k; the reference of an image is its scene."""
 
     def read(self, root: Path, labels: str | None = None) -> list[Rating]:
-        """Return the demo's labels; writes the database where there is none.
+        """Return the labels of the demo; generates the database if it does not exist.
 
         Raises:
-            UserError: The folder holds something else.
+            UserError: The folder contains something else.
         """
         if not (root / SCORES).is_file():
             try:
                 write_demo(root)
             except OSError as error:
-                if not (root / SCORES).is_file():  # else another process was faster
+                if not (root / SCORES).is_file():  # otherwise another process has just written it
                     raise UserError(
                         f"dataset.root: the demo cannot be written to {root} ({one_line(error)}); give a folder that "
                         "does not exist yet"
@@ -31,4 +31,6 @@ class DemoReader(Reader):
         return super().read(root, labels)
 
 
-DEMO = DemoReader("the demo", KONIQ10K.scale, KONIQ10K.forms, (under(IMAGE_FOLDER),), reference_of=scene_of)
+DEMO = DemoReader(
+    "the demo", KONIQ10K.scale, KONIQ10K.label_files, (under(IMAGE_FOLDER),), reference_from_name=scene_name
+)

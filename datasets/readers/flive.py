@@ -1,4 +1,4 @@
-"""FLIVE (LIVE-FB, PaQ-2-PiQ), whole images: photographs rated 0..100, neither SOS nor votes.
+"""Reader of FLIVE (LIVE-FB, PaQ-2-PiQ), whole images: photographs rated 0..100, neither SOS nor votes.
 
 Source: Ying, Niu, Gupta, Mahajan, Ghadiyaram, Bovik, From Patches to Pictures (PaQ-2-PiQ), CVPR 2020.
 """
@@ -19,13 +19,13 @@ TRUE, FALSE = ("true", "1", "1.0"), ("false", "0", "0.0")
 
 
 def _images(path: Path, folder: Folder) -> pd.DataFrame:
-    """MOS of every image, and its official part where the files that state it are there."""
+    """Return the MOS of every image, and its official part if the files that state it exist."""
     table, parts = _labels(path, "name", "mos"), _official_parts(folder)
     return table.assign(split=[parts.get(name) for name in table["name"]])
 
 
 def _test(path: Path, _folder: Folder) -> pd.DataFrame:
-    """The official test part alone."""
+    """Return the official test part only."""
     return _labels(path, "name_image", "mos_image").assign(split="test")
 
 
@@ -45,7 +45,7 @@ def _official_parts(folder: Folder) -> dict[str, str]:
         parts |= dict(zip(table["name"], valid.isin(TRUE).map({True: "validation", False: "train"}), strict=True))
     if test is not None:
         names = pick(read_table(test), test, {"name": ("name_image",)})["name"]
-        refuse(names.isin(parts.keys()), test, lambda line: f"{names[line]} is in {TRAIN}, too")
+        refuse(names.isin(parts.keys()), test, lambda line: f"{names[line]} is also in {TRAIN}")
         parts |= dict.fromkeys(names, "test")
     return parts
 
@@ -53,7 +53,7 @@ def _official_parts(folder: Folder) -> dict[str, str]:
 FLIVE = Reader(
     title="FLIVE",
     scale=RatingScale(low=0, high=100, bin_centers=(10, 30, 50, 70, 90)),
-    release_sos="hypothesis",  # what the release did for it is not known, but it has no measured SOS
-    forms={IMAGES: _images, TEST: _test},
+    release_sos="hypothesis",  # the database has no measured SOS; what the release did is unknown
+    label_files={IMAGES: _images, TEST: _test},
     layouts=(under("database"), under(""), under("FLIVE_Database/database"), under("images")),
 )

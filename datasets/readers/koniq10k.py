@@ -1,4 +1,4 @@
-"""KonIQ-10k: both official CSV forms and the release's text form.
+"""Reader of KonIQ-10k: both official CSV files and the text file of the release.
 
 Source: Hosu, Lin, Sziranyi, Saupe, KonIQ-10k, IEEE TIP 2020.
 """
@@ -21,13 +21,13 @@ VOTES = ["c1", "c2", "c3", "c4", "c5"]
 COLUMNS: Columns = {name: (name,) for name in ("image_name", *VOTES, "c_total", "SD")}
 RELEASE_COLUMNS = ["image_name", *VOTES, "c_total", "MOS", "SD", "MOS_zscore"]
 PARTS = {"training": "train", "validation": "validation", "test": "test"}
-FRACTION_TOLERANCE = 1e-6  # the sum of the fractions of a row
-TOTAL_TOLERANCE = 0.5  # votes against their stated total
-STATED_TOLERANCE = 0.01  # stated MOS and SD against those of the votes, which may be rounded
+FRACTION_TOLERANCE = 1e-6  # on the sum of the fractions of a row
+TOTAL_TOLERANCE = 0.5  # between the sum of the votes and the stated total
+STATED_TOLERANCE = 0.01  # between the stated MOS and SD, which may be rounded, and those of the votes
 
 
 def _votes(path: Path, folder: Folder, names: list[str] | None = None, separator: str = ",") -> pd.DataFrame:
-    """Votes of every image, and MOS on 1..5 from them, in each of the forms."""
+    """Return the votes of every image and the MOS on 1..5 computed from them, for any of the files."""
     whole = read_table(path, names, separator)
     table = pick(whole, path, COLUMNS)
     values = numbers(table, [*VOTES, "c_total", "SD"], path)
@@ -41,7 +41,7 @@ def _votes(path: Path, folder: Folder, names: list[str] | None = None, separator
 
 
 def _whole_votes(values: pd.DataFrame, path: Path) -> np.ndarray:
-    """Votes (N, 5), of fractions too; votes must add up to the stated total, fractions to 1."""
+    """Return votes (N, 5), also from fractions; votes must add up to the stated total, fractions to 1."""
     total = values[VOTES].sum(axis=1)
     sums = [(total - values["c_total"]).abs() < TOTAL_TOLERANCE, (total - 1).abs() < FRACTION_TOLERANCE]
     fractions = bool(sums[1].all())
@@ -51,7 +51,7 @@ def _whole_votes(values: pd.DataFrame, path: Path) -> np.ndarray:
         path,
         lambda row: (
             f"c1..c5 are {values.loc[row, VOTES].tolist()}; they must be votes that add up to c_total "
-            f"({values.loc[row, 'c_total']:g}), or in all rows fractions that add up to 1, none of them negative"
+            f"({values.loc[row, 'c_total']:g}), or in all rows fractions that add up to 1, and must not be negative"
         ),
     )
     counts = values[VOTES].to_numpy()
@@ -59,17 +59,17 @@ def _whole_votes(values: pd.DataFrame, path: Path) -> np.ndarray:
 
 
 def _contradictions(table: pd.DataFrame, ratings: pd.DataFrame, path: Path) -> list[str]:
-    """Where the stated SD, or a stated MOS on 1..5, is not that of the votes."""
+    """Return a note for each row whose stated SD, or stated MOS on 1..5, contradicts the votes."""
     counts = np.array(ratings["counts"].tolist())
     total, mean = counts.sum(1), ratings["mos"].to_numpy()
     deviation = np.sqrt((counts * (np.arange(1, 6) - mean[:, None]) ** 2).sum(1) / np.maximum(total - 1, 1))
     stated = {"SD": (ratings["sos"].to_numpy(), deviation)}
-    if "MOS" in table.columns and "set" not in table.columns:  # beside `set` it is a z-score
+    if "MOS" in table.columns and "set" not in table.columns:  # with `set` it is a z-score
         stated["MOS"] = (numbers(table, ["MOS"], path, blank=True)["MOS"].to_numpy(), mean)
     notes = [""] * len(ratings)
     for name, (said, voted) in stated.items():
         for row in np.flatnonzero(~(np.abs(said - voted) <= STATED_TOLERANCE)):
-            notes[row] = f"{name} {said[row]:g} is stated, but that of the votes is {voted[row]:.4g}"
+            notes[row] = f"stated {name} {said[row]:g} contradicts the votes, which give {voted[row]:.4g}"
     return notes
 
 
@@ -82,7 +82,7 @@ def _official_parts(table: pd.DataFrame, path: Path, folder: Folder) -> dict[str
     sets = pick(table, path, {"image_name": ("image_name",), "set": ("set",)})
     names, part = sets["image_name"], sets["set"]
     refuse(~part.isin(PARTS), path, lambda line: f"set is {part[line]!r}; allowed: {', '.join(PARTS)}")
-    refuse(names.duplicated(), path, lambda line: f"{names[line]} was given before")
+    refuse(names.duplicated(), path, lambda line: f"{names[line]} occurs twice")
     return dict(zip(sets["image_name"], sets["set"].map(PARTS), strict=True))
 
 
@@ -90,7 +90,7 @@ KONIQ10K = Reader(
     title="KonIQ-10k",
     scale=RatingScale(low=1, high=5, bin_centers=(1, 2, 3, 4, 5)),
     sos_a=0.09,
-    forms={SCORES: _votes, SETS: _votes, RELEASE: partial(_votes, names=RELEASE_COLUMNS, separator="\t")},
+    label_files={SCORES: _votes, SETS: _votes, RELEASE: partial(_votes, names=RELEASE_COLUMNS, separator="\t")},
     layouts=(
         under("1024x768"),
         under("koniq10k_1024x768/1024x768"),

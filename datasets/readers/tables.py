@@ -1,6 +1,6 @@
-"""Label tables as pandas and SciPy read them, with errors that name the file and the row.
+"""Label tables from CSV, Excel and MATLAB files, with errors that name the file and the row.
 
-A table is a DataFrame whose index is the number of the line or row in the file; the index's name says which.
+A table is a DataFrame whose index is the number of the line, row or entry in the file, as the name of the index says.
 """
 
 import io
@@ -16,50 +16,50 @@ from scipy.io import loadmat
 from utils.errors import UserError, did_you_mean, one_line
 
 SHOWN = 3  # bad rows named in one message
-DEEPEST_HEADER = 50  # rows of a sheet in which its titles are looked for
+MAX_HEADER_ROW = 50  # last row of a sheet that is searched for the column titles
 
-QUIET = {"xlrd": {"logfile": io.StringIO()}}  # it prints its doubts about a file
+QUIET = {"xlrd": {"logfile": io.StringIO()}}  # silences its printed warnings
 
-Columns = dict[str, tuple[str, ...]]  # our name of a column to the names that files give it
+Columns = dict[str, tuple[str, ...]]  # from our name of a column to its titles in files
 
 
 def read_table(path: Path, names: list[str] | None = None, separator: str = ",", quote: str = '"') -> pd.DataFrame:
-    """A text table, every cell a stripped string.
+    """Read a text table; every cell is a stripped string.
 
     Args:
-        path: The file, UTF-8 with or without a byte-order mark.
-        names: Column names of a file without a header line; None where the first line is the header.
-        separator: Between the cells.
-        quote: Around cells.
+        path: Path of the file, UTF-8 with or without a byte-order mark.
+        names: Column names of a file without a header; None if the first line is the header.
+        separator: Character between cells.
+        quote: Character around quoted cells.
 
     Raises:
-        UserError: Not a table, or no rows.
+        UserError: The file is not a table, or has no rows.
     """
     _require_text(path)
     options = {"sep": separator, "quotechar": quote, "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # of rows longer than the header, which pandas cuts
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
             header = 0 if names is None else None
             table = pd.read_csv(path, names=names, header=header, skip_blank_lines=False, index_col=False, **options)
     except pd.errors.ParserWarning as error:
         raise UserError(
-            f"{path}: its rows have more cells than its first line has titles; separate the cells by {separator!r} and "
+            f"{path}: rows have more cells than the first line has titles; separate cells by {separator!r} and "
             "give each column a title"
         ) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, OSError) as error:
         raise UserError(f"{path}: cannot be read as a table: {one_line(error)}") from error
-    if names is None:  # of two equal titles pandas numbers the second, and either could be meant
+    if names is None:  # pandas would rename the second of two equal titles
         _require_once(pd.read_csv(path, header=None, nrows=1, **options).iloc[0], f"{path}, line 1")
     table.columns = [str(name).strip() for name in table.columns]
     table = table.fillna("")
-    within = table.apply(lambda column: column.str.count("\n")).sum(axis=1).astype(int)  # line ends in quoted cells
+    within = table.apply(lambda column: column.str.count("\n")).sum(axis=1).astype(int)  # line breaks in quoted cells
     first = 1 if names else 2
     table.index = pd.Index(np.arange(first, first + len(table)) + (within.cumsum() - within).to_numpy(), name="line")
     table = table.apply(lambda column: column.str.strip())
     table = table[(table != "").any(axis=1)]
     if table.empty:
-        raise UserError(f"{path}: holds no label rows")
+        raise UserError(f"{path}: contains no label rows")
     return table
 
 
@@ -67,48 +67,48 @@ def _require_once(titles: pd.Series, source: str) -> None:
     plain = titles.map(_title)
     twice = plain[(plain != "") & plain.duplicated()]
     if len(twice):
-        raise UserError(f"{source}: two columns have the title {twice.iloc[0]!r}, whatever its case; keep one of them")
+        raise UserError(f"{source}: two columns have the title {twice.iloc[0]!r}, ignoring case; keep one of them")
 
 
 def read_sheet(path: Path, columns: Columns, sheet: str | None = None) -> pd.DataFrame:
-    """The table of an .xls or .xlsx workbook under the row that holds the column titles, wherever that row is.
+    """Read the table of an .xls or .xlsx workbook below the row with the column titles.
 
-    Formulas are never computed: a cell is the value that was stored with it, and empty where none was.
+    Formulas are not computed: their cells have the stored value, or are empty if there is none.
 
     Args:
-        path: The workbook.
-        columns: Titles to look for, as for `pick`; the first sheet and row with all of them are taken.
-        sheet: Look on this sheet alone.
+        path: Path of the workbook.
+        columns: Titles to search for, as in `pick`; the first sheet and row with all of them are used.
+        sheet: Name of the only sheet to search; None for all.
 
     Raises:
-        UserError: Not a workbook, no such sheet or titles, or no rows under them.
+        UserError: The file is not a workbook, or the sheet, the titles or rows below them are missing.
     """
     sheets = _read_workbook(path, sheet)
     for cells in sheets.values():
-        for row in range(min(len(cells), DEEPEST_HEADER)):
+        for row in range(min(len(cells), MAX_HEADER_ROW)):
             titles = cells.iloc[row].map(_title)
             if all(set(titles) & {_title(name) for name in names} for names in columns.values()):
                 _require_once(cells.iloc[row], f"{path}, row {row + 1}")
                 table = cells.iloc[row + 1 :].set_axis(titles, axis=1)
                 table = table.loc[:, table.columns != ""].dropna(how="all")
                 if table.empty:
-                    raise UserError(f"{path}: holds no label rows under row {row + 1}")
+                    raise UserError(f"{path}: contains no label rows below row {row + 1}")
                 return table
     wanted = ", ".join(" or ".join(repr(name) for name in names) for names in columns.values())
-    raise UserError(f"{path}: no row with the titles {wanted}; sheets looked through: {', '.join(sheets) or 'none'}")
+    raise UserError(f"{path}: no row with the titles {wanted}; searched sheets: {', '.join(sheets) or 'none'}")
 
 
 def pick(table: pd.DataFrame, path: Path, columns: Columns, optional: Columns | None = None) -> pd.DataFrame:
-    """The wanted columns under our names; a title is recognised whatever its case and spaces.
+    """Return the requested columns under our names; titles are matched ignoring case and spaces.
 
     Args:
-        table: As it was read.
-        path: For messages.
-        columns: Titles that a column may have in the file, by our name for it.
-        optional: The same of columns that need not be there.
+        table: Table as read from the file.
+        path: Path of the file, for messages.
+        columns: Titles that a column may have in the file, by our name.
+        optional: Titles of optional columns, by our name.
 
     Raises:
-        UserError: Names the missing columns and the nearest there are.
+        UserError: A column is missing; the message suggests the nearest title.
     """
     known = {_title(column): column for column in table.columns}
     found, missing = {}, []
@@ -126,10 +126,10 @@ def pick(table: pd.DataFrame, path: Path, columns: Columns, optional: Columns | 
 
 
 def numbers(table: pd.DataFrame, columns: list[str], path: Path, blank: bool = False) -> pd.DataFrame:
-    """The columns as float64; with `blank`, empty cells are NaN.
+    """Return the columns as float64; with `blank`, empty cells are NaN.
 
     Raises:
-        UserError: A cell that is no number or not finite: file, row, column and content.
+        UserError: A cell is not a finite number; the message has file, row, column and content.
     """
     cells = table[columns].map(lambda cell: cell if _may_be_number(cell) else None)
     values = cells.apply(pd.to_numeric, errors="coerce").astype(float)
@@ -145,48 +145,48 @@ def numbers(table: pd.DataFrame, columns: list[str], path: Path, blank: bool = F
 
 
 def whole_numbers(table: pd.DataFrame, column: str, path: Path) -> pd.Series:
-    """A column of whole numbers from 0 as int.
+    """Return a column of non-negative whole numbers as int.
 
     Raises:
-        UserError: A cell that is none: file, row and content.
+        UserError: A cell is not such a number; the message has file, row and content.
     """
     values = numbers(table, [column], path)[column]
     bad = (values != values.round()) | (values < 0)
-    refuse(bad, path, lambda row: f"{column} is {values[row]:g}, which is not a whole number from 0")
+    refuse(bad, path, lambda row: f"{column} is {values[row]:g}, which is not a non-negative whole number")
     return values.astype(int)
 
 
 def refuse(bad: pd.Series, path: Path, reason: Callable[[Any], str]) -> None:
-    """Raises a UserError with file, row and reason for the first row of a table that is bad, if one is."""
+    """Raise a UserError with file, row and reason for the first bad row of a table, if there is one."""
     if bad.any():
         row = bad.idxmax()
         raise UserError(f"{path}, {bad.index.name} {row}: {reason(row)}")
 
 
 def texts(column: pd.Series) -> pd.Series:
-    """Cells as text: a number that is whole without its decimal point, since sheets store the name 1600 as 1600.0."""
+    """Return cells as text; whole numbers lose their decimal point, since sheets store the name 1600 as 1600.0."""
     return column.map(_text)
 
 
 def read_mat(path: Path, *variables: str) -> list[np.ndarray]:
-    """The variables of a MATLAB file.
+    """Read variables of a MATLAB file.
 
     Raises:
-        UserError: Not such a file, or a variable that is not in it.
+        UserError: The file is not a MATLAB file, or lacks a variable.
     """
     try:
         content = loadmat(path, variable_names=variables)
-    except Exception as error:  # SciPy raises whatever it stumbles on in damaged bytes
+    except Exception as error:  # SciPy raises errors of many types for damaged files
         raise UserError(f"{path}: cannot be read as a MATLAB file: {one_line(error)}") from error
     for name in variables:
         if name not in content:
-            known = ", ".join(key for key in content if not key.startswith("__")) or "none of those looked for"
+            known = ", ".join(key for key in content if not key.startswith("__")) or "none of the requested ones"
             raise UserError(f"{path}: no variable {name!r}; it has {known}")
     return [content[name] for name in variables]
 
 
-def strings_of(cells: np.ndarray) -> list[str]:
-    """A MATLAB cell array of strings, nested as SciPy gives it, as a list."""
+def cell_strings(cells: np.ndarray) -> list[str]:
+    """Return a MATLAB cell array of strings, as nested by SciPy, as a list."""
     return [str(np.asarray(cell).item()) if np.size(cell) else "" for cell in np.asarray(cells).ravel()]
 
 
@@ -194,13 +194,13 @@ def _read_workbook(path: Path, sheet: str | None) -> dict[str, pd.DataFrame]:
     engine = "xlrd" if path.suffix.lower() == ".xls" else "openpyxl"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # openpyxl's on styles that it drops, pandas' on the future of xlrd
+            warnings.simplefilter("ignore")  # openpyxl warns of styles that it drops, pandas of the future of xlrd
             sheets = pd.read_excel(
                 path, sheet_name=sheet, header=None, dtype=object, engine=engine, engine_kwargs=QUIET.get(engine)
             )
     except ImportError as error:
         raise UserError(f"{path}: {engine} is needed to read it: pip install {engine}") from error
-    except Exception as error:  # pandas, zipfile, the XML and the xls parser raise what they stumble on
+    except Exception as error:  # pandas, zipfile and the parsers raise errors of many types
         raise UserError(f"{path}: cannot be read as a workbook: {one_line(error)}") from error
     sheets = {sheet: sheets} if sheet else sheets
     for cells in sheets.values():
@@ -209,7 +209,7 @@ def _read_workbook(path: Path, sheet: str | None) -> dict[str, pd.DataFrame]:
 
 
 def _require_text(path: Path) -> None:
-    """Refuses what is not UTF-8, or has a NUL in it, with the line where it shows, which pandas does not tell."""
+    """Raise an error with the line of the first byte that is not UTF-8 text; pandas does not report the line."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -221,11 +221,13 @@ def _require_text(path: Path) -> None:
         position = error.start
     if position >= 0:
         line = content[:position].count(b"\n") + 1
-        raise UserError(f"{path}, line {line}: byte 0x{content[position]:02x} is not UTF-8 text; save the file as such")
+        raise UserError(
+            f"{path}, line {line}: byte 0x{content[position]:02x} is not UTF-8 text; save the file as UTF-8"
+        )
 
 
 def _may_be_number(cell: Any) -> bool:
-    return isinstance(cell, (str, int, float)) and not isinstance(cell, bool)  # dates and TRUE have numbers inside
+    return isinstance(cell, (str, int, float)) and not isinstance(cell, bool)  # dates and TRUE would convert to numbers
 
 
 def _text(cell: Any) -> str:

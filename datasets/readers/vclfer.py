@@ -1,4 +1,4 @@
-"""VCL@FER: 23 scenes in 552 distorted versions, rated 0..100, no SOS.
+"""Reader of VCL@FER: 23 scenes in 552 distorted versions, rated 0..100, no SOS.
 
 Source: Zaric, Tatalovic, Brajkovic, Hlevnjak, Loncaric, Dumic, Grgic, VCL@FER Image Quality Assessment Database,
 AUTOMATIKA 2012.
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from datasets.readers.assembly import Reader, file_name, list_form, release_form
+from datasets.readers.assembly import Reader, file_name, list_parser, release_parser
 from datasets.readers.folder import Folder, under
 from datasets.readers.tables import Columns, numbers, pick, read_sheet, texts
 from datasets.scale import RatingScale
 
-# the layout of results.xls is not documented: any sheet and row with a title from each of these lists will do
+# the layout of results.xls is not documented: the first sheet and row with a title from each list is used
 COLUMNS: Columns = {
     "name": ("Image", "Image name", "Image_name", "Filename", "File name", "Name", "dist_img", "dis_img_path"),
     "mos": ("MOS", "Mean opinion score", "Score", "MOS value"),
@@ -26,7 +26,7 @@ def _scores(path: Path, _folder: Folder) -> pd.DataFrame:
 
 
 def _name(path: str) -> str:
-    """`VCLFER/vcl_fer/IMG_01_JPG_1.jpg` -> `IMG_01_JPG_1.jpg`; an ending is added where the file has none."""
+    """`VCLFER/vcl_fer/IMG_01_JPG_1.jpg` -> `IMG_01_JPG_1.jpg`; an extension is added if the file has none."""
     name = file_name(path)
     return name if "." in name else f"{name}.{'jpg' if '_JPG_' in name else 'bmp'}"
 
@@ -36,7 +36,7 @@ VCLFER = Reader(
     scale=RatingScale(low=0, high=100, bin_centers=(10, 30, 50, 70, 90)),
     sos_a=0.1304,
     release_sos="hypothesis",
-    forms={"results.xls": _scores, "VCLFERhist.txt": release_form(_name), "VCLFER.txt": list_form(_name)},
+    label_files={"results.xls": _scores, "VCLFERhist.txt": release_parser(_name), "VCLFER.txt": list_parser(_name)},
     layouts=(under("vcl_fer"), under("VCLFER/vcl_fer"), under("")),
-    reference_of=lambda name: "_".join(name.split("_")[:2]),  # IMG_01_AWGN_1.bmp -> IMG_01
+    reference_from_name=lambda name: "_".join(name.split("_")[:2]),  # IMG_01_AWGN_1.bmp -> IMG_01
 )

@@ -11,7 +11,7 @@ from scipy.stats import PermutationMethod, t, ttest_rel, wilcoxon
 Array = np.ndarray
 NAN = float("nan")
 NEGLIGIBLE = 1e-9  # relative to the largest value; smaller differences are rounding
-MOST_SIGNS = 2**16  # choices of signs tried with ties: all of them for up to 16 differences
+MOST_TIED = 12  # differences with ties for which all 4,096 choices of signs are tried
 
 
 class Description(NamedTuple):
@@ -82,12 +82,17 @@ def corrected_t_test(differences: Array, test_share: float) -> float:
 def signed_rank_test(differences: Array) -> float:
     """Return the two-sided p of Wilcoxon's signed-rank test of differences (S,); NaN if all are 0.
 
-    Differences of 0 are dropped; equal ones share their mean rank. The p is exact, unless more than 16 differences have
-    ties: then it is over MOST_SIGNS random choices of signs with a fixed seed.
+    Differences of 0 are dropped; equal ones share their mean rank. The p is exact, unless more than MOST_TIED
+    differences have ties: then it is the normal approximation.
     """
     differences = differences[differences != 0]
     if len(differences) == 0:
         return NAN
     tied = len(np.unique(np.abs(differences))) < len(differences)
-    method = PermutationMethod(n_resamples=MOST_SIGNS, random_state=0) if tied else "exact"
+    if not tied:
+        method = "exact"
+    elif len(differences) <= MOST_TIED:
+        method = PermutationMethod(n_resamples=2**MOST_TIED)  # every choice of signs
+    else:
+        method = "asymptotic"
     return float(wilcoxon(differences, zero_method="wilcox", method=method).pvalue)

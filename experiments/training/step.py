@@ -23,7 +23,7 @@ from experiments.training.precision import COMPILE
 from experiments.training.setup import SplitRun
 from experiments.training.state import TrainingState
 from losses import JointLoss
-from models.compiling import REPLAYED, compiling
+from models.compiling import COMPILE_MODE, compiling
 from models.precision import BF16
 from models.timm_backbone import TimmBackbone
 from utils.distributed import gathered, is_distributed, sum_over_processes, world
@@ -195,7 +195,7 @@ def compiled(model: torch.nn.Module, replayed: bool = True) -> torch.nn.Module:
         replayed: Whether GPU kernels are recorded and replayed as CUDA graphs.
     """
     torch.compiler.reset()  # earlier splits count towards torch's limit of recompilations
-    return torch.compile(model, dynamic=False, mode=REPLAYED if replayed else None)
+    return torch.compile(model, dynamic=False, mode=COMPILE_MODE if replayed else None)
 
 
 def train_epoch(stepper: Stepper, loader: DataLoader, run: SplitRun) -> bool:

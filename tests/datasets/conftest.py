@@ -1,4 +1,4 @@
-"""Fixtures of the tests of databases."""
+"""Fixtures for the tests of databases."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from tests.databases import Made, write_database
 
 @pytest.fixture
 def made(request, tmp_path) -> Made:
-    """The database that `each` names, made up in its official layout."""
+    """A synthetic copy of the database named by `each`, in its official layout."""
     return write_database(request.param, tmp_path / request.param)

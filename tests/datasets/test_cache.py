@@ -1,4 +1,4 @@
-"""The cache of squashed pictures: it never serves what is old or half written, and says what the disk lacks."""
+"""The image cache never returns outdated or incomplete images, and reports a full disk."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ from filelock import FileLock
 from PIL import Image
 
 from datasets import cache as cache_module
-from datasets.cache import CachedPictures, FilePictures, PictureSource
+from datasets.cache import CachedImages, FileImages, ImageSource
 from utils.errors import MachineError, UserError
 
 SIZE = 40
@@ -25,14 +25,14 @@ KEPT = pytest.mark.parametrize("kind", ["ram", "disk"])
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
-    """Several notes within a few pictures; nothing in memory from another test."""
+    """Update the index every few images, and clear the cache in memory."""
     monkeypatch.setattr(cache_module, "CHUNK", 4)
     monkeypatch.setattr(cache_module, "_RAM", {})
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Ten photographs."""
+    """A folder of ten photographs."""
     root = tmp_path / "photos"
     root.mkdir()
     for number in range(10):
@@ -45,31 +45,31 @@ def write_photo(path: Path, seed: int, size: tuple[int, int] = (64, 48)) -> None
     Image.fromarray(pixels).resize(size).save(path)
 
 
-def source(root: Path, kind: str = "disk", decode: str = "exact") -> PictureSource:
-    return PictureSource("photos", root, decode, kind, root.parent / "cache")
+def source(root: Path, kind: str = "disk", decode: str = "exact") -> ImageSource:
+    return ImageSource("photos", root, decode, kind, root.parent / "cache")
 
 
 def names(root: Path) -> list[str]:
     return sorted(path.name for path in root.iterdir())
 
 
-def opened(root: Path, kind: str = "disk", decode: str = "exact") -> CachedPictures:
-    return source(root, kind, decode).pictures(names(root), SIZE)
+def opened(root: Path, kind: str = "disk", decode: str = "exact") -> CachedImages:
+    return source(root, kind, decode).opener(names(root), SIZE)
 
 
 def expected(root: Path, image: str, decode: str = "exact") -> np.ndarray:
-    return FilePictures(root, SIZE if decode == "draft" else None).squashed(image, SIZE)
+    return FileImages(root, SIZE if decode == "draft" else None).squash(image, SIZE)
 
 
-def require_right(pictures: CachedPictures, root: Path) -> None:
-    """Every image as its file is now, and from the cache."""
+def require_right(pictures: CachedImages, root: Path) -> None:
+    """Check that every image comes from the cache and matches its file."""
     for image in names(root):
         assert pictures.rows[image][0] == pictures.files.identity(image)
         np.testing.assert_array_equal(np.asarray(pictures(image)), expected(root, image))
 
 
 def count_loads(monkeypatch) -> list[Path]:
-    """A list of the files that are decoded from now on."""
+    """A list that records the files decoded in the test."""
     loaded, load = [], cache_module.load_image
     monkeypatch.setattr(cache_module, "load_image", lambda path, draft: (loaded.append(path), load(path, draft))[1])
     return loaded
@@ -82,7 +82,7 @@ def rows_files(root: Path) -> list[Path]:
 @KEPT
 def test_each_picture_is_decoded_once(root, kind, monkeypatch):
     loaded = count_loads(monkeypatch)
-    first = source(root, kind).pictures(names(root)[:6], SIZE)
+    first = source(root, kind).opener(names(root)[:6], SIZE)
     second = opened(root, kind)
     assert sorted(path.name for path in loaded) == names(root)
     loaded.clear()
@@ -131,7 +131,7 @@ def test_sizes_roots_and_decoders_are_told_apart(root, tmp_path):
         write_photo(root / f"{number}.jpg", number, (256, 256))
     require_right(opened(root), root)
     require_right(opened(other), other)
-    assert source(root).pictures(["0.jpg"], 20)("0.jpg").size == (20, 20)
+    assert source(root).opener(["0.jpg"], 20)("0.jpg").size == (20, 20)
     draft = opened(root, decode="draft")
     np.testing.assert_array_equal(np.asarray(draft("0.jpg")), expected(root, "0.jpg", "draft"))
     assert not np.array_equal(expected(root, "0.jpg", "draft"), expected(root, "0.jpg"))
@@ -159,7 +159,7 @@ def test_a_cache_of_old_rows_begins_anew(root):
 
 
 class Crash(BaseException):
-    """A process that dies here."""
+    """Exception that simulates the death of the process."""
 
 
 @pytest.mark.parametrize("step", ["open", "load_image", "fsync", "write_text"])
@@ -189,7 +189,7 @@ def test_killed_at_any_step(root, monkeypatch, step, after):
 
 
 def in_child(work) -> int:
-    """Does `work` in a forked process; its id."""
+    """Run `work` in a forked process and return its id."""
     child = os.fork()
     if child == 0:
         status = 1
@@ -243,7 +243,7 @@ def test_says_what_it_waits_for(root, capsys):
     threading.Thread(target=other).start()
     held.wait()
     require_right(opened(root), root)
-    assert "waiting for another process that fills" in capsys.readouterr().err
+    assert "waiting for another process to fill" in capsys.readouterr().err
 
 
 DAMAGES = {
@@ -266,14 +266,14 @@ def test_damaged_files_are_written_anew(root, damage):
 
 
 def full(*_, **__):
-    """What the system does where a disk is full."""
+    """Raise the error of a full disk."""
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_disk_that_is_too_small_is_not_begun(root, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10 * ROW - 1))
-        with pytest.raises(MachineError, match=r"^dataset\.cache: disk needs 0\.0 GB for photos, and 0\.0 GB are free"):
+        with pytest.raises(MachineError, match=r"^dataset\.cache: disk needs 0\.0 GB for photos, but 0\.0 GB are free"):
             opened(root)
     assert not rows_files(root)
     require_right(opened(root), root)
@@ -291,7 +291,7 @@ def test_a_full_disk_is_one_clear_line(root, monkeypatch, place, step):
 
 
 def test_the_disk_fills_up_on_the_way(root, monkeypatch):
-    """Of what was whole by then nothing is lost."""
+    """Images that were complete before the error are kept."""
     synced, real = [], os.fsync
 
     def filling_up(file):
@@ -311,13 +311,13 @@ def test_the_disk_fills_up_on_the_way(root, monkeypatch):
 
 def test_a_folder_that_is_none(root):
     (root.parent / "cache").write_text("")
-    with pytest.raises(MachineError, match=r"cannot be written .*name another folder in dataset\.cache_folder"):
+    with pytest.raises(MachineError, match=r"cannot be written .*set dataset\.cache_folder to another folder"):
         opened(root)
 
 
 def test_memory_that_does_not_suffice(root, monkeypatch):
     monkeypatch.setattr(cache_module, "available_memory", lambda: 9 * ROW)
-    with pytest.raises(MachineError, match=r"ram needs 0\.0 GB for photos, and 0\.0 GB are free; use"):
+    with pytest.raises(MachineError, match=r"ram needs 0\.0 GB for photos, but 0\.0 GB are free; use"):
         opened(root, "ram")
 
 
@@ -325,12 +325,12 @@ def test_memory_is_never_copied_to_other_processes(root):
     mapped = pickle.dumps(opened(root))
     assert len(mapped) < ROW
     require_right(pickle.loads(mapped), root)
-    with pytest.raises(UserError, match=r"ram cannot be shared .* use dataset.cache=disk, or train.workers=0"):
+    with pytest.raises(UserError, match=r"ram cannot be shared .* use dataset.cache=disk or train.workers=0"):
         pickle.dumps(opened(root, "ram"))
 
 
 def test_memory_makes_room_for_another_size(root):
-    small = source(root, "ram").pictures(names(root), 20)
+    small = source(root, "ram").opener(names(root), 20)
     large = opened(root, "ram")
     assert next(iter(cache_module._RAM.values())).pixels is large.pixels
     assert (small("1.jpg").size, large("1.jpg").size) == ((20, 20), (SIZE, SIZE))
@@ -339,8 +339,8 @@ def test_memory_makes_room_for_another_size(root):
 def test_drafts_are_never_smaller_than_the_squash(tmp_path):
     for width, height, draft in ((400, 300, (100, 75)), (160, 120, (80, 60)), (159, 79, (159, 79)), (30, 20, (30, 20))):
         write_photo(tmp_path / "photo.jpg", 0, (width, height))
-        assert FilePictures(tmp_path, SIZE)("photo.jpg").size == draft
+        assert FileImages(tmp_path, SIZE)("photo.jpg").size == draft
     Image.new("L", (400, 300), 7).save(tmp_path / "grey.jpg")
-    assert FilePictures(tmp_path, SIZE)("grey.jpg").getpixel((0, 0)) == (7, 7, 7)
+    assert FileImages(tmp_path, SIZE)("grey.jpg").getpixel((0, 0)) == (7, 7, 7)
     Image.new("RGB", (400, 300)).save(tmp_path / "whole.png")
-    assert FilePictures(tmp_path, SIZE)("whole.png").size == (400, 300)
+    assert FileImages(tmp_path, SIZE)("whole.png").size == (400, 300)

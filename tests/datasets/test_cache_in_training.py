@@ -1,4 +1,4 @@
-"""The cache in trainings and evaluations: it changes no number, and they share it."""
+"""The cache in training and evaluation changes no results, and is shared by runs."""
 
 import signal
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from datasets import cache as cache_module
-from datasets.cache import CachedPictures, FilePictures
+from datasets.cache import CachedImages, FileImages
 from datasets.database import load_databases
 from datasets.loader import batches
 from datasets.transforms import Squash
@@ -32,7 +32,7 @@ def _nothing_in_memory(monkeypatch):
 
 
 def test_tensors_are_the_same(quick):
-    """Those of two epochs, with their flips and crops, and of the evaluated parts; whatever the number of workers."""
+    """Batches of two epochs and of the evaluated parts do not depend on the number of workers."""
     quick = [*quick, "protocol.validation_fraction=0.2"]
 
     def tensors(kind, workers=0):
@@ -53,7 +53,7 @@ def test_tensors_are_the_same(quick):
 
 
 def test_trainings_end_in_the_same_weights(quick, tmp_path):
-    """Whatever the cache and the number of workers."""
+    """The results do not depend on the cache and the number of workers."""
 
     def weights(name):
         return read_checkpoint(tmp_path / "runs" / name / "split_01" / "last.pt")["model"].values()
@@ -70,12 +70,12 @@ def test_trainings_end_in_the_same_weights(quick, tmp_path):
 @pytest.mark.usefixtures("run")
 def test_resuming_may_change_the_cache_but_not_the_decoder(quick):
     assert train([*quick, "dataset.cache=disk", "--resume"]) == 0
-    with pytest.raises(UserError, match=r"started with other settings: dataset\.decode: exact then, draft now"):
+    with pytest.raises(UserError, match=r"started with other settings: dataset\.0\.decode: exact then, draft now"):
         train([*quick, "dataset.decode=draft", "--resume"])
 
 
 def test_splits_runs_and_evaluations_share_it(quick, tmp_path, monkeypatch):
-    """A suite of two runs of two splits decodes each image once, and so does what evaluates them."""
+    """Two runs of two splits and their evaluation decode each image once."""
     (tmp_path / "other.yaml").write_text(f"extends: {ROOT / 'configs' / 'koniq10k.yaml'}\n")
     quick = [*quick, "protocol.splits=2", "train.epochs=1"]
     for kind in ("ram", "disk"):
@@ -97,10 +97,10 @@ def test_each_of_several_databases_has_its_own(tmp_path):
     (tmp_path / "union.yaml").write_text(f"dataset: [{members}]\ntransform: {{resize: 40, crop: 32}}\n")
     config = load_config(tmp_path / "union.yaml", [f"run.root={tmp_path / 'runs'}"])
     for database in load_databases(config):
-        pictures = database.dataset(sorted(database.records), config.transform).pictures
-        assert isinstance(pictures, CachedPictures) == (database.title != "bid")
+        pictures = database.dataset(sorted(database.records), config.transform).open_image
+        assert isinstance(pictures, CachedImages) == (database.title != "bid")
         for image in database.records:
-            expected = FilePictures(database.root).squashed(image, SIZE)
+            expected = FileImages(database.root).squash(image, SIZE)
             np.testing.assert_array_equal(np.asarray(Squash(SIZE)(pictures(image))), expected)
     assert len(list((tmp_path / "runs" / "cache").glob("koniq10k_40_exact_*.rows"))) == 1
 
@@ -123,7 +123,7 @@ def test_the_folder_can_be_chosen(quick, tmp_path):
     ],
 )
 def test_an_interruption_while_it_fills_ends_at_once(splits, number, quick, tmp_path, monkeypatch, capfd):
-    """What is whole is kept, and the run begins where it was to begin."""
+    """Complete images are kept after an interruption, and the run starts where it would have."""
     options = [*quick, "dataset.cache=disk", f"protocol.splits={splits}", f"protocol.parallel_splits={splits}"]
     fill = cache_module.squash_all
 

@@ -1,4 +1,4 @@
-"""The hashes of a database's labels, what must change them and what must not; the units of its images."""
+"""Hashes of the labels of a database, and the units of its images."""
 
 import shutil
 from dataclasses import fields, make_dataclass, replace
@@ -35,7 +35,7 @@ def test_hash_of_the_labels(tmp_path):
 
 
 def test_hash_does_not_depend_on_how_a_record_is_declared(tmp_path):
-    """Runs that exist are resumed by this hash: fields in another order, or a new one, must not change it."""
+    """Existing runs are resumed by this hash, so that reordered or new fields must not change it."""
     root = write_database("kadid10k", tmp_path / "kadid10k").root
     (database,) = load_databases(load_config("configs/kadid10k.yaml", [f"dataset.root={root}"]))
     names = [field.name for field in fields(Record)]

@@ -1,4 +1,4 @@
-"""Every database in its official layout and in the others it is found in."""
+"""Every database in its official layout and in other known layouts."""
 
 import shutil
 from unicodedata import normalize
@@ -45,7 +45,7 @@ def test_annotations_alone_without_images(made):
         (made.root / image).unlink()
     alone = read_records(name_of(made), made.root, check_images=False)
     assert alone == with_images
-    with pytest.raises(MissingFileError, match=f"none of the {len(made.mos)} images is under"):
+    with pytest.raises(MissingFileError, match=f"none of the {len(made.mos)} images exist under"):
         read_records(name_of(made), made.root)
 
 
@@ -118,7 +118,9 @@ def test_koniq_votes_that_contradict_the_stated_figures(tmp_path):
     table.loc[4, "SD"] = 0.01
     table.to_csv(path, index=False)
     assert load_labels("koniq10k", made.root)[2].odd == 2
-    with pytest.raises(UserError, match=r"line 4: .*MOS 5 is stated, but that of the votes is .*; 1 more problems"):
+    with pytest.raises(
+        UserError, match=r"line 4: .*stated MOS 5 contradicts the votes, which give .*; 1 more problems"
+    ):
         read_records("koniq10k", made.root, strict=True)
     path.unlink()
     assert load_labels("koniq10k", made.root)[2].odd == 0  # there MOS is a z-score
@@ -131,7 +133,7 @@ def test_nothing_found_says_what_was_looked_for_and_where(made, tmp_path):
     with pytest.raises(MissingFileError, match="in a folder of it; looked for") as caught:
         read_records(name_of(made), empty)
     assert str(empty) in str(caught.value)
-    assert all(form in str(caught.value) for form in READERS[name_of(made)].forms)
+    assert all(form in str(caught.value) for form in READERS[name_of(made)].label_files)
 
 
 @each()
@@ -172,12 +174,12 @@ def test_official_split_needs_its_files(made):
 @pytest.mark.parametrize("name", [name for name in READERS if name != "csv"])
 def test_configs_state_what_the_readers_do(name):
     config = load_config(f"configs/{name}.yaml")
-    assert RatingScale(**config.scale.model_dump()) == READERS[name].scale
-    assert config.dataset.sos_a == READERS[name].sos_a
+    assert RatingScale.from_settings(config.scale) == READERS[name].scale
+    assert [dataset.sos_a for dataset in config.dataset] == [READERS[name].sos_a]
 
 
 def test_resolved_configs_state_every_number():
-    assert with_defaults(load_config(None, ["dataset.name=spaq"])).dataset.sos_a == 0.1304
-    assert with_defaults(load_config(None, ["dataset.sos_a=fit"])).dataset.sos_a == "fit"
+    assert with_defaults(load_config(None, ["dataset.name=spaq"])).dataset[0].sos_a == 0.1304
+    assert with_defaults(load_config(None, ["dataset.sos_a=fit"])).dataset[0].sos_a == "fit"
     members = with_defaults(load_config("configs/koniq10k_spaq.yaml")).dataset
     assert [(member.sos_a, member.scale.high) for member in members] == [(0.09, 5), (0.1304, 100)]

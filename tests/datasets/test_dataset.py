@@ -20,7 +20,7 @@ from torchvision.transforms import (
     functional,
 )
 
-from datasets.cache import FilePictures
+from datasets.cache import FileImages
 from datasets.dataset import IQADataset, collate
 from datasets.labels import Record
 from datasets.loader import SeededSampler, make_loader
@@ -51,7 +51,7 @@ def dataset(tmp_path, picture):
     for index in range(11):
         picture.rotate(index).save(tmp_path / f"{index}.png")
         records.append(Record(f"{index}.png", 1 + index / 4, 0.5, (0.1, 0.2, 0.3, 0.2, 0.2)))
-    return IQADataset(FilePictures(tmp_path), records, build_train_crop(SETTINGS))
+    return IQADataset(FileImages(tmp_path), records, build_train_crop(SETTINGS))
 
 
 def test_test_transform_by_hand(picture):
@@ -179,7 +179,7 @@ def test_batches_lie_in_memory_as_torch_puts_them():
 
 @pytest.mark.parametrize("crop", [32, 40])
 def test_batches_on_the_device_are_what_torchvision_makes(crop):
-    """Bit for bit, with the same random numbers: squash, flip, crop, to float, normalise."""
+    """The transform equals squash, flip, crop and normalisation by torchvision bit for bit, with the same draws."""
     settings = TransformSettings(resize=40, crop=crop)
     squash = Resize((40, 40), InterpolationMode.BILINEAR)
     rest = [ToTensor(), Normalize(IMAGENET_MEAN, IMAGENET_STD)]
@@ -199,7 +199,7 @@ def test_batches_on_the_device_are_what_torchvision_makes(crop):
 
 @pytest.mark.parametrize(("start", "together"), [(0, 4), (8, 4), (0, 2), (4, 6)])
 def test_processes_share_the_order_of_one(start, together, monkeypatch):
-    """Of every batch, or part of one, each takes its half in order; seeds stay with their images."""
+    """Each process takes its half of every batch in order, with the same seeds for the same images."""
     sampler = SeededSampler(21, seed=7, shuffle=True, together=together)
     sampler.set_position(3, start)
     whole = list(sampler)
@@ -231,13 +231,13 @@ from pathlib import Path
 from datasets.dataset import IQADataset
 from datasets.loader import make_loader
 from datasets.labels import Record
-from datasets.cache import FilePictures
+from datasets.cache import FileImages
 from datasets.transforms import build_test_crop
 from utils.settings import TransformSettings
 
 root = Path(sys.argv[1])
 records = [Record(path.name, 3.0, 0.5, (0.2,) * 5) for path in sorted(root.glob("*.png"))]
-dataset = IQADataset(FilePictures(root), records, build_test_crop(TransformSettings(resize=40, crop=32)))
+dataset = IQADataset(FileImages(root), records, build_test_crop(TransformSettings(resize=40, crop=32)))
 loader = make_loader(dataset, 2, workers=2)
 passing = iter(loader)
 batches = [next(passing)]
@@ -251,7 +251,7 @@ print(sum(len(batch["image"]) for batch in batches))
 
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="this system does not say who sends a signal")
 def test_workers_leave_signals_to_their_parent_and_end_with_it(dataset, tmp_path):
-    """A process that ends while its loader is alive has to ask its workers to end."""
+    """Loader workers ignore signals from others than their parent."""
     command = [sys.executable, "-c", SIGNALLED, tmp_path]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert (done.stdout, done.returncode) == (f"{len(dataset)}\n", 0), done.stderr

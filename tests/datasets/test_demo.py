@@ -1,4 +1,4 @@
-"""The demo database: deterministic, in the official format, distorted as its labels say."""
+"""The demo database is deterministic, has the official format, and its distortions match its labels."""
 
 import hashlib
 
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from datasets import demo
-from datasets.demo import scene_of, simulate_votes, votes_table, write_demo
+from datasets.demo import scene_name, simulate_votes, votes_table, write_demo
 from datasets.readers import read_records
 from datasets.readers.demo import DEMO
 from utils.errors import UserError
@@ -97,4 +97,4 @@ def test_an_empty_folder_is_filled_and_another_one_refused(tmp_path, monkeypatch
 
 
 def test_scene_of():
-    assert scene_of("images/scene_07_blur_3.png") == scene_of("images/scene_07_clean.png") == "scene_07"
+    assert scene_name("images/scene_07_blur_3.png") == scene_name("images/scene_07_clean.png") == "scene_07"

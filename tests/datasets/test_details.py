@@ -1,4 +1,4 @@
-"""Details of readers and of the folder that a fault could hide in: odd rows, partial files, spellings, places."""
+"""Details of the readers: inconsistent rows, partial files, spellings and folders."""
 
 import numpy as np
 import pandas as pd
@@ -38,19 +38,19 @@ def test_bid_takes_the_stated_average_and_notes_contradictions(tmp_path):
     assert [record.mos for record in records] == [2.5, 2.6, 2.5]
     assert [record.sos for record in records] == pytest.approx([0.5**0.5] * 3)
     assert [bool(rating.note) for rating in ratings] == [False, True, True]
-    assert "average 2.6 of 2 grades stated, but 2 average 2.5" in ratings[1].note
+    assert "stated average 2.6 of 2 grades, but 2 grades average 2.5" in ratings[1].note
     assert recipe.odd == 2
 
 
 def test_bid_grades_that_cannot_be(tmp_path):
-    with pytest.raises(UserError, match=r"row 2: 1 grades of image 1; a spread needs two at least"):
+    with pytest.raises(UserError, match=r"row 2: image 1 has 1 grades; SOS needs at least two"):
         bid(tmp_path, [1, 2.5, 1, 2.5])
-    with pytest.raises(UserError, match=r"row 2: number is -1, which is not a whole number from 0"):
+    with pytest.raises(UserError, match=r"row 2: number is -1, which is not a non-negative whole number"):
         bid(tmp_path, [-1, 2.5, 2, 2, 3])
     with pytest.raises(UserError, match=r"row 3: grade2 is 'x', which is not a number"):
         bid(tmp_path, [1, 2.5, 2, 2, 3], [3, 2.5, 2, 2, "x"])
     assert bid(tmp_path, [1, 3.75, 2, 2, 5.5])[2].odd == 1
-    with pytest.raises(UserError, match=r"grades of .*0001\.JPG go from 2 to 5\.5, beyond the scale"):
+    with pytest.raises(UserError, match=r"grades of .*0001\.JPG range from 2 to 5\.5, outside the scale"):
         bid(tmp_path, [1, 3.75, 2, 2, 5.5], strict=True)
 
 
@@ -69,23 +69,23 @@ def test_odd_rows_without_an_image_are_not_used_and_not_counted(tmp_path):
     assert (recipe.odd, recipe.left_out) == (1, 1)
     for image in made.mos:
         (made.root / image).unlink(missing_ok=True)
-    with pytest.raises(UserError, match="none of the 12 images is under"):
+    with pytest.raises(UserError, match="none of the 12 images exist under"):
         load_labels("csv", made.root, scale=PERCENT, allow_missing=True)
 
 
 def test_sos_at_its_bound_is_possible(tmp_path):
-    """Two voters at the ends, printed with the last digit rounded up."""
+    """The largest SOS, that of two voters at the ends, is accepted when rounded up."""
     bound = 100 / 2**0.5
     (tmp_path / "labels.csv").write_text(f"image,mos,sos\na.png,50,{bound * (1 + 1e-12)!r}\n")
     assert load_labels("csv", tmp_path, check_images=False, scale=PERCENT)[2].odd == 0
     (tmp_path / "labels.csv").write_text(f"image,mos,sos\na.png,50,{bound * (1 + 1e-6)!r}\n")
-    with pytest.raises(UserError, match="cannot be"):
+    with pytest.raises(UserError, match="is impossible"):
         load_labels("csv", tmp_path, check_images=False, scale=PERCENT)
 
 
 def test_an_sos_that_contradicts_its_votes(tmp_path):
     (tmp_path / "labels.csv").write_text("image,mos,sos,c1,c2,c3,c4,c5\na.png,50,1,10,0,0,0,10\n")
-    with pytest.raises(UserError, match=r"SOS 1 of a\.png is stated, but that of its votes is 40"):
+    with pytest.raises(UserError, match=r"stated SOS 1 of a\.png contradicts its votes, which give 40"):
         load_labels("csv", tmp_path, check_images=False, scale=PERCENT, strict=True)
 
 
@@ -93,11 +93,11 @@ def test_part_of_an_sos_file(tmp_path):
     made = write_database("cid2013", tmp_path / "cid2013")
     lines = [f"'{image.rsplit('/')[-1][:-4]}'\t0\t0\t1\t0\t0\t{mos}\t12.5" for image, mos in made.mos.items()]
     (made.root / "CID2013hist_5.txt").write_text("\n".join(lines[1:]))
-    with pytest.raises(UserError, match=r"no SOS for IS1/co1/IS_I_C01_D01\.jpg, though other images have one"):
+    with pytest.raises(UserError, match=r"no SOS for IS1/co1/IS_I_C01_D01\.jpg, although other images have one"):
         read_records("cid2013", made.root)
     assert load_labels("cid2013", made.root, sos_source="hypothesis")[2].sos_a == 0.1649
     (made.root / "CID2013hist_5.txt").write_text("\n".join([*lines, lines[0]]))
-    with pytest.raises(UserError, match=r"CID2013hist_5\.txt, line 13: IS_I_C01_D01\.jpg was given before"):
+    with pytest.raises(UserError, match=r"CID2013hist_5\.txt, line 13: IS_I_C01_D01\.jpg occurs twice"):
         read_records("cid2013", made.root)
     (made.root / "CID2013hist_5.txt").write_text(
         "\n".join(lines).replace(f"\t{made.mos['IS1/co1/IS_I_C01_D01.jpg']}", "\t1")
@@ -112,14 +112,14 @@ def test_cid2013_is_split_by_image_unless_image_sets_are_wanted(tmp_path):
     assert len(make_split(records, ProtocolSettings(), 1).train) == 10
     split = make_split(records, ProtocolSettings(unit="image_set"), 1)
     assert not {set_of[name] for name in split.train} & {set_of[name] for name in split.test}
-    with pytest.raises(UserError, match="`image_set`, but the database does not state it of every image"):
+    with pytest.raises(UserError, match="`image_set`, but the database does not state it for every image"):
         make_split(
             read_records("bid", write_database("bid", tmp_path / "bid").root), ProtocolSettings(unit="image_set"), 1
         )
 
 
 def koniq(tmp_path, **cells):
-    """The sets form with changed cells of the third row."""
+    """Write the KonIQ file with `set`, with changed cells in the third row."""
     made = write_database("koniq10k", tmp_path / "koniq10k")
     path = made.root / "koniq10k_distributions_sets.csv"
     (made.root / "koniq10k_scores_and_distributions.csv").unlink()
@@ -148,11 +148,11 @@ def test_koniq_fractions_are_votes_again(tmp_path):
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        ({"c1": -0.5, "c2": 0.5, "c3": 0.5, "c4": 0.3, "c5": 0.2}, "line 4: c1..c5 are .*none of them negative"),
+        ({"c1": -0.5, "c2": 0.5, "c3": 0.5, "c4": 0.3, "c5": 0.2}, "line 4: c1..c5 are .*must not be negative"),
         ({"c1": 1, "c2": 2, "c3": 3, "c4": 4, "c5": 5, "c_total": 15}, r"in all rows fractions|line 2: c1..c5"),
         ({"c1": 0, "c2": 0, "c3": 0, "c4": 0, "c5": 0, "c_total": 0}, "c1..c5 are"),
         ({"set": "train"}, "line 4: set is 'train'; allowed: training, validation, test"),
-        ({"image_name": "1000.jpg"}, r"line 4: 1000\.jpg was given before"),
+        ({"image_name": "1000.jpg"}, r"line 4: 1000\.jpg occurs twice"),
     ],
 )
 def test_koniq_rows_that_cannot_be(cells, message, tmp_path):
@@ -168,7 +168,7 @@ def test_flive_parts_that_contradict_each_other(tmp_path):
         read_records("flive", made.root)
     test = pd.read_csv(made.root / "labels640.csv")
     pd.concat([rest, test]).fillna(False).to_csv(made.root / "labels=640_padded.csv", index=False)
-    with pytest.raises(UserError, match=r"labels640\.csv, line 2: .* is in labels=640_padded\.csv, too"):
+    with pytest.raises(UserError, match=r"labels640\.csv, line 2: .* is also in labels=640_padded\.csv"):
         read_records("flive", made.root)
 
 
@@ -188,7 +188,7 @@ def test_livemd_reads_the_files_it_is_told_to_and_notes_missing_subjects(tmp_pat
     assert [rating.mos for rating in ratings[10:]] == [12.5] * 10
     assert ratings[10].note == "1 of 19 subjects have no score"
     (other / "part 2" / "IMAGELISTS.MAT").unlink()
-    with pytest.raises(UserError, match=r"no Part 2/Scores\.mat or Part 2/Imagelists\.mat; LIVE-MD has both twice"):
+    with pytest.raises(UserError, match=r"no Part 2/Scores\.mat or Part 2/Imagelists\.mat; both are needed"):
         read_ratings("livemd", made.root, labels=str(other / "part 1" / "SCORES.MAT"))
 
 
@@ -205,7 +205,7 @@ def test_clive_with_its_training_images_alone(tmp_path):
     savemat(tmp_path / "AllImages_release.mat", {"AllImages_release": names})
     for name in ("AllMOS_release", "AllStdDev_release"):
         savemat(tmp_path / f"{name}.mat", {name: np.full((1, 7), 50.0)})
-    with pytest.raises(UserError, match=r"AllMOS_release\.mat: holds no images of the database"):
+    with pytest.raises(UserError, match=r"AllMOS_release\.mat: contains no images of the database"):
         read_records("clive", tmp_path, check_images=False)
 
 

@@ -1,4 +1,4 @@
-"""Label files that are damaged, odd or malicious: one clear error with file and row, nothing opened elsewhere."""
+"""Damaged or malicious label files give one error with file and row, and no file outside the root is opened."""
 
 import os
 import sys
@@ -27,11 +27,11 @@ def read_csv(root: Path, content: bytes, **options):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("../outside.png", "leads out of the root"),
-        ("a/../../outside.png", "leads out of the root"),
-        ("a/..", "leads out of the root"),
-        ("/etc/passwd", "leads out of the root"),
-        ("C:/windows/a.png", "leads out of the root"),
+        ("../outside.png", "points outside the root"),
+        ("a/../../outside.png", "points outside the root"),
+        ("a/..", "points outside the root"),
+        ("/etc/passwd", "points outside the root"),
+        ("C:/windows/a.png", "points outside the root"),
         (r"..\outside.png", "has a backslash"),
         (r"\\server\share.png", "has a backslash"),
         ("a\x07.png", "has a control character"),
@@ -39,7 +39,7 @@ def read_csv(root: Path, content: bytes, **options):
     ],
 )
 def test_names_that_lead_out_of_the_root(name, reason, tmp_path, monkeypatch):
-    """Refused with file and row, in a database with folders of its own, too, before anything is looked at."""
+    """Such names are rejected with file and row before any folder is listed."""
     (tmp_path / "outside.png").write_text("secret")
     root = tmp_path / "root"
     (root / "images").mkdir(parents=True)
@@ -57,7 +57,7 @@ def test_names_that_lead_out_of_the_root(name, reason, tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", ["../../secret/blurjpeg/x.bmp", "/secret/blurjpeg/x.bmp"])
 def test_paths_that_are_cut_down_to_names_are_refused_all_the_same(path, tmp_path):
     (tmp_path / "LIVE_MD.txt").write_text(f"dis_img_path,dis_type,ref_img_path,score\n{path},x,y,21.5\n")
-    with pytest.raises(UserError, match=r"LIVE_MD\.txt, line 2: .* leads out of the root"):
+    with pytest.raises(UserError, match=r"LIVE_MD\.txt, line 2: .* points outside the root"):
         read_records("livemd", tmp_path, check_images=False)
 
 
@@ -131,21 +131,21 @@ def test_quotes_and_commas_in_names(tmp_path):
     [
         (b"", "cannot be read as a table"),
         (b"\n\n", "cannot be read as a table|no column"),
-        (b"image,mos\n", "holds no label rows"),
+        (b"image,mos\n", "contains no label rows"),
         (b"image,mos\na.png,nan\n", "line 2: mos is 'nan'"),
         (b"image,mos\na.png,inf\n", "line 2: mos is 'inf'"),
         (b"image,mos\na.png,\n", "line 2: mos is ''"),
         (b"image,mos\na.png,20\nb.png,3O\nc.png,x\nd.png,y\ne.png,z\n", "line 3: mos is '3O'; .*in 1 more rows"),
         (b"image,mos\na.png,20\ncaf\xe9.png,30\n", "line 3: byte 0xe9 is not UTF-8"),
         (b'image,mos\n"a.png,20\nb.png,30\n', "cannot be read as a table"),
-        (b"image,mos\na.png,20,30\n", "its rows have more cells than its first line has titles"),
+        (b"image,mos\na.png,20,30\n", "rows have more cells than the first line has titles"),
         (b"image,mos,mos\na.png,20,30\n", "line 1: two columns have the title 'mos'"),
         (b"image,mos,MOS\na.png,20,30\n", "line 1: two columns have the title 'mos'"),
         (b"image,mos,split,Split\na.png,20,train,test\n", "line 1: two columns have the title 'split'"),
         (bytes(range(256)) * 4, "not UTF-8"),
         ("image,mos\na.png,20\n".encode("utf-16"), "line 1: byte 0xff is not UTF-8"),
         (b"image,mos\na.png,20\nb\x00.png,30\n", "line 3: byte 0x00 is not UTF-8 text"),
-        (b"image,mos\na.png,20\nA.PNG,30\na.png,40\n", "line 4: a.png was labelled before, at .*line 2"),
+        (b"image,mos\na.png,20\nA.PNG,30\na.png,40\n", "line 4: a.png is labelled twice, first at .*line 2"),
     ],
 )
 def test_damaged_csv(content, message, tmp_path):
@@ -156,7 +156,7 @@ def test_damaged_csv(content, message, tmp_path):
 
 
 def damaged(name: str, file: str, root: Path, damage: str) -> None:
-    """A made-up database whose label file is cut, emptied or overwritten."""
+    """A truncated, empty or overwritten label file gives a clear error."""
     made = write_database(name, root)
     path = next(made.root.rglob(file))
     content = path.read_bytes()
@@ -199,10 +199,10 @@ def test_a_workbook_without_the_titles(tmp_path):
     made = write_database("spaq", tmp_path / "spaq")
     path = made.root / "Annotations" / "MOS and Image attribute scores.xlsx"
     pd.DataFrame({"picture": ["a"], "MOS": [3]}).to_excel(path, index=False)
-    with pytest.raises(UserError, match="no row with the titles 'Image name', 'MOS'; sheets looked through: Sheet1"):
+    with pytest.raises(UserError, match="no row with the titles 'Image name', 'MOS'; searched sheets: Sheet1"):
         read_records("spaq", made.root)
     pd.DataFrame({"Image name": [], "MOS": []}).to_excel(path, index=False)
-    with pytest.raises(UserError, match="holds no label rows under row 1"):
+    with pytest.raises(UserError, match="contains no label rows below row 1"):
         read_records("spaq", made.root)
 
 
@@ -237,7 +237,9 @@ def test_a_matlab_file_without_the_variable_or_with_nan(tmp_path):
     with pytest.raises(UserError, match="entry 10: mos is ''"):
         read_records("clive", made.root)
     savemat(path, {"AllMOS_release": scores[:, :5]})
-    with pytest.raises(UserError, match=r"are of different databases; entries: {'name': 19, 'mos': 5, 'sos': 19}"):
+    with pytest.raises(
+        UserError, match=r"belong to different databases; numbers of entries: {'name': 19, 'mos': 5, 'sos': 19}"
+    ):
         read_records("clive", made.root)
 
 
@@ -252,7 +254,7 @@ def test_bid_with_numbers_that_are_none(tmp_path):
 
 
 def test_a_split_file_of_a_hostile_kind_opens_nothing(tmp_path):
-    """Names in split files are looked up among the records, never on the disk."""
+    """Names in split files are compared with the records, and never opened."""
     records = read_csv(tmp_path, b"image,mos\na.png,20\nb.png,30\n")
     (tmp_path / "split.csv").write_text("image,split\na.png,train\n../../etc/passwd,test\n")
     with pytest.raises(UserError, match=r"\.\./\.\./etc/passwd is not in the database"):

@@ -1,4 +1,4 @@
-"""Rows that cannot be used, rows that are merely odd, and what is done about either."""
+"""Unusable and inconsistent rows, and how they are handled."""
 
 import pytest
 
@@ -25,14 +25,14 @@ def problems(**fields):
         ({"missing": True}, [("missing image", False)]),
         ({"mos": 5.1}, [("MOS outside the scale", False)]),
         ({"mos": 5.1, "open_ended": True}, [("MOS outside the scale", True)]),
-        ({"sos": -0.1}, [("SOS that cannot be", False)]),
-        ({"sos": 2.9}, [("SOS that cannot be", False)]),
+        ({"sos": -0.1}, [("impossible SOS", False)]),
+        ({"sos": 2.9}, [("impossible SOS", False)]),
         ({"sos": 2.8}, []),  # two voters, 1 and 5
-        ({"mos": 1.5, "sos": 2.0}, [("SOS that cannot be", True)]),  # at most 1.87 of two voters
+        ({"mos": 1.5, "sos": 2.0}, [("impossible SOS", True)]),  # at most 1.87 of two voters
         ({"mos": 1.5, "sos": 1.8}, []),
         (
             {"mos": 3.0, "sos": 2.1, "counts": (10, 0, 0, 0, 10)},
-            [("SOS that cannot be", True)],
+            [("impossible SOS", True)],
         ),  # at most 2.05 of twenty
         ({"mos": 3.0, "sos": 2.05, "counts": (10, 0, 0, 0, 10)}, []),
         ({"counts": (0, 0, 1, 1, 0)}, []),
@@ -68,9 +68,9 @@ def test_odd_rows_are_counted_and_refused_by_strict(tmp_path):
     (made.root / "csiq.beta.txt").write_text(lines)
     _, records, recipe = load_labels("csiq", made.root, check_images=False)
     assert (len(records), recipe.odd) == (2, 1)
-    assert "odd rows: 1" in recipe.describe()
+    assert "inconsistent rows: 1" in recipe.describe()
     with pytest.raises(
-        UserError, match=r"csiq\.beta\.txt, line 1: SOS 0.5 of .* is more than .* MOS 0.02 can have: 0.19"
+        UserError, match=r"csiq\.beta\.txt, line 1: SOS 0.5 of .* is above 0.19.*, the largest possible for MOS 0.02"
     ):
         load_labels("csiq", made.root, check_images=False, strict=True)
 
@@ -84,7 +84,7 @@ def test_missing_images_can_be_left_out(tmp_path):
     _, records, recipe = load_labels("kadid10k", made.root, allow_missing=True)
     assert gone not in {record.image for record in records}
     assert (recipe.images, recipe.left_out) == (23, 1)
-    assert "1 more left out: image missing" in recipe.describe()
+    assert "1 images missing and left out" in recipe.describe()
     with pytest.raises(MissingFileError):
         load_labels("kadid10k", made.root, allow_missing=True, strict=True)
 
@@ -92,6 +92,6 @@ def test_missing_images_can_be_left_out(tmp_path):
 def test_the_number_of_further_problems_is_said(tmp_path):
     (tmp_path / "labels.csv").write_text("image,mos\na.png,7\nb.png,8\nc.png,3\n")
     with pytest.raises(
-        UserError, match=r"line 2: MOS 7 .*; 1 more problems, python tools/check_dataset\.py --all lists all"
+        UserError, match=r"line 2: MOS 7 .*; 1 more problems, python tools/check_dataset\.py --all lists them all"
     ):
         load_labels("csv", tmp_path, check_images=False, scale=ACR)

@@ -21,7 +21,7 @@ def grid():
 def test_counts():
     np.testing.assert_allclose(dos_from_counts([[0, 1, 3, 0, 0]]), [[0, 0.25, 0.75, 0, 0]])
     for bad in ([[0, 0, 0]], [[1, -1, 3]]):
-        with pytest.raises(UserError, match="counts must be"):
+        with pytest.raises(UserError, match="counts: must not be negative"):
             dos_from_counts(bad)
 
 
@@ -64,7 +64,7 @@ def test_max_entropy_has_exactly_the_moments():
 
 @pytest.mark.parametrize("scale", [PERCENT, ACR], ids=["percent", "acr"])
 def test_max_entropy_is_exact_up_to_the_edge_of_what_is_feasible(scale):
-    """MOS and SOS to 1e-6 wherever a distribution has them: at the edges and a hair away from them, on either side."""
+    """Max-entropy DOS has the given MOS and SOS to 1e-6, also at the feasible edges and close to them."""
     centers = np.array(scale.bin_centers)
     mos = np.concatenate([centers[:-1] + share * np.diff(centers) for share in (1e-9, 0.2, 0.5, 1 - 1e-9)])
     left = np.searchsorted(centers, mos, side="right") - 1
@@ -142,7 +142,7 @@ def test_fallbacks_are_counted():
         ({}, {"dos": "counts"}, "line 2: no votes for 0.jpg"),
         ({}, {"sos_source": "file"}, "line 2: no SOS for 0.jpg"),
         ({}, {"sos_a": "fit"}, "no SOS for 0.jpg, but sos_source is auto with sos_a fit"),
-        ({"counts": (1, 2, 3)}, {"dos": "counts"}, "3 votes columns .* 5 bins"),
+        ({"counts": (1, 2, 3)}, {"dos": "counts"}, "3 columns of votes .* 5 bins"),
         ({}, {"dos": "gauss"}, "unknown recipe 'gauss'"),
         ({}, {"sos_source": "guess"}, "unknown source 'guess'"),
     ],

@@ -1,4 +1,4 @@
-"""The other layouts and label files that single databases are found with."""
+"""Further layouts and label files of single databases."""
 
 import shutil
 from pathlib import Path
@@ -86,7 +86,7 @@ def test_spaq_with_the_later_standard_deviations(tmp_path):
     table[1:].to_csv(made.root / "spaq_mos_std.csv", index=False)
     assert load_labels("spaq", made.root)[2].sos == "hypothesis"  # which does not need the file
     with pytest.raises(
-        UserError, match=rf"no SOS for TestImage/{table['image'][0]}, though other images have one, but"
+        UserError, match=rf"no SOS for TestImage/{table['image'][0]}, although other images have one, but"
     ):
         read_records("spaq", made.root, sos_source="file")
 
@@ -193,8 +193,8 @@ def test_livemd_with_subjects_in_rows_or_columns_and_broken(tmp_path):
     turned = read_records("livemd", made.root)
     np.testing.assert_allclose([record.sos for record in turned], [record.sos for record in expected])
     savemat(path, content | {"dist_diffscores": np.ones((3, 4))})
-    with pytest.raises(UserError, match=r"dist_diffscores is \(3, 4\), not scores of subjects for 10 images"):
+    with pytest.raises(UserError, match=r"dist_diffscores is \(3, 4\), expected subjects x 10 images"):
         read_records("livemd", made.root)
     savemat(path, content | {"DMOSscores": np.ones((1, 4))})
-    with pytest.raises(UserError, match="4 scores, but 10 images"):
+    with pytest.raises(UserError, match=r"has 4 scores, but .* has 10 images"):
         read_records("livemd", made.root)

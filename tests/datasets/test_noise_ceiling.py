@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datasets.labels import LabelRecipe
-from datasets.noise_ceiling import _half, _labels, noise_ceiling, votes_of
+from datasets.noise_ceiling import _half, _labels, collect_votes, noise_ceiling
 from datasets.ratings import Rating
 from datasets.scale import RatingScale
 from utils.metrics import emd, plcc, srcc
@@ -16,7 +16,7 @@ COUNTS = LabelRecipe("counts", "file", None, 0, 0)
 
 
 def panel(images: int, voters: int, seed: int = 0):
-    """Votes of a panel (N, 5) and the distributions (N, 5) they were drawn from."""
+    """Return the votes of a panel (N, 5) and the distributions (N, 5) that they were drawn from."""
     rng = np.random.default_rng(seed)
     mos, spread = rng.uniform(1.5, 4.5, (images, 1)), rng.uniform(0.5, 1.1, (images, 1))
     truth = np.exp(-((np.arange(1, 6) - mos) ** 2) / (2 * spread**2))
@@ -25,11 +25,11 @@ def panel(images: int, voters: int, seed: int = 0):
 
 
 def votes(counts):
-    return votes_of([Rating(f"{row}", 3.0, counts=tuple(map(float, row))) for row in counts], ACR)
+    return collect_votes([Rating(f"{row}", 3.0, counts=tuple(map(float, row))) for row in counts], ACR)
 
 
 def test_the_true_correlation_lies_between_the_estimates():
-    """A perfect predictor knows `truth`: what it reaches on these labels is what the ceiling estimates."""
+    """The ceiling estimates what a perfect predictor, which knows `truth`, reaches on these labels."""
     counts, truth = panel(3000, 40)
     label, sos = counts / 40, (counts @ np.arange(1, 6) ** 2 / 40 - (counts @ np.arange(1, 6) / 40) ** 2) ** 0.5
     ceiling = noise_ceiling(votes(counts), ACR, COUNTS, repeats=10)
@@ -59,13 +59,13 @@ def test_many_voters_leave_no_noise():
 def test_grades_and_counts_of_the_same_opinions_agree():
     counts, _ = panel(300, 25)
     grades = [Rating("a", 3.0, grades=tuple(np.repeat(np.arange(1.0, 6), row))) for row in counts]
-    one, other = (noise_ceiling(of, ACR, COUNTS, repeats=30) for of in (votes(counts), votes_of(grades, ACR)))
+    one, other = (noise_ceiling(of, ACR, COUNTS, repeats=30) for of in (votes(counts), collect_votes(grades, ACR)))
     for name in one:
         assert one[name] == pytest.approx(other[name], abs=0.02), name
 
 
 def test_the_recipe_of_the_labels_counts():
-    """Gaussian labels smooth the noise of single bins; SOS from the hypothesis follow the MOS."""
+    """Gaussian labels smooth the noise of single bins; SOS from the hypothesis follows the MOS."""
     counts, _ = panel(500, 20)
     of_counts = noise_ceiling(votes(counts), ACR, COUNTS, repeats=5)
     gaussian = noise_ceiling(votes(counts), ACR, LabelRecipe("gaussian", "hypothesis", 0.2, 0, 0), repeats=5)
@@ -80,7 +80,7 @@ def test_seeded():
 
 
 def test_labels_are_those_that_the_recipe_makes_of_the_votes():
-    """SOS with ddof 1 of panels of different size, and from the hypothesis with its own a, by another way."""
+    """Labels from votes match independent formulas for SOS (ddof 1) and for the hypothesis."""
     rows = [(2, 0, 1, 0, 0), (0, 5, 1, 9, 3), (1, 1, 0, 1, 1), (0, 0, 30, 20, 10)]
     grades = [np.repeat(np.arange(1.0, 6), row) for row in rows]
     mos, sos, _ = _labels(np.array(rows), votes(rows), ACR, COUNTS)
@@ -98,7 +98,7 @@ def test_unanimous_voters_have_no_correlation_to_report():
 
 
 def test_slow_labels_are_made_less_often():
-    """Max-entropy labels of many images: the correlations are those of all repeats, the EMD of a few."""
+    """With many images the correlations use all repeats, and the EMD of max-entropy labels only some."""
     counts, _ = panel(3000, 30)
     few = noise_ceiling(votes(counts), ACR, LabelRecipe("max_entropy", "file", None, 0, 0), repeats=12)
     many = noise_ceiling(votes(counts), ACR, COUNTS, repeats=12)
@@ -129,4 +129,4 @@ def test_halves_are_drawn_without_replacement_and_fairly():
     ],
 )
 def test_no_votes_no_ceiling(ratings):
-    assert votes_of(ratings, ACR) is None
+    assert collect_votes(ratings, ACR) is None

@@ -1,4 +1,4 @@
-"""Label files of every format, good and bad."""
+"""Valid and invalid label files of every format."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ PERCENT = RatingScale(0, 100, (10, 30, 50, 70, 90))
 
 
 def write_sets_form(root: Path, table: pd.DataFrame) -> None:
-    """The GitHub form: fractions, a z-score as MOS, the official parts."""
+    """Write the GitHub version: fractions, a z-score as MOS, the official parts."""
     sets = table.drop(columns="MOS_zscore").assign(MOS=table["MOS_zscore"])
     sets[VOTES] = table[VOTES].div(100)
     sets["set"] = ["training"] * 12 + ["validation"] * 3 + ["test"] * 5
@@ -88,7 +88,7 @@ def line_of(table: pd.DataFrame, row: int) -> str:
         (lambda line: line.replace(",100,", ",,"), r"line 5: c_total is '', which is not a number"),
         (lambda line: line.replace(",100,", ",99,"), r"line 5: c1..c5 are .* add up to c_total \(99\)"),
         (lambda line: line.split(",")[0], r"line 5: c1 is ''"),
-        (lambda line: line + "\n" + line, r"line 6: 1024x768/1003.jpg was labelled before, at .*line 5"),
+        (lambda line: line + "\n" + line, r"line 6: 1024x768/1003.jpg is labelled twice, first at .*line 5"),
         (lambda line: line + ",7,8", r"cannot be read as a table: .*line 5"),
         (lambda line: "\n\n" + line.replace(",100,", ",x,"), r"line 7: c_total is 'x'"),
     ],
@@ -105,7 +105,7 @@ def test_missing_column_and_empty_table(koniq_root):
     with pytest.raises(UserError, match=r"no column 'image_name' \(did you mean 'image'\?\)"):
         read_records("koniq10k", koniq_root)
     (koniq_root / KONIQ_SCORES).write_text("image_name,c1,c2,c3,c4,c5,c_total,MOS,SD\n")
-    with pytest.raises(UserError, match="holds no label rows"):
+    with pytest.raises(UserError, match="contains no label rows"):
         read_records("koniq10k", koniq_root)
 
 
@@ -172,13 +172,13 @@ def test_csv_with_everything(tmp_path):
         ({"mos": [20, "nan", 80]}, "line 3: mos is 'nan'"),
         ({"sos": [1, -1, 1]}, "line 3: SOS -1"),
         ({"sos": [1, 71, 1]}, "line 3: SOS 71 .* 0 to 70.7"),
-        ({"image": ["a.png", "./a.png", "c.png"]}, "line 3: a.png was labelled before"),
+        ({"image": ["a.png", "./a.png", "c.png"]}, "line 3: a.png is labelled twice"),
         ({"split": ["train", "training", "test"]}, "line 3: split is 'training'"),
         ({"c1": [1, 1, 1], "c3": [1, 1, 1]}, "without a gap"),
         ({"c1": [1, 1, 1], "p2": [1, 1, 1]}, "without a gap"),
         ({"c1": [1, 0, 1], "c2": [1, 0, 1]}, r"line 3: c1, c2 are \[0.0, 0.0\].*not all zero"),
-        ({"c1": [1, 2, 1], "c2": [1, -1, 1]}, "line 3: .*none negative"),
-        ({"p1": [0.5, 0.5, 0.5], "p2": [0.5, 0.6, 0.5]}, "line 3: .*adding up to 1"),
+        ({"c1": [1, 2, 1], "c2": [1, -1, 1]}, "line 3: .*none may be negative"),
+        ({"p1": [0.5, 0.5, 0.5], "p2": [0.5, 0.6, 0.5]}, "line 3: .*must add up to 1"),
         ({"image": ["a.png", "", "d.png"]}, "line 3: image is empty"),
         ({"reference": ["a", "", "d"]}, "line 3: reference is empty"),
     ],
@@ -198,7 +198,7 @@ def test_csv_with_other_separators(tmp_path):
 def test_csv_header_in_capitals_and_unused_columns(tmp_path):
     table = pd.DataFrame({"Image": ["a.png", "b.png"], "MOS": [20, 30], "SOS": [4, 5], "Camera": ["x", "y"]})
     table.to_csv(tmp_path / "labels.csv", index=False)
-    with pytest.warns(UserWarning, match=r"columns that are not used: camera"):
+    with pytest.warns(UserWarning, match=r"unused columns: camera"):
         records = read_csv(tmp_path)
     assert [record.sos for record in records] == [4, 5]
 
@@ -206,7 +206,9 @@ def test_csv_header_in_capitals_and_unused_columns(tmp_path):
 def test_csv_file_is_named_where_there_are_several(tmp_path):
     write_csv(tmp_path)
     (tmp_path / "other.csv").write_text("image,mos\n")
-    with pytest.raises(MissingFileError, match=r"dataset.labels: name the label file .*labels.csv, other.csv"):
+    with pytest.raises(
+        MissingFileError, match=r"dataset.labels: give the name of the label file .*labels.csv, other.csv"
+    ):
         read_csv(tmp_path)
     assert len(read_csv(tmp_path, labels="labels.csv")) == 3
 

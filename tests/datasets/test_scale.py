@@ -38,7 +38,7 @@ def test_centres_made_in_inference_mode_serve_in_training():
 
 
 def test_bins_meet_half_way():
-    assert ACR.bin_of(np.array([0.2, 1.5, 1.51, 3.0, 9.0])).tolist() == [0, 0, 1, 2, 4]
+    assert ACR.bin_index(np.array([0.2, 1.5, 1.51, 3.0, 9.0])).tolist() == [0, 0, 1, 2, 4]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Splits: seeded, disjoint, the same on any machine."""
+"""Splits are seeded, disjoint and the same on any machine."""
 
 import json
 
@@ -84,7 +84,7 @@ def test_official_parts():
     ("made", "settings", "message"),
     [
         (records(), {"method": "official", "splits": 1}, "do not say which part 000.jpg and 49 others"),
-        (records(), {"unit": "reference"}, "does not state it of every image"),
+        (records(), {"unit": "reference"}, "does not state it for every image"),
         (records(2), {"train_fraction": 0.9}, "leave the test part of split 1 empty"),
         (records(3), {"selection": "validation", "validation_fraction": 0.1}, "leave the validation part"),
         (
@@ -153,22 +153,22 @@ def test_a_saved_split_is_read_again_wherever_the_images_lie(tmp_path):
     [
         (None, "none.json", "does not exist"),
         ("{", "a.json", "is missing or damaged"),
-        ([], "a.json", "holds 0 splits, but split 1 is wanted"),
+        ([], "a.json", "contains 0 splits, but split 1 was requested"),
         ("3", "a.json", "a split is a mapping, got int"),
         (parts() | {"test": ["nobody.jpg"]}, "a.json", "nobody.jpg is not in the database"),
         (parts() | {"test": parts()["test"][1:]}, "a.json", r"007\.jpg is in the database, but not in the file"),
-        (parts() | {"test": [*parts()["test"], "000.jpg"]}, "a.json", "000.jpg is given twice"),
-        ({"train": ["000.jpg", "x/000.jpg"], "test": ["001.jpg"]}, "a.json", "1 images are given under two names"),
+        (parts() | {"test": [*parts()["test"], "000.jpg"]}, "a.json", "000.jpg is listed twice"),
+        ({"train": ["000.jpg", "x/000.jpg"], "test": ["001.jpg"]}, "a.json", "1 images are listed under two names"),
         ('{"000.jpg": "train", "000.jpg": "test"}', "a.json", "given twice: 000.jpg"),
-        (parts() | {"test": [7]}, "a.json", "7 is given twice, or not a name"),
+        (parts() | {"test": [7]}, "a.json", "7 is listed twice or not a name"),
         (parts() | {"test": 7}, "a.json", "test must be a list of names, got 7"),
         (parts() | {"tset": []}, "a.json", r"unknown key 'tset' \(did you mean 'test'\?\)"),
         ({"test": ["000.jpg"] * 100}, "a.json", "the part of test is .*000.jpg.*[.][.][.]; allowed"),
         ("[" * 100000, "a.json", "is missing or damaged"),
-        (parts() | {"hash": "0123456789abcdef"}, "a.json", "states the hash 0123456789abcdef, but its names have"),
+        (parts() | {"hash": "0123456789abcdef"}, "a.json", "the hash 0123456789abcdef does not match the names"),
         ({"000.jpg": "training"}, "a.json", "the part of 000.jpg is 'training'; allowed: train, validation, test"),
-        ({"databases": {"other": {}}}, "a.json", "holds splits of other, but not of mine"),
-        ("image,split\n000.jpg,train\n000.jpg,test\n", "a.csv", "line 3: 000.jpg was given before"),
+        ({"databases": {"other": {}}}, "a.json", "contains splits of other, but not of mine"),
+        ("image,split\n000.jpg,train\n000.jpg,test\n", "a.csv", "line 3: 000.jpg occurs twice"),
         ("image,part\n000.jpg,train\n", "a.csv", "no column 'split'"),
     ],
 )
@@ -184,5 +184,5 @@ def test_bad_split_files(content, name, message, tmp_path):
 @pytest.mark.parametrize("name", ["a.json", "a.csv"])
 def test_one_split_where_two_are_wanted(name, tmp_path):
     text = "image,split\n000.jpg,train\n" if name == "a.csv" else parts()
-    with pytest.raises(UserError, match=r"but split 2 is wanted; set protocol.splits to 1"):
+    with pytest.raises(UserError, match=r"but split 2 was requested; set protocol.splits to 1"):
         read_split(records(10), written(tmp_path, text, name), 2)

@@ -1,4 +1,4 @@
-"""Parameter values that depend on nothing but the parameter's name in the release and its shape."""
+"""Parameter values that depend only on the name of a parameter in the release and its shape."""
 
 import math
 import zlib
@@ -12,7 +12,7 @@ from models.richiqa import RichIQA
 
 
 def noise(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Uniform on -1..1 with unit-free integer hashing (splitmix64), the same on every machine."""
+    """Return uniform values on -1..1 by integer hashing (splitmix64), the same on every machine."""
     counter = np.arange(math.prod(shape), dtype=np.uint64) + np.uint64(zlib.crc32(name.encode()) << 32)
     with np.errstate(over="ignore"):
         x = counter * np.uint64(0x9E3779B97F4A7C15)
@@ -23,7 +23,7 @@ def noise(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def filled(name: str, like: Tensor) -> Tensor:
-    """The value of one parameter or buffer."""
+    """Return the value of a parameter or buffer."""
     shape = tuple(like.shape)
     values = noise(name, shape)
     if name.endswith("num_batches_tracked"):
@@ -42,19 +42,19 @@ def filled(name: str, like: Tensor) -> Tensor:
 
 
 def fill(model: RichIQA) -> RichIQA:
-    """The model with every parameter filled by its name in the release."""
+    """Fill every parameter of a model by its name in the release."""
     official = to_official(model.state_dict())
     model.load_state_dict(from_official({name: filled(name, tensor) for name, tensor in official.items()}))
     return model
 
 
 def images(batch: int, height: int, width: int) -> Tensor:
-    """A normalised input batch (B, 3, H, W)."""
+    """Return a normalised input batch (B, 3, H, W)."""
     return torch.from_numpy(1.5 * noise("images", (batch, 3, height, width))).float()
 
 
 def targets(batch: int) -> dict[str, Tensor]:
-    """Labels on 1..5."""
+    """Return labels on 1..5."""
     dos = np.exp(2 * noise("targets", (batch, 5)))
     dos /= dos.sum(1, keepdims=True)
     centers = np.arange(1, 6)

@@ -1,4 +1,4 @@
-"""The algorithmic logits in parts, and the map of what each pixel does to MOS."""
+"""Decomposition of the algorithmic logits, and the map of contributions to MOS."""
 
 from dataclasses import replace
 
@@ -23,14 +23,14 @@ def network(**settings):
 
 
 def total(parts: Contributions) -> torch.Tensor:
-    return sum(grid.double().sum((2, 3)) for grid in parts.by_stage) + parts.constant.double()
+    return sum(grid.double().sum((2, 3)) for grid in parts.stage_logits) + parts.constant.double()
 
 
-def uniform(*by_stage: torch.Tensor) -> Contributions:
-    """One image of a flat DOS over K bins."""
-    bins = by_stage[0].shape[1]
+def uniform(*stage_logits: torch.Tensor) -> Contributions:
+    """Return contributions to one image with a flat DOS over K bins."""
+    bins = stage_logits[0].shape[1]
     flat = torch.full((1, bins), 1 / bins)
-    return Contributions(flat, flat.log(), torch.zeros(bins), list(by_stage), 1.0)
+    return Contributions(flat, flat.log(), torch.zeros(bins), list(stage_logits), 1.0)
 
 
 @pytest.mark.parametrize(
@@ -54,9 +54,9 @@ def test_parts_and_constant_add_up_to_the_logits(settings):
     assert (total(parts) - expected).abs().max() <= 1e-5 * expected.abs().max()
     assert torch.equal(parts.logits_alg.double(), expected)
     assert torch.equal(parts.dos, model(images))
-    assert [grid.shape[1] for grid in parts.by_stage] == [5] * len(model.stages)
+    assert [grid.shape[1] for grid in parts.stage_logits] == [5] * len(model.stages)
     sizes = [grid.shape[2:] for grid in model.backbone(images)]
-    assert [grid.shape[2:] for grid in parts.by_stage] == [sizes[stage - 1] for stage in model.stages]
+    assert [grid.shape[2:] for grid in parts.stage_logits] == [sizes[stage - 1] for stage in model.stages]
 
 
 @torch.no_grad()
@@ -65,21 +65,21 @@ def test_map_is_the_first_order_effect_of_the_parts():
     images = torch.randn(2, 3, 64, 96, dtype=torch.double)
     parts = contributions(model, images)
     assert parts.direct_share == pytest.approx(0.7)
-    region = [grid.clone() for grid in parts.by_stage]
+    region = [grid.clone() for grid in parts.stage_logits]
     for grid in region:  # the upper left of every stage
         grid[:, :, grid.shape[2] // 2 :] = 0
         grid[:, :, :, grid.shape[3] // 3 :] = 0
     memory = model.memory(model.features(images))
 
     def mos(growth: float) -> torch.Tensor:
-        grown = [grid + growth * some for grid, some in zip(parts.by_stage, region, strict=True)]
-        logits = 0.7 * total(replace(parts, by_stage=grown)) + 0.3 * memory
+        grown = [grid + growth * some for grid, some in zip(parts.stage_logits, region, strict=True)]
+        logits = 0.7 * total(replace(parts, stage_logits=grown)) + 0.3 * memory
         return (logits.softmax(1) * torch.tensor(CENTERS)).sum(1)
 
     torch.testing.assert_close(mos(0.0), (parts.dos * torch.tensor(CENTERS)).sum(1))
     step = 1e-4
     measured = (mos(step) - mos(-step)) / (2 * step)
-    predicted = mos_map(replace(parts, by_stage=region), CENTERS, (64, 96)).sum((1, 2))
+    predicted = mos_map(replace(parts, stage_logits=region), CENTERS, (64, 96)).sum((1, 2))
     assert predicted.abs().min() > 1e-3
     torch.testing.assert_close(predicted, measured, rtol=1e-5, atol=0)
 
@@ -112,8 +112,8 @@ def test_a_position_keeps_its_sum_and_its_place(rows, columns):
 
 def test_a_map_of_equal_parts_is_even_and_stages_add_up():
     parts = uniform(torch.ones(1, 5, 4, 6), torch.ones(1, 5, 8, 12))
-    parts.by_stage[0][:, :4] = 0  # only the bin at 5 is raised: 2/5 points a unit
-    parts.by_stage[1][:, 1:] = 0  # only the bin at 1 is: -2/5
+    parts.stage_logits[0][:, :4] = 0  # only the bin at 5 is raised: 2/5 points a unit
+    parts.stage_logits[1][:, 1:] = 0  # only the bin at 1 is: -2/5
     drawn = mos_map(parts, CENTERS, (32, 48))[0]
     expected = (2 / 5) * (4 * 6 - 8 * 12) / (32 * 48)
     torch.testing.assert_close(drawn, torch.full((32, 48), expected))

@@ -1,4 +1,4 @@
-"""The exported network against the transform, the network and the scale that it stands for."""
+"""The exported network matches transform, network and rating scale."""
 
 import numpy as np
 import pytest
@@ -17,10 +17,10 @@ from utils.settings import ModelSettings, TransformSettings
 def test_it_is_transform_network_and_scale(centers):
     torch.manual_seed(0)
     network = build_model(ModelSettings(backbone="cvt_nano"), len(centers)).eval()
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
-    dos = network(build_test_transform(TransformSettings(resize=32, crop=32))(picture)[None])
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    dos = network(build_test_transform(TransformSettings(resize=32, crop=32))(image)[None])
     scale = RatingScale(0, 100, centers)
-    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255
     outputs = ExportedNetwork(network, centers)(pixels)
     torch.testing.assert_close(outputs, {"dos": dos, "mos": scale.mean(dos), "sos": scale.std(dos)})
 

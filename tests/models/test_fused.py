@@ -1,4 +1,4 @@
-"""The network made over for inference against the network itself."""
+"""The network optimised for inference matches the original."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from torch import nn
 from experiments.training.precision import use_precision
 from models import build_model
 from models.fused import fused_model
-from models.precision import Plan, plan_for
+from models.precision import PrecisionPlan, precision_plan
 from utils.errors import UserError
 from utils.settings import ModelSettings
 
@@ -19,7 +19,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def network(**settings):
-    """A network whose biases, norms and statistics are not those of the start, and whose DOS is far from flat."""
+    """Return a network with random biases, norms and statistics, whose DOS is far from flat."""
     torch.manual_seed(0)
     model = build_model(ModelSettings(**settings)).eval()
     for module in model.modules():
@@ -38,7 +38,7 @@ def network(**settings):
 
 
 def photographs(batch: int, height: int, width: int) -> torch.Tensor:
-    """Normalised images (B, 3, H, W), smooth with some noise, each of another contrast."""
+    """Return smooth, slightly noisy normalised images (B, 3, H, W) of different contrast."""
     generator = torch.Generator().manual_seed(1)
     coarse = torch.randn(batch, 3, 6, 6, generator=generator)
     smooth = F.interpolate(coarse, (height, width), mode="bicubic")
@@ -48,7 +48,7 @@ def photographs(batch: int, height: int, width: int) -> torch.Tensor:
 
 @pytest.fixture
 def no_bf16(monkeypatch):
-    """A CPU without instructions for bfloat16."""
+    """Simulate a CPU without bfloat16 instructions."""
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
 
@@ -135,23 +135,28 @@ def test_other_backbones_stay_as_they_are():
 
 
 def test_auto_follows_the_instructions_of_the_machine(no_bf16, monkeypatch):  # noqa: ARG001
-    assert plan_for("auto", CPU) == plan_for("fp32", CPU) == Plan()
-    assert plan_for("auto", torch.device("mps")) == Plan()
+    assert precision_plan("auto", CPU) == precision_plan("fp32", CPU) == PrecisionPlan()
+    assert precision_plan("auto", torch.device("mps")) == PrecisionPlan()
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    assert plan_for("auto", CPU) == Plan(linear=BF16)
+    assert precision_plan("auto", CPU) == PrecisionPlan(linear=BF16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    assert plan_for("auto", CPU) == Plan(linear=BF16, attention=BF16)
+    assert precision_plan("auto", CPU) == PrecisionPlan(linear=BF16, attention=BF16)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (8, 0))
-    assert plan_for("auto", CUDA) == plan_for("bf16", CPU) == Plan(BF16, BF16, BF16)
+    assert precision_plan("auto", CUDA) == precision_plan("bf16", CPU) == PrecisionPlan(BF16, BF16, BF16)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (7, 5))
-    assert plan_for("auto", CUDA) == Plan()
-    assert plan_for("fp16", CUDA) == Plan(torch.float16, torch.float16, torch.float16)
+    assert precision_plan("auto", CUDA) == PrecisionPlan()
+    assert precision_plan("fp16", CUDA) == PrecisionPlan(torch.float16, torch.float16, torch.float16)
 
 
 def test_plans_in_words():
-    words = [Plan(), Plan(BF16, BF16, BF16), Plan(linear=BF16), Plan(linear=BF16, attention=BF16)]
+    words = [
+        PrecisionPlan(),
+        PrecisionPlan(BF16, BF16, BF16),
+        PrecisionPlan(linear=BF16),
+        PrecisionPlan(linear=BF16, attention=BF16),
+    ]
     assert [plan.describe() for plan in words] == ["fp32", "bf16", "bf16(linear)", "bf16(linear+attention)"]
-    assert plan_for("fp16", CUDA).describe() == "fp16"
+    assert precision_plan("fp16", CUDA).describe() == "fp16"
 
 
 def test_what_is_refused():

@@ -160,7 +160,7 @@ def test_timm_backbones_take_other_sizes(name):
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0", "convnext_atto"])
 def test_convolutional_timm_backbones_run_channels_last(name):
-    """All the way, and only the order of the memory is another: neither names nor values are."""
+    """Maps stay channels-last throughout; names and values do not change."""
     torch.manual_seed(0)
     backbone = build_model(ModelSettings(backbone=f"timm:{name}")).backbone
     plain = copy.deepcopy(backbone.model).to(memory_format=torch.contiguous_format).eval()
@@ -205,7 +205,7 @@ def test_transformers_of_timm_stay_as_they_are(name):
     ("settings", "message"),
     [
         ({"backbone": "cvt21"}, "did you mean 'cvt_21'"),
-        ({"backbone": "timm:resnet51"}, "knows no model 'resnet51'"),
+        ({"backbone": "timm:resnet51"}, "has no model 'resnet51'"),
         ({"backbone": "cvt_nano", "stages": (2, 4)}, "stages 1 to 3"),
         ({"backbone": "timm:resnet18", "stages": (6,)}, "stages 1 to 5"),
         ({"backbone": "timm:resnet18", "init": "xavier"}, "xavier is for CvT"),

@@ -1,4 +1,4 @@
-"""Names of the release and of both sources of CvT weights."""
+"""Parameter names of the release and of both sources of CvT weights."""
 
 import pytest
 import torch
@@ -61,7 +61,7 @@ def test_data_parallel_prefix_and_unused_tensors_are_dropped(state):
 def test_missing_and_left_over_names_are_named(state):
     broken = to_official(state)
     broken["gcn.conv3.weight"] = broken.pop("gcn.conv1.weight")
-    with pytest.raises(UserError, match=r"1 missing \(gcn.conv1.weight\); 1 left over \(gcn.conv3.weight\)"):
+    with pytest.raises(UserError, match=r"1 missing \(gcn.conv1.weight\); 1 unexpected \(gcn.conv3.weight\)"):
         from_official(broken)
 
 

@@ -1,4 +1,4 @@
-"""The network, its gradients and its training steps against numbers of the official release.
+"""Network, gradients and training steps match recorded numbers of the official release.
 
 The numbers come from this network after all its outputs, gradient norms and five Adam steps had matched those of the
 release on a filling of parameters of the release's own; here parameters are filled by `tests.models.filling`.
@@ -56,7 +56,7 @@ GRADIENT_NORMS = {  # of the first step
 
 @pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request):
-    """Both devices, without TF32 for products and convolutions."""
+    """Each device, without TF32."""
     device = torch.device(request.param)
     with use_precision("fp32", device):
         yield device

@@ -1,4 +1,4 @@
-"""Two processes with half of the images each, against one with all of them."""
+"""Two processes with half of the images each match a single process with all of them."""
 
 import timm
 import torch
@@ -15,7 +15,7 @@ IMAGES = 6
 
 
 def normed(norm: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Two training passes: outputs of the second, gradients and running statistics. Gradients are of a mean."""
+    """Run two training passes; returns outputs of the second, gradients of a mean, and running statistics."""
     x = local_shard(x).clone().requires_grad_()
     norm(x.detach())
     y = norm(x)
@@ -39,7 +39,7 @@ def make_norm(kind: type, channels: int = 5, **options) -> nn.Module:
 
 
 def test_batch_norm_is_that_of_the_whole_batch(tmp_path):
-    """Output, running statistics and gradients; the two processes' images differ in mean and spread."""
+    """Outputs, running statistics and gradients match for images that differ in mean and spread."""
     torch.manual_seed(0)
     scale = torch.linspace(0.5, 3, IMAGES)
     maps = 4 + scale[:, None, None, None] * (torch.randn(IMAGES, 5, 4, 3) + scale[:, None, None, None])
@@ -73,7 +73,7 @@ def test_batch_norm_is_that_of_the_whole_batch(tmp_path):
 
 
 def test_batch_norm_of_bfloat16_is_that_of_the_whole_batch_rounded(tmp_path):
-    """As autocast calls it: maps in bfloat16, statistics and parameters in float32."""
+    """Maps are in bfloat16, as under autocast; statistics and parameters are in float32."""
     torch.manual_seed(0)
     x = 2 + torch.randn(IMAGES, 5, 4, 3)
 
@@ -104,7 +104,7 @@ def test_batch_norm_in_evaluation_is_plain(tmp_path):
 
 
 def test_drop_path_drops_what_one_process_would(tmp_path):
-    """timm's as well, and ours in its place; all processes then draw on alike."""
+    """Our DropPath and timm's are replaced, and all processes continue with the same draws."""
 
     def draws(drop: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
         torch.manual_seed(3)

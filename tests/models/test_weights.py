@@ -1,4 +1,4 @@
-"""Where weights come from, and that nothing is loaded that does not fit exactly."""
+"""Sources of weights; weights that do not fit exactly are rejected."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def trained():
 
 @pytest.fixture
 def cvt_file(trained, tmp_path: Path) -> Path:
-    """A file as CvT's authors publish it."""
+    """Write a file in the format of the CvT authors."""
     official = to_official(trained.backbone.state_dict(prefix="backbone."))
     content = {name.removeprefix("net."): tensor for name, tensor in official.items()}
     content |= {"norm.weight": torch.ones(384), "norm.bias": torch.zeros(384)}
@@ -137,7 +137,7 @@ def test_timm_file_fills_the_backbone_exactly(tmp_path):
         (b"no weights", "is not a checkpoint"),
         ({"something.weight": torch.zeros(1)}, "no known kind"),
         ({"epoch": 3}, "holds no state dict"),
-        ([1, 2], "holds a list"),
+        ([1, 2], "contains a list"),
     ],
 )
 def test_other_files_are_refused(content, message, tmp_path):

@@ -38,11 +38,11 @@ def test_every_database(name, check, tmp_path):
     status, output = check("--dataset", name, "--root", str(made.root), "--decode", *PICTURE)
     assert status == 0, output
     assert f"{len(made.mos)} labelled, {len(made.mos)} found" in output
-    assert "can be trained on" in output
+    assert "ready for training" in output
     assert "split 10" in output
     assert ("noise ceiling" in output) == (name in ("koniq10k", "bid"))
     assert ("references" in output) == bool(made.references)
-    assert "scenes are on both sides" not in output
+    assert "scenes are in both train and test" not in output
     with Image.open(tmp_path / "picture.png") as picture:
         assert picture.width > 1000
         assert np.asarray(picture.convert("L")).std() > 20
@@ -53,7 +53,7 @@ def test_figures_are_those_of_the_labels(check, tmp_path):
     _, output = check("--dataset", "clive", "--root", str(made.root))
     mos, sos = np.array(list(made.mos.values())), np.array(list(made.sos.values()))
     a = np.linalg.lstsq((mos * (100 - mos))[:, None], sos**2, rcond=None)[0][0]
-    assert f"a = {a:.4f} fits the measured SOS" in output
+    assert f"a = {a:.4f} fitted to the measured SOS" in output
     assert f"{mos.min():.4g} to {mos.max():.4g}, mean {mos.mean():.4g}" in output
     assert "JPEG 6, BMP 6; 48x36 to 48x36 pixels" in output
 
@@ -74,17 +74,17 @@ def test_everything_that_is_wrong_is_listed(check, tmp_path):
     assert status == 1
     for text in (
         "1 x missing image",
-        f"line 2: there is no image {names[0]}",
+        f"line 2: image {names[0]} does not exist",
         "1 x unreadable image",
         f"{names[1]} is not an image that Pillow can read",
-        "1 x same file under two names (not in the way)",
+        "1 x identical files (does not prevent training)",
         f"{names[2]}, {names[3]}",
-        "1 x SOS that cannot be, cannot be used",
-        "1 x SOS that cannot be (not in the way)",
-        "2 x duplicate, cannot be used",
-        f"line 14: {names[6]} was labelled before, at",
-        "1 x MOS outside the scale, cannot be used",
-        "cannot be trained on as it is",
+        "1 x impossible SOS, unusable",
+        "1 x impossible SOS (does not prevent training)",
+        "2 x duplicate, unusable",
+        f"line 14: {names[6]} is labelled twice, first at",
+        "1 x MOS outside the scale, unusable",
+        "not ready for training",
     ):
         assert text in output, text
 
@@ -97,7 +97,7 @@ def test_odd_rows_are_not_in_the_way_unless_strict(check, tmp_path):
     (made.root / "labels.csv").write_text("\n".join(text))
     arguments = ("--config", str(ROOT / "configs" / "custom.yaml"), f"dataset.root={made.root}")
     status, output = check(*arguments)
-    assert (status, "1 x SOS that cannot be (not in the way)" in output) == (0, True)
+    assert (status, "1 x impossible SOS (does not prevent training)" in output) == (0, True)
     assert check(*arguments, "dataset.strict=true")[0] == 1
 
 
@@ -142,7 +142,7 @@ def test_long_lists_are_cut_unless_all_is_wanted(check, tmp_path):
     assert "15 x missing image" in output
     assert "and 5 more; --all lists them" in output
     _, output = check("--dataset", "csiq", "--root", str(made.root), "--all")
-    assert output.count("there is no image") == 15
+    assert output.count("does not exist") == 15
 
 
 def test_saved_splits_can_be_trained_on(check, tmp_path):
@@ -195,7 +195,7 @@ def test_nothing_there_though_missing_images_are_allowed(check, tmp_path):
         (made.root / image).unlink()
     status, output = check("--dataset", "kadid10k", "--root", str(made.root), "dataset.allow_missing=true", *PICTURE)
     assert status == 1
-    assert "none of the 24 images can be used" in output
+    assert "none of the 24 images is usable" in output
 
 
 def test_rows_that_cannot_be_used_are_not_in_the_figures(check, tmp_path):
@@ -226,7 +226,7 @@ def test_scenes_on_both_sides_are_counted(check, tmp_path):
     made = write_database("csiq", tmp_path / "csiq")
     _, output = check("--dataset", "csiq", "--root", str(made.root), "protocol.unit=image")
     assert "by image, hash" in output
-    assert re.search(r"; [45] scenes are on both sides", output)
+    assert re.search(r"; [45] scenes are in both train and test", output)
 
 
 @pytest.mark.parametrize("name", ["my #1 data", "my: data", "007", "1e3", "[x]", "null", 'a "quoted" one', "kä"])
@@ -244,7 +244,7 @@ def test_where_the_picture_goes(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "plain").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match="cannot be written"):
         main([*arguments, "--picture", str(tmp_path / "bid")])
-    assert "can be trained on" in capsys.readouterr().out
+    assert "ready for training" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from datasets.transforms import build_test_transform
 from models import build_model
-from models.export import FORMATS, OUTPUTS, as_exported, compare, export
+from models.export import FORMATS, OUTPUTS, compare, export, exported_network
 from models.official import to_official
 from models.weights import load_network, translate_weights
 from tests.running import ROOT, run_as_script
@@ -61,7 +61,7 @@ def pixels_of(batch: int, crop: int = 32) -> torch.Tensor:
 def require_same(file: Path, network: Path, tolerance: float, crop: int = 32) -> None:
     """Outputs of one image and of three within `tolerance`, MOS and SOS as shares of the scale's width."""
     form = FORMATS[SUFFIXES[file.suffix]]
-    outputs, exported = form.read(file), as_exported(load_network(network))
+    outputs, exported = form.read(file), exported_network(load_network(network))
     for batch in (1, 3):
         expected, found = exported(pixels_of(batch, crop)), outputs(pixels_of(batch, crop))
         assert list(expected) == list(found) == list(OUTPUTS)
@@ -236,7 +236,7 @@ def test_a_file_that_computes_something_else_is_not_written(checkpoint, tmp_path
         return lambda pixels: {name: tensor + 2e-4 for name, tensor in read(pixels).items()}
 
     form = replace(FORMATS["safetensors"], read=shifted, tolerance=1e-4)
-    with pytest.raises(UserError, match=r"is not written: its outputs are not the network's \(dos 2\.0e-04"):
+    with pytest.raises(UserError, match=r"not written, since its outputs differ from the network's by dos 2\.0e-04"):
         export(network, form, tmp_path / "a.safetensors")
     undefined = replace(form, read=lambda _: lambda pixels: dict.fromkeys(OUTPUTS, pixels.sum() * float("nan")))
     with pytest.raises(UserError, match="dos nan"):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from experiments.results.lines import SELECTION_NOTES
 from experiments.results.published import PUBLISHED, PUBLISHED_SPLITS
-from experiments.results.statistics import Comparison, compare, describe
+from experiments.results.statistics import MOST_TIED, Comparison, compare, describe
 from experiments.results.summary.runs import Row
 from experiments.results.tables import metric_heading
 from utils.metrics import BETTER, HIGHER
@@ -201,7 +201,7 @@ def notes_on_tests(compared: pd.DataFrame) -> list[str]:
         "p: two-sided, over the paired splits; undefined for a single one. t test: paired; undefined if all "
         "differences are equal. Corrected t: the same, with the variance times 1/splits + test images/training images "
         "(Nadeau & Bengio 2003), since splits of the same images share training images. Wilcoxon: signed-rank test, "
-        "exact unless more than 16 differences have ties, over the n splits whose difference is not 0.",
+        f"exact unless more than {MOST_TIED} differences have ties, over the n splits whose difference is not 0.",
         f"Wilcoxon's smallest p is 2/2^n{f' ({smallest})' if smallest else ''}, so fewer than "
         f"{FEWEST_FOR_WILCOXON} splits cannot reach .05.",
         "For random splits, use the corrected p: the others assume independent splits and are too small. None is "

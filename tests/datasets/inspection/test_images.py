@@ -1,4 +1,4 @@
-"""Image files under the magnifying glass, and the fit of the SOS hypothesis."""
+"""Inspection of image files, and the fit of the SOS hypothesis."""
 
 import numpy as np
 import pytest

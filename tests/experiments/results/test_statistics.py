@@ -90,8 +90,6 @@ def test_what_is_not_to_be_compared():
         assert all(math.isnan(value) for value in compared[1:])
 
 
-def test_many_tied_differences_are_sampled_and_the_same_again():
+def test_many_tied_differences_take_the_normal_approximation():
     differences = np.resize([1, 2, -1, 3, 2, -4], 24)
-    p = signed_rank_test(differences)
-    assert p == signed_rank_test(differences)
-    assert p == pytest.approx(stats.wilcoxon(differences, method="asymptotic").pvalue, abs=0.03)
+    assert signed_rank_test(differences) == stats.wilcoxon(differences, method="asymptotic").pvalue

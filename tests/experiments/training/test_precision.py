@@ -65,7 +65,9 @@ def test_a_machine_without_a_compiler_says_so(quick, tmp_path, monkeypatch):
         raise RuntimeError("No working C++ compiler found\n in any of the known places")
 
     monkeypatch.setattr(compiling_module.torch, "compile", no_compiler)
-    with pytest.raises(UserError, match=r"No working C\+\+ compiler .* Or go without train\.compile"):
+    with pytest.raises(
+        UserError, match=r"No working C\+\+ compiler .* To continue without compilation, omit train\.compile"
+    ):
         train(quick, "train.compile=true")
     assert not (tmp_path / "runs").exists()
 
@@ -77,7 +79,7 @@ def test_a_compiler_that_fails_in_the_first_step_says_so(quick, tmp_path, monkey
     monkeypatch.setattr("experiments.training.precision.require_compiler", lambda *_: None)  # takes its time, and works
     name = "experiments.training.step.compiled"
     monkeypatch.setattr(name, lambda network, **_: torch.compile(network, backend=broken))
-    with pytest.raises(UserError, match=r"^train\.compile: .* Triton is damaged .* Or go without") as error:
+    with pytest.raises(UserError, match=r"^train\.compile: .* Triton is damaged .* To continue without") as error:
         train(quick, "train.compile=true")
     assert "\n" not in str(error.value)
     assert not (folder_of(tmp_path) / "last.pt").exists()
