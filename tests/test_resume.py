@@ -196,7 +196,7 @@ def test_resume_refuses_other_labels(run, quick, koniq_root, koniq_table):
     (run / "metrics.json").unlink()
     changed = koniq_table.drop(index=3)
     changed.to_csv(koniq_root / KONIQ_SCORES, index=False)
-    with pytest.raises(UserError, match="images or labels are not those"):
+    with pytest.raises(UserError, match="images or labels have changed since"):
         train(quick, "--resume")
     koniq_table.to_csv(koniq_root / KONIQ_SCORES, index=False)
     assert train(quick, "--resume") == 0
@@ -245,7 +245,7 @@ def test_results_without_a_saved_state_are_not_touched_unasked(run, quick):
 @pytest.mark.usefixtures("run")
 def test_a_finished_run_is_held_against_its_data_too(quick, koniq_root, koniq_table):
     koniq_table.drop(index=3).to_csv(koniq_root / KONIQ_SCORES, index=False)
-    with pytest.raises(UserError, match=r"not those that .*split\.json was written for"):
+    with pytest.raises(UserError, match=r"have changed since .*split\.json was written"):
         train(quick, "--resume")
 
 
@@ -271,7 +271,7 @@ def test_damaged_files_of_a_run_are_named(name, content, message, run, quick):
 def test_weights_alone_cannot_be_resumed(run, quick):
     (run / "metrics.json").unlink()
     (run / "last.pt").write_bytes((run / "best.pt").read_bytes())
-    with pytest.raises(UserError, match="holds weights alone"):
+    with pytest.raises(UserError, match="contains only weights"):
         train(quick, "--resume")
 
 
