@@ -238,7 +238,7 @@ def test_sos_a_is_fitted_on_the_training_part(quick, tmp_path, koniq_table, caps
     labels = koniq_table.set_index("image_name").loc[[Path(name).name for name in names]]
     spread = (labels["MOS"] - 1) * (5 - labels["MOS"])
     expected = (spread * labels["SD"] ** 2).sum() / (spread**2).sum()
-    assert f"sos_a {expected:.4f}, fitted on the training part" in capsys.readouterr().out
+    assert f"sos_a {expected:.4f}, fitted to the training part" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("weights", [[], ["loss.mos=0", "loss.sos=0"], ["loss.dos=0", "loss.mos=0"]])
