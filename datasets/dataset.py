@@ -1,4 +1,4 @@
-"""PyTorch datasets of one database or several, and the collate function for their items."""
+"""The PyTorch Dataset of a database, several joined, and the collate function for their items."""
 
 from bisect import bisect_right
 from collections.abc import Sequence

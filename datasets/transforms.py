@@ -1,4 +1,4 @@
-"""Image loading and transforms, shared by training, evaluation and inference.
+"""Image loading for training and evaluation, and the transforms that inference shares.
 
 Pixels stay uint8, a quarter of the size of float32, until they are on the device of the network.
 """

@@ -1,4 +1,4 @@
-"""The three terms of the joint loss, as functions of tensors.
+"""The three terms of the joint loss: EMD of the DOS, absolute error of the MOS, squared error of the SOS.
 
 B batch, K bins. All return a scalar >= 0, with a finite gradient everywhere. `weight` (B,) multiplies each image's term
 in the mean.

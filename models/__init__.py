@@ -1,4 +1,4 @@
-"""The network of RichIQA; `build_model` assembles its parts."""
+"""The network of RichIQA: `build_model` chooses the backbone and assembles the parts."""
 
 from torch import nn
 

@@ -1,0 +1,1 @@
+"""What another vision project could reuse: settings, files, processes, metrics, pages."""

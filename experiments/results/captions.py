@@ -1,4 +1,4 @@
-"""The charts of a report with their captions.
+"""What a report draws of its splits, with captions; charts.py draws it.
 
 N images, S splits, E epochs.
 """

@@ -1,4 +1,4 @@
-"""Metrics as lines of text: epochs, selections, noise ceilings, means over splits."""
+"""Printed lines: the metrics of each epoch while training, then selections, noise ceilings, means over splits."""
 
 import math
 import shlex

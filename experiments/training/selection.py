@@ -1,4 +1,4 @@
-"""Epoch selection, and the metrics of a finished split."""
+"""Epoch selection: which epoch becomes best.pt, and the metrics of a finished split."""
 
 import math
 from typing import Any

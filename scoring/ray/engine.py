@@ -1,4 +1,4 @@
-"""Engine for many processes, GPUs or machines: Ray Data distributes files to workers, each with its own network.
+"""Engine for many processes, GPUs or machines: Ray Data runs workers, and replaces those that crash.
 
 Ray schedules the tasks, replaces workers that die, repeats their tasks and takes each result once. A worker processes
 its tasks as the local engine processes all images. Needs the packages in requirements-scale.txt.
