@@ -254,7 +254,7 @@ def test_a_loss_that_is_not_finite_stops_with_names_and_terms(weights, quick, tm
         (["optim.lrr=1"], UserError, r"did you mean 'lr'\?"),
         (["dataset.root=/nowhere"], MissingFileError, "is not a folder"),
         (["train.batch_size=17"], UserError, "17 is more than the 16 training images"),
-        (["train.device=tpu"], UserError, "not on this machine"),
+        (["train.device=tpu"], UserError, "not available; allowed: auto"),
         (["model.pretrained=imagenet22k"], UserError, "not for cvt_nano"),
         (["scale.bin_centers=[1,3,5]"], UserError, "5 columns of votes"),
         (["transform.crop=2"], UserError, "cannot take images of 2 pixels"),

@@ -241,7 +241,7 @@ def test_validation_of_those_databases_that_have_it(union, tmp_path):
 
 
 def test_which_database_an_error_is_of(union):
-    with pytest.raises(UserError, match=r"csiq: dataset\.root /nope is not a folder"):
+    with pytest.raises(UserError, match=r"csiq: dataset\.root: /nope is not a folder"):
         load_databases(config_of([*union, "dataset.1.root=/nope"]))
     with pytest.raises(UserError, match=r"unknown database 'csqi' \(did you mean 'csiq'\?\)"):
         config_of([*union, "dataset.1.name=csqi"])

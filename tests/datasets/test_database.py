@@ -92,7 +92,7 @@ def test_resume_refuses_changed_labels(quick, koniq_root):
     table = pd.read_csv(path)
     table.loc[0, "SD"] += 0.001
     table.to_csv(path, index=False)
-    with pytest.raises(UserError, match="the images or labels are not those"):
+    with pytest.raises(UserError, match="the images or labels have changed since"):
         train(quick, "train.epochs=1", "--resume")
 
 

@@ -189,7 +189,7 @@ def test_a_report_that_fails_unforeseen_costs_no_split(suite, tmp_path, monkeypa
     assert main([suite[0], str(tmp_path / "two.yaml"), *suite[2:], "protocol.splits=1"]) == 0
     error = capsys.readouterr().err
     assert "Traceback" in error
-    assert "warning: no report: division by zero; python tools/report.py " in error
+    assert "warning: no report: division by zero; to try again: python tools/report.py " in error
 
 
 def test_overrides_may_follow_config_and_the_last_one_counts(tmp_path, monkeypatch):

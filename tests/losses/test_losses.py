@@ -179,8 +179,8 @@ def test_units_of_acr_make_scales_alike():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"sos_a": [0.1]}, "one sos_a and one weight for each of the 2 databases"),
-        ({"database_weights": [1.0]}, "one sos_a and one weight for each of the 2 databases"),
+        ({"sos_a": [0.1]}, "need one value for each of the 2 databases"),
+        ({"database_weights": [1.0]}, "need one value for each of the 2 databases"),
     ],
 )
 def test_mistakes_with_several_databases(arguments, message):

@@ -233,7 +233,7 @@ def test_mistakes_on_the_command_line(arguments, expected, capsys):
         (["photo.png", "--output", "x" * 300 + ".csv"], "File name too long"),
         ([".", "--map", "."], "is both an input and an output"),
         (["photo.png", "--output", "folder.csv"], "is a folder"),
-        (["photo.png", "--device", "gpu"], "'gpu' is not on this machine"),
+        (["photo.png", "--device", "gpu"], "'gpu' is not available"),
         (["photo.png", "--device", "cpu", "--precision", "fp16"], "fp16 needs a CUDA GPU"),
     ],
 )

@@ -75,7 +75,7 @@ def test_tables_are_written_between_their_marks(folders, tmp_path):
 
 def test_mistakes(folders, tmp_path):
     (tmp_path / "doc.md").write_text("no marks")
-    with pytest.raises(UserError, match="there is no mark <!-- files -->"):
+    with pytest.raises(UserError, match="no mark <!-- files -->"):
         main([*folders, "--write", str(tmp_path / "doc.md")])
     with pytest.raises(UserError, match="nowhere is not a folder"):
         main([*folders[:3], str(tmp_path / "nowhere")])

@@ -56,7 +56,7 @@ def test_one_validation_image_selects_nothing_and_is_said_so(quick, tmp_path, ca
     assert "the SRCC of the validation part is not defined in any epoch" in capsys.readouterr().out
     assert "validation part is not defined" in results_lines(metrics)
     with pytest.raises(
-        UserError, match=r"part of split 1 of koniq10k is one image.*raise protocol\.validation_fraction"
+        UserError, match=r"part of split 1 of koniq10k has one image.*raise protocol\.validation_fraction"
     ):
         train(quick, *options, "run.name=other", "protocol.selection=validation")
     assert not (tmp_path / "runs" / "other").exists()
@@ -74,5 +74,5 @@ def test_the_validation_part_of_a_file_needs_two_images(tmp_path):
         '{"train": ["0.png", "1.png"], "validation": ["2.png"], "test": ["3.png", "4.png"]}'
     )
     protocol = ProtocolSettings(method="file", selection="validation", splits=1)
-    with pytest.raises(UserError, match="is one image, of which SRCC is not defined; give it more images"):
+    with pytest.raises(UserError, match="has one image, so SRCC is not defined; give it more images"):
         make_split(records, protocol, 1, tmp_path / "split.json")

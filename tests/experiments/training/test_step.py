@@ -34,7 +34,7 @@ def test_batch_norm_sees_the_parts():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ("accumulate: 3", r"accumulate \(3\) must cut batch_size \(8\) into equal parts of 2 images or more"),
+        ("accumulate: 3", r"accumulate \(3\) must divide batch_size \(8\) into equal parts of 2 images or more"),
         ("accumulate: 8", "equal parts of 2 images or more"),
         ("accumulate: 0", "greater than or equal to 1"),
         ("compile: true, checkpointing: true", "compile and checkpointing"),
@@ -77,7 +77,7 @@ def test_less_is_kept_where_blocks_are_computed_again():
 def test_checkpointing_of_timm():
     blocks = build_model(ModelSettings(backbone="timm:convnext_atto")).backbone
     blocks.checkpoint_blocks()
-    with pytest.raises(UserError, match="has BatchNorm, whose statistics would count each batch twice"):
+    with pytest.raises(UserError, match="has BatchNorm, whose statistics would be updated twice per batch"):
         build_model(ModelSettings(backbone="timm:resnet18")).backbone.checkpoint_blocks()
     images = torch.randn(2, 3, 64, 64)
     plain = build_model(ModelSettings(backbone="timm:convnext_atto")).backbone
