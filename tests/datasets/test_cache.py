@@ -138,7 +138,7 @@ def test_sizes_roots_and_decoders_are_told_apart(root, tmp_path):
     assert len(rows_files(root)) == 4
 
 
-def test_another_pillow_decodes_anew(root, monkeypatch):
+def test_another_pillow_decodes_again(root, monkeypatch):
     opened(root)
     monkeypatch.setattr("PIL.__version__", "99.0")
     loaded = count_loads(monkeypatch)
@@ -146,7 +146,7 @@ def test_another_pillow_decodes_anew(root, monkeypatch):
     assert len(loaded) == 10
 
 
-def test_a_cache_of_old_rows_begins_anew(root):
+def test_a_cache_of_old_rows_starts_empty(root):
     reader = opened(root)
     old = {image: np.asarray(reader(image)) for image in names(root)}
     for number in range(6):
@@ -257,7 +257,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_files_are_written_anew(root, damage):
+def test_damaged_files_are_written_again(root, damage):
     opened(root)
     (index,) = (root.parent / "cache").glob("*.json")
     DAMAGES[damage](index, rows_files(root)[0])

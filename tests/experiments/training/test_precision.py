@@ -153,16 +153,19 @@ def test_compiled_drop_path_draws_from_the_generator_of_a_run():
 def test_bf16_learns_as_float32_does(fast, quick):
     """200 steps; the mean of the last 20 within 0.5 %.
 
+    In batches of 4, torch's compiler (2.11 and 2.14) gives two layers of the head NaN gradients on CPUs with AMX.
+
     At a rate of 1e-3 these 16 images are no measure: there 0.1 % more of it moves float32's own end by 2 to 4 %.
     """
-    options = [*quick, "train.epochs=50", "optim.lr=1e-4", "schedule.name=onecycle", "model.drop_path=0"]
+    options = [*quick, "train.epochs=100", "train.batch_size=8", "optim.lr=1e-4", "schedule.name=onecycle"]
+    options += ["model.drop_path=0"]
     exact, lowered = (
         [epoch["total"] for epoch in train_losses(load_config(ROOT / "configs/koniq10k.yaml", [*options, *more]))]
         for more in ([], fast)
     )
     assert exact != lowered
-    assert np.mean(exact[-5:]) < 0.9 * exact[0]
-    assert np.mean(lowered[-5:]) == pytest.approx(np.mean(exact[-5:]), rel=0.005)  # 5 epochs of 4 steps
+    assert np.mean(exact[-10:]) < 0.9 * exact[0]
+    assert np.mean(lowered[-10:]) == pytest.approx(np.mean(exact[-10:]), rel=0.005)  # 10 epochs of 2 steps
 
 
 def test_evaluation_is_in_the_precision_of_the_config(run, quick, tmp_path):
