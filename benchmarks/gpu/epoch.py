@@ -51,7 +51,7 @@ def measure(rows: Rows, sizes: Sizes) -> None:
         rows.add("gpu_busy_percent", what="nvidia-smi while training, first epoch aside", share=samples)
     hours = [
         KONIQ_EPOCHS / HOUR * (KONIQ_TRAIN * per_image(training) + KONIQ_TEST * per_image(evaluation))
-        for training, evaluation in zip(trainings[1:], evaluations[1:], strict=False)
+        for training, evaluation in zip(trainings[1:], evaluations[1:], strict=True)
     ]
     rows.add("protocol", what=f"{KONIQ_EPOCHS} epochs of KonIQ-10k with their evaluations", hours=hours)
 
