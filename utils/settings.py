@@ -1,4 +1,8 @@
-"""The settings: every key of a YAML file with its type, its default (the release's) and its allowed values."""
+"""The settings: every key of a YAML file with its type, default (the release's), allowed values and meaning.
+
+docs/CONFIGURATION.md is generated from this file: the first paragraph of a class is the text above its table, the
+string below a key is its meaning.
+"""
 
 import os
 from typing import Annotated, Any, Literal
@@ -18,50 +22,84 @@ SosA = Annotated[float, Field(gt=0, le=1)] | Literal["fit"]
 class Settings(BaseModel):
     """Base class of the settings: frozen, unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        coerce_numbers_to_str=True,
+        use_attribute_docstrings=True,
+    )
 
 
 class RunSettings(Settings):
-    """Where a run is written: `<root>/<name>/split_NN/`."""
+    """Where a run is written."""
 
     name: Annotated[str, Field(pattern=r"^[\w][\w.+-]*$")] = "koniq10k"
+    """Name of the run: results go to `<run.root>/<run.name>/split_NN/`."""
     root: PathText = "checkpoint"
+    """Folder of all runs. `~` is expanded."""
 
 
 class ScaleSettings(Settings):
-    """The rating scale. It travels inside the checkpoint."""
+    """The rating scale. It travels inside the checkpoint. With several databases, it is the scale that inference
+    reports on.
+    """
 
     low: float = 1
+    """Lowest score."""
     high: float = 5
+    """Highest score."""
     bin_centers: tuple[float, ...] = (1, 2, 3, 4, 5)
+    """Score of each bin, lowest first. Their number is the number of bins K."""
     higher_is_better: bool = True
+    """`false` for scales such as DMOS, on which lower is better."""
 
 
 class DatasetSettings(Settings):
-    """The database and how its labels are made.
+    """The database and how its labels are made. With several databases, each one has these keys.
 
-    `sos_a: fit` uses all rows of the file, test images included, so that an image has the same label in all splits;
-    `loss.sos_a: fit` uses only the training part.
+    `sos_a: fit` uses all rows of the file, so that an image has the same label in all splits.
 
     The network's bins are in the order of the config's `scale`; the bins of a database with the opposite direction are
     reversed. MOS and SOS are compared on the scale of each image's database.
     """
 
     name: Title = "koniq10k"
-    title: Title | None = None  # None: the name
-    scale: ScaleSettings | None = None  # None or an omitted key: as in configs/<name>.yaml
-    weight: Positive = 1  # factor of its images in the loss
+    """Which reader: one of the databases in [DATABASES.md](DATABASES.md), `csv` or `demo`."""
+    title: Title | None = None
+    """Name in reports, folders and result files. `null`: `dataset.name`."""
+    scale: ScaleSettings | None = None
+    """Rating scale of this database, in a list of several databases. `null`, or any key omitted: the scale that the
+    database is published with.
+    """
+    weight: Positive = 1
+    """Factor of this database's images in the loss, in a list of several databases."""
     root: PathText = "data/koniq10k"
-    labels: PathText | None = None  # relative to root; None: the first known file that exists; for `csv`, the only one
-    dos: Literal["auto", "counts", "gaussian", "max_entropy"] = "auto"  # auto: votes if any, else Gaussian
-    sos_source: Literal["release", "file", "hypothesis", "auto"] = "release"  # auto: file where it has one
-    sos_a: SosA | None = None  # SOS^2 = a (MOS - low)(high - MOS); fit: to all rows; None: the database's
-    strict: bool = False  # refuse rows that are odd but usable
-    allow_missing: bool = False  # omit rows whose image is missing
-    decode: Literal["exact", "draft"] = "exact"  # draft: JPEGs at the smallest scale not below resize
-    cache: Literal["none", "ram", "disk"] = "none"  # of squashed images; it changes no number
-    cache_folder: PathText | None = None  # of the disk cache; None: cache/ under run.root
-    split_file: PathText | None = None  # for protocol.method `file`
+    """Folder that the official archive was unpacked to. Omitted, it is `data/<dataset.name>`."""
+    labels: PathText | None = None
+    """Which label file, relative to `root`. `null`: the first known file that exists; for `csv`, the only one."""
+    dos: Literal["auto", "counts", "gaussian", "max_entropy"] = "auto"
+    """DOS label: votes, Gaussian, or maximum entropy. `auto`: votes where the file has them, else Gaussian."""
+    sos_source: Literal["release", "file", "hypothesis", "auto"] = "release"
+    """SOS label: as the release, from the file, or from the SOS hypothesis. `auto`: from the file where it has one,
+    else from the hypothesis.
+    """
+    sos_a: SosA | None = None
+    """The a of the hypothesis SOS^2 = a (MOS - low)(high - MOS) for labels. `fit`: least squares over all rows of
+    the file, test images included. `null`: the database's own value.
+    """
+    strict: bool = False
+    """Refuse rows that are odd but usable."""
+    allow_missing: bool = False
+    """Omit rows whose image is missing instead of refusing the database."""
+    decode: Literal["exact", "draft"] = "exact"
+    """`draft` decodes JPEGs at the smallest scale that is not below `transform.resize`; it changes pixels slightly."""
+    cache: Literal["none", "ram", "disk"] = "none"
+    """Keep squashed images in memory (`ram`, one process only) or in one file (`disk`). It changes no number."""
+    cache_folder: PathText | None = None
+    """Folder of the `disk` cache. `null`: `cache/` under `run.root`."""
+    split_file: PathText | None = None
+    """With `protocol.method: file`, the file that says which image is in which part."""
 
     @model_validator(mode="before")
     @classmethod
@@ -74,10 +112,12 @@ class DatasetSettings(Settings):
 
 
 class TransformSettings(Settings):
-    """Images are squashed to a square of `resize` pixels, then cropped to a square of `crop` pixels."""
+    """Images are squashed to a square, then cropped."""
 
     resize: Count = 512
+    """Side of the square that an image is squashed to, in pixels."""
     crop: Count = 384
+    """Side of the square that is cropped: at random in training, the centre in tests. At most `resize`."""
 
     @model_validator(mode="after")
     def _crop_fits(self):
@@ -87,15 +127,24 @@ class TransformSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """The network. `stages` is counted from 1; `all` is every stage of CvT or feature level of a timm model."""
+    """The network."""
 
     backbone: str = "cvt_21"
+    """`cvt_21`, `cvt_13`, `cvt_nano`, or `timm:<name>` for a timm model with feature levels."""
     pretrained: PathText = "none"
+    """`none`, `imagenet22k` (CvT), `timm` (a timm backbone), or a file: weights, or a checkpoint to fine-tune,
+    whose training images are remembered.
+    """
     memory: Literal["full", "short", "long", "none"] = "full"
+    """Memory path: `full` (the release), `short` (z = s), `long` (v in place of s), or `none`."""
     memory_weight: Fraction = 0.001
+    """Share of the memory logits in the prediction."""
     stages: Literal["all"] | tuple[Count, ...] = "all"
+    """Which stages feed the head, counted from 1, in rising order. Later ones are not built."""
     init: Literal["trunc_norm", "xavier"] = "trunc_norm"
+    """Initialisation of CvT's linear layers."""
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Stochastic depth of the last block; it rises linearly from 0."""
 
     @model_validator(mode="after")
     def _stages_are_a_set(self):
@@ -105,18 +154,26 @@ class ModelSettings(Settings):
 
 
 class LossSettings(Settings):
-    """Weights and variants of the joint loss.
-
-    `units`: `native` measures MOS and SOS in units of the scale (the release), `acr` as if every scale were as wide as
-    1..5.
-    """
+    """Weights and variants of the joint loss."""
 
     dos: NonNegative = 100
+    """Weight of the DOS term (EMD). At least one of the three weights is above 0."""
     mos: NonNegative = 5
+    """Weight of the MOS term (mean absolute error)."""
     sos: NonNegative = 0.5
+    """Weight of the SOS term (mean squared error)."""
     sos_target: Literal["hypothesis", "label"] = "hypothesis"
-    sos_a: SosA | tuple[SosA, ...] = 0.09  # one value for all databases, or a list
+    """What the predicted SOS is compared with: the SOS hypothesis at the predicted MOS (the release), or the SOS
+    label.
+    """
+    sos_a: SosA | tuple[SosA, ...] = 0.09
+    """The a of the hypothesis in the loss. `fit`: least squares over the training part. With several databases, one
+    value for all or a list.
+    """
     units: Literal["native", "acr"] = "native"
+    """`native` measures MOS and SOS in units of the scale (the release), `acr` as if every scale were as wide as
+    1..5.
+    """
 
     @model_validator(mode="after")
     def _something_to_learn(self):
@@ -126,38 +183,50 @@ class LossSettings(Settings):
 
 
 class OptimSettings(Settings):
-    """The optimiser. `adam` adds weight decay to the gradient (the release), `adamw` decouples it."""
+    """The optimiser."""
 
     name: Literal["adam", "adamw"] = "adam"
+    """`adam` adds weight decay to the gradient (the release), `adamw` decouples it."""
     lr: Positive = 1e-5
+    """Learning rate: the constant, or the start of `cosine`, or the peak of `onecycle`."""
     weight_decay: NonNegative = 5e-7
+    """Weight decay."""
     clip_norm: Positive | None = None
+    """Largest norm of the gradient. `null`: no clipping."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of averaged weights, which are then evaluated and saved. `null`: no averaging."""
 
 
 class ScheduleSettings(Settings):
-    """The learning rate over the steps of a run. `optim.lr` is the constant, the start or the peak."""
+    """The learning rate over the steps of a run."""
 
     name: Literal["constant", "cosine", "onecycle"] = "constant"
+    """Shape of the schedule."""
 
 
 class TrainSettings(Settings):
-    """Length, batches, precision and device of the training.
-
-    `accumulate` is the number of equal parts that a batch passes through the network in, to save memory; BatchNorm sees
-    the parts. `checkpointing` keeps only what is between the backbone's blocks and computes the rest again for the
-    gradient. `precision` applies to training and evaluation.
-    """
+    """Length, batches, precision and device of the training."""
 
     epochs: Count = 50
+    """Epochs of each split."""
     batch_size: Annotated[int, Field(ge=SMALLEST_BATCH)] = 32
+    """Images of one step, of all processes together. The last incomplete batch is dropped."""
     accumulate: Count = 1
+    """Number of equal parts that a batch passes through the network in, to save memory. Each part has at least 2
+    images; BatchNorm sees the parts.
+    """
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Precision of training and evaluation. `tf32` needs a CUDA GPU from Ampere on; so does `bf16` on a GPU."""
     compile: bool = False
+    """Compile the network with `torch.compile`; not together with `checkpointing`."""
     checkpointing: bool = False
+    """Keep only what is between the backbone's blocks; compute the rest again for the gradient."""
     device: str = "auto"
+    """`auto` (CUDA, else MPS, else CPU), or a device such as `cuda:1`."""
     workers: Annotated[int, Field(ge=0)] = 4
+    """Processes that load images. 0: none beside the main one."""
     save_steps: Annotated[int, Field(ge=0)] = 0
+    """Also save within an epoch, every so many steps. 0: only after each epoch."""
 
     @model_validator(mode="after")
     def _parts_are_equal(self):
@@ -172,27 +241,33 @@ class TrainSettings(Settings):
 
 
 class LoggingSettings(Settings):
-    """What is written beside `log.jsonl`. TensorBoard is optional: `pip install tensorboard`."""
+    """What is written beside `log.jsonl`."""
 
     tensorboard: bool = False
+    """Write event files for TensorBoard (`pip install tensorboard`)."""
 
 
 class ProtocolSettings(Settings):
-    """How images are split, and which epoch is kept.
-
-    `validation_fraction` is taken from the training part, so the test part does not depend on it. Fractions are shares
-    of images, or of references (scenes) or image sets if `unit` says so. `parallel_splits` are trained at the same
-    time, each in its own process and on its own GPU.
-    """
+    """How images are split, and which epoch is kept."""
 
     method: Literal["random", "official", "file"] = "random"
+    """`random` splits, the database's `official` split (`splits: 1`), or those of a `file`."""
     unit: Literal["auto", "image", "reference", "image_set"] = "auto"
+    """What a random split keeps together. `auto`: references (scenes) where there are any, else images."""
     splits: Annotated[int, Field(ge=1, le=99)] = 10
+    """Number of splits."""
     parallel_splits: Count = 1
+    """Splits trained at the same time, each in its own process and on its own GPU."""
     split_seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the random splits."""
     train_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of images (or units) for training, the validation part included."""
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0
+    """Share for validation, taken from the training part. Below `train_fraction`; `random` splits only."""
     selection: Literal["release", "validation", "last"] = "release"
+    """Which epoch becomes `best.pt`: best SRCC on the test part (the release, optimistic), best SRCC on the
+    validation part, or the last.
+    """
 
     @model_validator(mode="after")
     def _parts_exist(self):
@@ -218,6 +293,7 @@ class Config(Settings):
 
     run: RunSettings = RunSettings()
     seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of initialisation, augmentation and batch order. Splits have their own, `protocol.split_seed`."""
     dataset: tuple[DatasetSettings, ...] = ()
     scale: ScaleSettings = ScaleSettings()
     transform: TransformSettings = TransformSettings()
