@@ -8,16 +8,17 @@ from pathlib import Path
 
 import torch
 
+from utils.cgroups import GROUP_FILE, ROOT, control_groups
 from utils.errors import MachineError, one_line
 
 NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")  # messages on MPS and CPU
 SHOWN = 120  # characters of torch's message, which continues with advice on its allocator
 
 
-GROUP_FILES = {  # by controller: files of a control group with its limit and usage; reclaimable memory in memory.stat
-    "": ("memory.max", "memory.current", "inactive_file"),  # version 2
-    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),  # version 1
-}
+GROUP_FILES = (  # of a control group: its limit, its usage, and the key of reclaimable memory in memory.stat
+    ("memory.max", "memory.current", "inactive_file"),  # version 2
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),  # version 1
+)
 
 
 @contextmanager
@@ -41,21 +42,11 @@ def available_memory() -> int | None:
     return min((count for count in free if count is not None), default=None)
 
 
-def left_in_groups(group_file: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
-    """Yield the bytes left until the memory limit of each Linux control group of this process.
-
-    Args:
-        group_file: File that lists the groups.
-        root: Folder of the groups.
-    """
-    lines = group_file.read_text().splitlines() if group_file.exists() else []
-    for controllers, path in (line.split(":", 2)[1:] for line in lines):
-        if controllers in GROUP_FILES:
-            top = root / controllers
-            folder = top / path.lstrip("/")
-            for group in (folder, *folder.parents):
-                if group.is_relative_to(top):
-                    yield from _left_in(group, *GROUP_FILES[controllers])
+def left_in_groups(group_file: Path = GROUP_FILE, root: Path = ROOT) -> Iterator[int]:
+    """Yield the bytes left until the memory limit of each control group of this process, see `utils.cgroups`."""
+    for group in control_groups("memory", group_file, root):
+        for names in GROUP_FILES:
+            yield from _left_in(group, *names)
 
 
 def _left_in(group: Path, limit_file: str, usage_file: str, cached_key: str) -> Iterator[int]:
