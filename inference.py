@@ -12,6 +12,7 @@ from scoring.options import parse_arguments, selected_inputs
 from utils.installation import require_packages, require_ray_packages
 from utils.script import run_script
 
+PREFIX = __name__.removesuffix("inference") if __name__ != "__main__" else ""  # `richiqa.` in other programs
 EXPORTS = {  # by public name, the module that defines it
     "load_predictor": "scoring.loading",
     "Predictor": "scoring.predictor",
@@ -24,7 +25,7 @@ def __getattr__(name: str):
     """Import a public name on first use, so that `--help` does not wait for torch."""
     if name in EXPORTS:
         require_packages()
-        return getattr(import_module(EXPORTS[name]), name)
+        return getattr(import_module(PREFIX + EXPORTS[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         require_ray_packages()
     paths = find_images(selected_inputs(args))
     require_packages()
-    command = import_module("scoring.ray.command" if args.engine == RAY else "scoring.command")  # imports torch
+    command = import_module(PREFIX + ("scoring.ray.command" if args.engine == RAY else "scoring.command"))  # imports torch
     return SOME_FAILED if command.score_command(args, paths) else 0
 
 
