@@ -1,24 +1,25 @@
 """Entry point for `torch.hub.load(FOLDER, "richiqa", source="local", checkpoint=FILE)`."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 dependencies = ["torch", "timm", "einops", "numpy", "PIL", "yaml", "pydantic", "safetensors"]
 
-ROOT = Path(__file__).resolve().parent
-PACKAGES = ("datasets", "models", "scoring", "utils")
+ROOT = str(Path(__file__).resolve().parent)
 
 
 def richiqa(checkpoint=None, device="auto", **options):
     """Load a predictor from a checkpoint; see `load_predictor` in scoring/loading.py for arguments and errors.
 
-    Raises:
-        ImportError: Another package with one of our names, such as Hugging Face's `datasets`, is already imported.
+    The project is loaded as the package `richiqa`, so that names such as `utils` and `datasets` stay free for others.
     """
-    imported = {name: str(getattr(sys.modules[name], "__file__", "")) for name in PACKAGES if name in sys.modules}
-    foreign = [f"{name} ({path})" for name, path in imported.items() if not Path(path).resolve().is_relative_to(ROOT)]
-    if foreign:
-        raise ImportError(f"RichIQA has packages of the same names: {', '.join(foreign)}; load it in its own process")
-    from scoring.loading import load_predictor  # noqa: PLC0415, only after the name check
-
-    return load_predictor(checkpoint, device, **options)
+    before = sys.path[:]
+    if ROOT not in sys.path:
+        sys.path.insert(0, ROOT)
+    package = import_module("richiqa")
+    sys.path[:] = [folder for folder in sys.path if folder != ROOT]  # here, `datasets` would be found by others
+    try:
+        return package.load_predictor(checkpoint, device, **options)
+    finally:
+        sys.path[:] = before  # torch.hub removes the folder itself

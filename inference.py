@@ -35,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         require_ray_packages()
     paths = find_images(selected_inputs(args))
     require_packages()
-    command = import_module(PREFIX + ("scoring.ray.command" if args.engine == RAY else "scoring.command"))  # imports torch
+    command = import_module(
+        PREFIX + ("scoring.ray.command" if args.engine == RAY else "scoring.command")
+    )  # imports torch
     return SOME_FAILED if command.score_command(args, paths) else 0
 
 

@@ -44,7 +44,7 @@ class _Loader(SourceFileLoader):
         tree = _Prefixer().visit(ast.parse(data, path))
         return compile(tree, path, "exec", dont_inherit=True, optimize=_optimize)
 
-    def path_stats(self, path: str) -> dict:
+    def path_stats(self, path: str) -> dict:  # noqa: ARG002
         raise OSError("no cached bytecode: that of the file is for other imports")
 
 

@@ -17,7 +17,8 @@ MAY_IMPORT = {  # by package or script; beside what is its own
     "scoring": {"models", "datasets", "utils"},
     "experiments": {"scoring", "losses", "models", "datasets", "utils"},
     "inference": {"scoring", "utils"},
-    "hubconf": {"scoring"},
+    "hubconf": set(),
+    "richiqa": set(),
     "main": COMMANDS,
     "app": {"inference", *COMMANDS},
     "benchmarks": COMMANDS | {"main"},  # an epoch is measured through it

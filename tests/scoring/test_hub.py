@@ -31,8 +31,13 @@ def test_twice_and_through_a_link(checkpoint, tmp_path, python):
     assert python(f"{load}; {load}").returncode == 0
 
 
-def test_other_packages_of_our_names_are_named(tmp_path, python):
-    (tmp_path / "datasets").mkdir()
-    (tmp_path / "datasets" / "__init__.py").touch()
-    done = python(f"import datasets; {LOAD}'best.pt')")
-    assert "RichIQA has packages of the same names: datasets (" in done.stderr
+@pytest.mark.parametrize("before", [True, False])
+def test_names_such_as_utils_stay_free(checkpoint, photo, tmp_path, python, before):
+    """Whether a program imports its own `utils` before or after the predictor, each has its own."""
+    for name in ("datasets", "utils"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"theirs = {name!r}")
+    load, own = f"{LOAD}{str(checkpoint)!r})", "import datasets, utils; assert (datasets.theirs, utils.theirs)"
+    steps = [own, load] if before else [load, own]
+    done = python(f"{'; '.join(steps)}; print(predictor({str(photo)!r}).mos)")
+    assert done.returncode == 0, done.stderr
