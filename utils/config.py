@@ -16,7 +16,8 @@ from utils.settings import Config
 EXTENDS = "extends"
 HELPER = "x-"  # prefix of top-level keys that only hold anchors
 TAG = "tag:yaml.org,2002:"  # YAML's own types
-MARKED = tuple("'\"!&|>")  # first character of YAML scalars that differ from their text
+QUOTES = ("'", '"')
+NULLS = ("null", "Null", "NULL", "~")
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,22 @@ class Scalar:
         return repr(self.value)
 
 
+@dataclass(frozen=True)
+class Ambiguous:
+    """A number with leading zeros, which YAML 1.1 reads as octal and YAML 1.2 as decimal; no setting accepts it."""
+
+    text: str
+
+    def __repr__(self) -> str:  # in messages
+        return f"{self.text} (for a number, omit leading zeros; 0o10 is octal)"
+
+
 def resolve_scalars(values: Any, *annotations: Any) -> Any:
     """Return the values with every Scalar replaced by its text or value, as the type of its key requires.
 
     Args:
         values: Content of a YAML file: mappings, lists and scalars. A value that fits no annotation is kept for the
-        error
-            message.
+            error message.
         annotations: A model, or the allowed types.
     """
     alternatives = [alternative for annotation in annotations for alternative in _union_members(annotation)]
@@ -84,7 +94,7 @@ def _union_members(annotation: Any) -> Iterator[Any]:
 class _Loader(yaml.SafeLoader):
     """A YAML loader with fewer surprises.
 
-    Numbers and booleans keep their text, see Scalar. 1e-5 is a number and 010 is ten; `no`, dates and 12:30 are text.
+    Numbers and booleans keep their text, see Scalar. 1e-5 is a number, 010 is not; `no`, dates and 12:30 are text.
     Keys are text, and a repeated key is an error; `<<` merges.
     """
 
@@ -111,6 +121,8 @@ class _Loader(yaml.SafeLoader):
         try:
             if node.tag == TAG + "bool":
                 return Scalar(text, plain == "true")
+            if re.match(r"[-+]?0\d+$", plain):
+                return Scalar(text, Ambiguous(text))
             if node.tag == TAG + "int":
                 return Scalar(text, int(plain, 0 if plain.lstrip("+-")[1:2].isalpha() else 10))
             return Scalar(text, float(re.sub(r"\.(inf|nan)$", r"\1", plain)))
@@ -222,12 +234,22 @@ def _parse_override(text: str) -> dict:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UserError(f"{text!r} is not an override; write key.subkey=value, such as optim.lr=3e-5")
-    nested = parse_yaml(value, text)
-    if isinstance(nested, (str, Scalar)) and value.strip()[:1] not in MARKED:  # ` #` starts a comment only in files
-        nested = Scalar(value.strip(), nested.value if isinstance(nested, Scalar) else nested)
-    for part in reversed(key.split(".")):
+    parts = key.split(".")
+    annotations: list[Any] = [Config]
+    for part in parts:
+        annotations = _annotations_below(annotations, part)
+    nested = _text(value, type(None) in annotations) if str in annotations else parse_yaml(value, text)
+    for part in reversed(parts):
         nested = {part: nested}
     return nested
+
+
+def _text(value: str, optional: bool) -> str | None:
+    """Return a text as the shell delimited it; only quotes around it, and `null` if that is allowed, are YAML's."""
+    if value == "" or (optional and value in NULLS):
+        return None
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in QUOTES
+    return str(parse_yaml(value, value)) if quoted else value
 
 
 def _merge(base: dict, changes: dict, source: str) -> dict:
@@ -320,15 +342,27 @@ def _key_path(path: list[str], root: type[BaseModel]) -> tuple[list[str], list[s
     annotations: list[Any] = [root]
     known: list[str] = []
     for index, part in enumerate(path):
-        models = [each for each in annotations if isinstance(each, type) and issubclass(each, BaseModel)]
-        known = [name for model in models for name in model.model_fields] or known
-        below = [model.model_fields[part].annotation for model in models if part in model.model_fields]
-        below += [get_args(each)[1] for each in annotations if get_origin(each) is dict]
-        below += [get_args(each)[0] for each in annotations if get_origin(each) is tuple and part.isdigit()]
-        annotations = [each for annotation in below for each in _union_members(annotation)]
+        known = [name for model in _models(annotations) for name in model.model_fields] or known
+        annotations = _annotations_below(annotations, part)
         if not any(_has_keys(each) for each in annotations):
             return path[: index + 1], known
     return path, known
+
+
+def _models(annotations: list[Any]) -> list[type[BaseModel]]:
+    return [each for each in annotations if isinstance(each, type) and issubclass(each, BaseModel)]
+
+
+def _annotations_below(annotations: list[Any], part: str) -> list[Any]:
+    """Return the types at a key of a mapping, or at a position of a list, of which the first may be omitted."""
+    lists = [get_args(each)[0] for each in annotations if get_origin(each) is tuple]
+    if part.isdigit():
+        below = lists
+    else:
+        models = _models([*annotations, *lists])
+        below = [model.model_fields[part].annotation for model in models if part in model.model_fields]
+        below += [get_args(each)[1] for each in annotations if get_origin(each) is dict]
+    return [each for annotation in below for each in _union_members(annotation)]
 
 
 def _has_keys(annotation: Any) -> bool:

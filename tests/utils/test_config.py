@@ -99,8 +99,26 @@ def test_null_is_none_and_quotes_make_it_text(tmp_path):
         assert load_config(None, [f"dataset.labels={text}"]).dataset[0].labels is None
         assert load_config(written(tmp_path, f"dataset:\n  labels: {text}\n")).dataset[0].labels is None
     assert load_config(None, ["dataset.labels='null'"]).dataset[0].labels == "null"
+    assert load_config(None, ["run.name=null"]).run.name == "null"  # must have a text, so this is one
     with pytest.raises(UserError, match=r"run\.name: .*valid string.*got None"):
-        load_config(None, ["run.name=null"])
+        load_config(None, ["run.name="])
+
+
+@pytest.mark.parametrize(
+    "text", ["[1]", "{a}", "x: y", "- x", "@x", "%x", "*x", "&x", "!x", "`x`", "a, b", "#1", "'", " x"]
+)
+def test_text_on_the_command_line_is_taken_as_written(text):
+    (dataset,) = load_config(None, [f"dataset.root={text}", f"dataset.0.labels={text}"]).dataset
+    assert (dataset.root, dataset.labels) == (text, text)
+
+
+@pytest.mark.parametrize("key", ["train.batch_size", "optim.lr", "scale.bin_centers"])
+@pytest.mark.parametrize("text", ["010", "+007", "1:30"])
+def test_unclear_numbers_are_refused(tmp_path, key, text):
+    section, name = key.split(".")
+    for arguments in ((None, [f"{key}={text}"]), (written(tmp_path, f"{section}: {{{name}: {text}}}\n"), None)):
+        with pytest.raises(UserError, match=rf"{section}\.{name}: .*, got '?{re.escape(text)}"):
+            load_config(*arguments)
 
 
 def test_no_text_on_the_command_line_is_taken_for_a_comment():
@@ -111,7 +129,7 @@ def test_no_text_on_the_command_line_is_taken_for_a_comment():
 
 def test_numeric_keys_keep_their_numbers(tmp_path):
     text = "optim: {lr: 1e-5, clip_norm: 1.10}\nseed: 0x1F\nscale: {low: -1, bin_centers: [1, 2.5, 1e1]}\n"
-    config = load_config(written(tmp_path, text), ["train.epochs=1_000", "train.batch_size=010", "train.compile=true"])
+    config = load_config(written(tmp_path, text), ["train.epochs=1_000", "train.batch_size=10", "train.compile=true"])
     assert (config.optim.lr, config.optim.clip_norm, config.seed) == (1e-5, 1.1, 31)
     assert (config.scale.low, config.scale.bin_centers) == (-1, (1, 2.5, 10))
     assert (config.train.epochs, config.train.batch_size, config.train.compile) == (1000, 10, True)
