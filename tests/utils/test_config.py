@@ -108,7 +108,7 @@ def test_null_is_none_and_quotes_make_it_text(tmp_path):
     "text", ["[1]", "{a}", "x: y", "- x", "@x", "%x", "*x", "&x", "!x", "`x`", "a, b", "#1", "'", " x"]
 )
 def test_text_on_the_command_line_is_taken_as_written(text):
-    (dataset,) = load_config(None, [f"dataset.root={text}", f"dataset.0.labels={text}"]).dataset
+    (dataset,) = load_config(None, [f"dataset.root={text}", f"dataset.labels={text}"]).dataset
     assert (dataset.root, dataset.labels) == (text, text)
 
 
