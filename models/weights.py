@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from models import build_model
-from models.official import DATA_PARALLEL_PREFIX, StateDict, compare_names, from_cvt, from_huggingface, from_official
+from models.cvt import CvT
+from models.official import StateDict, compare_names, from_cvt, from_huggingface, from_official
 from models.richiqa import RichIQA
 from models.timm_backbone import PREFIX as TIMM_PREFIX
 from models.timm_backbone import build_timm_backbone
 from utils.checkpoint import is_own, read_tensors
-from utils.errors import UserError, one_line
+from utils.errors import UserError, one_line, some_of
 from utils.schema import CheckpointContent, checked
 from utils.settings import Config, ModelSettings
 
@@ -24,14 +25,29 @@ IMAGENET22K = {  # backbone -> (file of CvT, repository of the Hugging Face port
 }
 ALIGNMENT = 64  # bytes, of what torch allocates on a CPU
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+CONTAINERS = (  # keys under which programs save a state dict; averaged weights come first
+    *("state_dict_ema", "model_ema", "params_ema", "ema"),
+    *("state_dict", "model_state_dict", "model", "module", "network", "net", "params", "weights"),
+)
+WRAPPERS = {  # parts of names, from torch's wrappers: DataParallel and its kind, compile, FSDP, checkpointing
+    *("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"),
+}
+KINDS = {  # a first part of the names tells whose names they are, and of what
+    "algorithmic": ("network", lambda weights: weights),
+    "layers": ("network", from_official),
+    "stages": ("backbone", lambda weights: weights),
+    "stage0": ("backbone", from_cvt),
+    "cvt": ("backbone", from_huggingface),
+    "encoder": ("backbone", from_huggingface),
+}
 
 
 def load_pretrained(model: RichIQA, settings: ModelSettings) -> str:
-    """Load the weights that `model.pretrained` names; returns a sentence about what was loaded.
+    """Load the weights that `model.pretrained` names, and return a sentence about what was loaded.
 
     `none` loads nothing. `imagenet22k` is CvT's own: the file in checkpoint/, else the Hugging Face hub or its cache.
     `timm` is timm's own for a timm backbone. Anything else is the path of a file: CvT or its port (backbone only), or
-    a checkpoint of this project or of the release (the whole network).
+    a checkpoint of this project or of the release (the whole network, or `model.pretrained_part` of it).
 
     Raises:
         UserError: The weights are not available or do not fit.
@@ -42,20 +58,29 @@ def load_pretrained(model: RichIQA, settings: ModelSettings) -> str:
     if settings.backbone.startswith(TIMM_PREFIX) and source != "imagenet22k" and not _is_network_file(source):
         trained = build_timm_backbone(settings.backbone, settings.drop_path, weights=source)
         load_exactly(model.backbone, trained.state_dict(), f"timm weights {source}")
-        return f"weights: backbone from timm ({source})"
+        return f"weights: backbone from timm ({source}); head: random"
     if source == "timm":
         raise UserError(
             f"model.pretrained: `timm` is for a timm backbone, not for {settings.backbone}; use imagenet22k"
         )
     path = find_imagenet22k(settings.backbone) if source == "imagenet22k" else Path(source)
     part, state_dict = translate_weights(read_tensors(path), path)
-    if part == "network":
-        load_exactly(model, state_dict, str(path))
+    if part == "network" and settings.pretrained_part == "all":
+        try:
+            load_exactly(model, state_dict, str(path))
+        except UserError as error:
+            raise UserError(f"{error}; model.pretrained_part=backbone loads the backbone alone") from error
         return f"weights: whole network from {path}"
-    state_dict, dropped = _drop_unread_stages(model.backbone, state_dict)
+    if part == "network":
+        start = "backbone."
+        state_dict = {name.removeprefix(start): each for name, each in state_dict.items() if name.startswith(start)}
+    if isinstance(model.backbone, CvT):
+        state_dict, dropped = _drop_unread_stages(model.backbone, state_dict)
+    else:
+        dropped = []
     load_exactly(model.backbone, state_dict, str(path))
     left_out = f"; left out: stages {', '.join(dropped)}, which are not used" if dropped else ""
-    return f"weights: backbone from {path} ({len(state_dict)} tensors){left_out}"
+    return f"weights: backbone from {path} ({len(state_dict)} tensors){left_out}; head: random"
 
 
 def load_exactly(model: nn.Module, state_dict: StateDict, source: str) -> None:
@@ -84,29 +109,48 @@ def load_exactly(model: nn.Module, state_dict: StateDict, source: str) -> None:
 
 
 def translate_weights(content: dict, path: Path) -> tuple[str, StateDict]:
-    """What a weights file of any known kind holds, under our names, and which part it is: `backbone` or `network`.
+    """Return the weights in a file under our names, and which part they are: `backbone` or `network`.
+
+    Args:
+        content: Content of the file: a checkpoint of this project, or a state dict, which other programs may have put
+            under a key of its own, and whose names torch's wrappers may have changed.
+        path: The file, named in errors.
 
     Raises:
-        UserError: A kind that is not known; `path` is named.
+        UserError: The names are of no known kind.
     """
     if is_own(content):
         return "network", inference_weights(content)
-    for wrapper in ("state_dict", "model"):  # how training scripts like to wrap what they save
-        content = content[wrapper] if isinstance(content.get(wrapper), dict) else content
-    if not content or not all(isinstance(tensor, Tensor) for tensor in content.values()):
-        raise UserError(f"{path} holds no state dict: names and tensors")
-    content = {name.removeprefix(DATA_PARALLEL_PREFIX): tensor for name, tensor in content.items()}
-    first = {name.split(".")[0] for name in content}
-    if "net" in first:
-        return "network", from_official(content)
-    if "stage0" in first:
-        return "backbone", from_cvt(content)
-    if first & {"cvt", "encoder"}:
-        return "backbone", from_huggingface(content)
+    state_dict = _unwrapped_names(_find_state_dict(content, path))
+    first = {name.partition(".")[0] for name in state_dict}
+    for key, (part, translate) in KINDS.items():
+        if key in first:
+            return part, translate(state_dict)
     raise UserError(
-        f"{path} holds weights of no known kind (names like {next(iter(content))!r}); known: a checkpoint of this "
-        "project or of the RichIQA release, CvT's .pth, the Hugging Face port of CvT"
+        f"{path} contains weights of no known kind: {len(state_dict)} tensors such as "
+        f"{', '.join(map(repr, list(state_dict)[:3]))}; known: a checkpoint of this project or of the RichIQA release, "
+        "CvT's .pth, the Hugging Face port of CvT; for a timm backbone, timm's own names"
     )
+
+
+def _find_state_dict(content: dict, path: Path) -> StateDict:
+    """Return the state dict in a file, which may be the content itself or below one of CONTAINERS."""
+    for key in (key for key in CONTAINERS if isinstance(content.get(key), dict) and content[key]):
+        return _find_state_dict(content[key], path)
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor) and name != "n_averaged"}
+    if not tensors:
+        raise UserError(
+            f"{path} contains no state dict, that is, tensors by name; its keys: {some_of(list(map(str, content)), 8)}"
+        )
+    return tensors
+
+
+def _unwrapped_names(state_dict: StateDict) -> StateDict:
+    """Return a state dict without the parts of names that wrappers add, such as `module.` or `model.`."""
+    names = [[part for part in name.split(".") if part not in WRAPPERS] for name in state_dict]
+    while len(first := {parts[0] for parts in names}) == 1 and not first & KINDS.keys() and len(names[0]) > 1:
+        names = [parts[1:] for parts in names]
+    return dict(zip(map(".".join, names), state_dict.values(), strict=True))
 
 
 def inference_weights(content: dict) -> StateDict:
@@ -147,14 +191,14 @@ def _from_hub(repository: str) -> tuple[Path | None, str]:
     from huggingface_hub import hf_hub_download  # noqa: PLC0415, only where weights are fetched
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
 
-    reason = "the repository holds none of " + ", ".join(HUB_FILES)
+    reason = "the repository contains none of " + ", ".join(HUB_FILES)
     for local in (True, False):
         for hub_file in HUB_FILES:
             try:
                 return Path(hf_hub_download(repository, hub_file, local_files_only=local)), ""
             except LocalEntryNotFoundError:
                 if not local:
-                    return None, "the hub cannot be reached and its local cache does not hold the weights"
+                    return None, "the hub cannot be reached and its local cache does not contain the weights"
             except EntryNotFoundError:
                 continue
             except (HfHubHTTPError, OSError) as error:
@@ -163,8 +207,11 @@ def _from_hub(repository: str) -> tuple[Path | None, str]:
 
 
 def _is_network_file(source: str) -> bool:
-    """Return whether a path is a checkpoint of this project, rather than weights for timm."""
-    return Path(source).is_file() and is_own(read_tensors(source))
+    """Return whether a path is a network of this project, rather than weights for timm."""
+    if not Path(source).is_file():
+        return False
+    content = read_tensors(source)
+    return is_own(content) or any(name.startswith("algorithmic.") for name in _unwrapped_names(content))
 
 
 def _drop_unread_stages(backbone: nn.Module, state_dict: StateDict) -> tuple[StateDict, list[str]]:
@@ -182,10 +229,10 @@ class TrainedNetwork:
     Args:
         model: Network, on the CPU.
         config: Config of its training; scoring needs scale, transform and model.
-        own: Whether the checkpoint carried this config; one of the release carries none.
-        origin: split.json of its training, which says what images it has seen; None where the checkpoint does not tell.
-        chosen_epoch: Whether it is a best.pt: of the epoch that selection chose, rather than the last one saved.
-        path: Of the checkpoint.
+        own: Whether the checkpoint contained this config; one of the release does not.
+        origin: split.json of its training, with the images it was trained on; None if the checkpoint has none.
+        chosen_epoch: Whether it is a best.pt, of the selected epoch, rather than the last epoch.
+        path: Checkpoint.
     """
 
     model: RichIQA
@@ -197,24 +244,24 @@ class TrainedNetwork:
 
 
 def load_network(path: str | Path, config_of_release: Config | None = None) -> TrainedNetwork:
-    """Builds a network from a checkpoint of this project, or of the release with the config that it does not carry.
+    """Build a network from a checkpoint of this project, or of the release with the config that it does not contain.
 
     Raises:
-        MissingFileError: No such file.
-        UserError: Another kind of file, or a checkpoint of the release without a config.
+        MissingFileError: The file does not exist.
+        UserError: It is another kind of file, or a checkpoint of the release without a config.
     """
     path = Path(path)
     content = read_tensors(path)
     own = checked(CheckpointContent, content, path) if is_own(content) else None
     part, weights = translate_weights(content, path)
     if part != "network":
-        raise UserError(f"{path} holds a backbone, not a trained RichIQA; train with model.pretrained={path}")
+        raise UserError(f"{path} contains a backbone, not a trained RichIQA; train with model.pretrained={path}")
     config = own.config if own else config_of_release
     if config is None:
         raise UserError(
-            f"{path} is a checkpoint of the release, which does not carry its rating scale; say it: --scale acr or "
-            "--config configs/koniq10k.yaml to inference.py, --trained-with configs/koniq10k.yaml to main.py "
-            "--evaluate and tools/export.py, scale=RatingScale(...) in Python"
+            f"{path} contains a network without its rating scale, as the release's checkpoints do; name the scale: "
+            "--scale acr or --config configs/koniq10k.yaml to inference.py, --trained-with configs/koniq10k.yaml to "
+            "main.py --evaluate and tools/export.py, scale=RatingScale(...) in Python"
         )
     model = _build_unfilled(config)
     load_exactly(model, weights, str(path))

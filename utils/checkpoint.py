@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,23 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
-from utils.errors import MissingFileError, UserError, one_line
+from utils.errors import MissingFileError, UserError, one_line, some_of
 from utils.files import to_json, write_atomically
 from utils.schema import VERSION, CheckpointContent, checked
 
 FORMAT = "richiqa"
+SUFFIXES = (".pt", ".pth", ".safetensors", ".bin")
+START = 64  # bytes that tell the kind of a file
+OTHER_FILES = (  # first bytes in lower case, and what the file is
+    (b"version https://git-lfs", "a pointer of Git LFS, without the file; run `git lfs pull` where it comes from"),
+    (b"<", "a web page, perhaps an error of the download"),
+    (b"{", "a text in JSON"),
+    (b"\x1f\x8b", "compressed by gzip; unpack it"),
+    (b"7z\xbc\xaf", "an archive; unpack it"),
+    (b"\x93numpy", "an array of NumPy"),
+    (b"\x89hdf", "an HDF5 file, as Keras writes"),
+    (b"\x08", "perhaps an ONNX file, which cannot be read back"),
+)
 # raised by torch and safetensors for other kinds of files, and for objects that weights-only loading refuses
 UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, TypeError, AttributeError, LookupError, SafetensorError)
 
@@ -42,32 +55,48 @@ def own_metadata(config: dict[str, Any]) -> dict[str, str]:
 
 
 def read_tensors(path: str | Path) -> dict[str, Any]:
-    """Return the dict in a .pt, .pth, .bin or .safetensors file, on the CPU.
+    """Return the dict in a torch or safetensors file, whatever its name, on the CPU.
 
     Raises:
         MissingFileError: The file does not exist.
-        UserError: It is another kind of file, or contains more than plain data.
+        UserError: It is a folder or another kind of file, or contains more than plain data.
     """
     path = Path(path)
+    if path.is_dir():
+        inside = sorted(str(file.relative_to(path)) for suffix in SUFFIXES for file in path.rglob(f"*{suffix}"))
+        advice = f"name a file in it: {some_of(inside, 4)}" if inside else "it contains no checkpoint either"
+        raise UserError(f"checkpoint {path} is a folder; {advice}")
     if not path.is_file():
         raise MissingFileError(f"checkpoint {path} does not exist")
     try:
-        if path.suffix == ".safetensors":
-            return _read_safetensors(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with open(path, "rb") as file:
+            start = file.read(START)
+            file.seek(0)
+            if start[8:9] == b"{":  # after the length of this header
+                return _read_safetensors(path)
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # torch's message advises to disable this protection
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"it contains an object of the class {found[1]}" if found else "it contains more than plain data"
         raise UserError(
-            f"{path} is not a checkpoint: not a torch file, or one that contains more than plain data"
+            f"{path} is not a checkpoint: {_described(start) or what}. Only tensors and plain data are read, since "
+            "other objects can run code; where the file was written, save `model.state_dict()` instead"
         ) from error
     except PermissionError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
     except UNREADABLE as error:
-        raise UserError(
-            f"{path} is not a checkpoint: damaged, half-written or another kind of file ({one_line(error)})"
-        ) from error
+        what = _described(start) or f"damaged, half-written or another kind of file ({one_line(error)})"
+        raise UserError(f"{path} is not a checkpoint: {what}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a checkpoint: it contains a {type(content).__name__}, not names and tensors")
     return content
+
+
+def _described(start: bytes) -> str | None:
+    """Return what a file is by its first bytes, if it is a kind that people take for a checkpoint."""
+    if not start:
+        return "an empty file"
+    return next((title for magic, title in OTHER_FILES if start.lstrip().lower().startswith(magic)), None)
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

@@ -135,6 +135,10 @@ class ModelSettings(Settings):
     """`none`, `imagenet22k` (CvT), `timm` (a timm backbone), or a file: weights, or a checkpoint to fine-tune,
     whose training images are remembered.
     """
+    pretrained_part: Literal["all", "backbone"] = "all"
+    """How much of the checkpoint of a whole network is loaded: `backbone` leaves the head random, such as for another
+    number of bins.
+    """
     memory: Literal["full", "short", "long", "none"] = "full"
     """Memory path: `full` (the release), `short` (z = s), `long` (v in place of s), or `none`."""
     memory_weight: Fraction = 0.001

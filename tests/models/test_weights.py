@@ -105,11 +105,59 @@ def test_own_checkpoint_starts_the_whole_network(trained, tmp_path):
     assert all(torch.equal(tensor, trained.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
+def wrapped(state: dict, how: str) -> dict:
+    """Return a state dict as other programs and torch's wrappers save it."""
+    return {
+        "plain": lambda: state,
+        "data parallel": lambda: {f"module.{name}": each for name, each in state.items()},
+        "compiled": lambda: {f"_orig_mod.{name}": each for name, each in state.items()},
+        "compiled in data parallel": lambda: {f"module._orig_mod.{name}": each for name, each in state.items()},
+        "compiled backbone": lambda: {
+            name.replace("backbone.", "backbone._orig_mod."): each for name, each in state.items()
+        },
+        "averaged": lambda: {"n_averaged": torch.tensor(3)} | {f"module.{name}": each for name, each in state.items()},
+        "lightning": lambda: {"epoch": 3, "state_dict": {f"model.net.{name}": each for name, each in state.items()}},
+        "timm": lambda: {
+            "epoch": 1,
+            "state_dict": {name: each + 1 for name, each in state.items()},
+            "state_dict_ema": state,
+        },
+        "nested": lambda: {"model": {"state_dict": state}, "optimizer": {"state": {}}},
+    }[how]()
+
+
+WRAPPED = ("plain", "data parallel", "compiled", "compiled in data parallel", "compiled backbone", "averaged")
+
+
+@pytest.mark.parametrize("how", [*WRAPPED, "lightning", "timm", "nested"])
+@pytest.mark.parametrize("part", ["network", "backbone"])
+def test_state_dicts_of_other_programs(trained, how, part, tmp_path):
+    state = (trained if part == "network" else trained.backbone).state_dict()
+    torch.save(wrapped(state, how), tmp_path / "w.pth")
+    settings = ModelSettings(backbone="cvt_13", pretrained=str(tmp_path / "w.pth"))
+    model = build_model(settings)
+    load_pretrained(model, settings)
+    assert backbones_equal(model, trained)
+    assert torch.equal(model.algorithmic[1].weight, trained.algorithmic[1].weight) == (part != "backbone")
+
+
+@pytest.mark.parametrize("backbone", ["cvt_nano", "timm:resnet18"])
+def test_backbone_of_a_network_with_other_bins(backbone, tmp_path):
+    settings = ModelSettings(backbone=backbone, pretrained=str(tmp_path / "best.pt"))
+    trained = build_model(settings)
+    save_checkpoint(tmp_path / "best.pt", {"model": trained.state_dict(), "config": {}, "scale": {}})
+    with pytest.raises(UserError, match=r"\(5, \d+\) there, \(10, \d+\) here; model.pretrained_part=backbone loads"):
+        load_pretrained(build_model(settings, 10), settings)
+    model, part = build_model(settings, 10), settings.model_copy(update={"pretrained_part": "backbone"})
+    assert load_pretrained(model, part).endswith("; head: random")
+    assert backbones_equal(model, trained)
+
+
 def test_release_checkpoint_starts_the_whole_network(tmp_path):
     torch.manual_seed(2)
     release = build_model()
     torch.save(
-        {f"module.{n}": t for n, t in to_official(release.state_dict(), complete=True).items()}, tmp_path / "r.pth"
+        wrapped(to_official(release.state_dict(), complete=True), "compiled in data parallel"), tmp_path / "r.pth"
     )
     settings = ModelSettings(pretrained=str(tmp_path / "r.pth"))
     model = build_model(settings)
@@ -136,7 +184,7 @@ def test_timm_file_fills_the_backbone_exactly(tmp_path):
     [
         (b"no weights", "is not a checkpoint"),
         ({"something.weight": torch.zeros(1)}, "no known kind"),
-        ({"epoch": 3}, "holds no state dict"),
+        ({"epoch": 3}, "contains no state dict, .* its keys: epoch"),
         ([1, 2], "contains a list"),
     ],
 )

@@ -1,7 +1,9 @@
 """Files that are whole or not at all, and checkpoints that need no trust."""
 
+import gzip
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -45,17 +47,17 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, capsys):
     (tmp_path / "trap.pt").write_bytes(pickle.dumps({"format": Trap()}))
     torch.save({"format": Trap()}, tmp_path / "trap2.pt")
     for name in ("trap.pt", "trap2.pt"):
-        with pytest.raises(UserError, match="contains more than plain data"):
+        with pytest.raises(UserError, match=r"contains (more than plain data|an object of the class print)"):
             read_checkpoint(tmp_path / name)
     assert "executed" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kept", [1000, 0])
-def test_cut_files_are_named(kept, tmp_path):
+@pytest.mark.parametrize(("kept", "message"), [(1000, "damaged, half-written or another"), (0, "an empty file")])
+def test_cut_files_are_named(kept, message, tmp_path):
     path = tmp_path / "a.pt"
     save_checkpoint(path, {**PLAIN, "model": {"w": torch.zeros(1000)}})
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(UserError, match=r"a\.pt is not a checkpoint: damaged, half-written or another") as caught:
+    with pytest.raises(UserError, match=rf"a\.pt is not a checkpoint: {message}") as caught:
         read_checkpoint(path)
     assert "\n" not in str(caught.value)
 
@@ -65,6 +67,35 @@ def test_text_is_no_checkpoint(suffix, tmp_path):
     (tmp_path / f"a.{suffix}").write_text("text, as people save it by mistake")
     with pytest.raises(UserError, match="is not a checkpoint"):
         read_checkpoint(tmp_path / f"a.{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "Git LFS"),
+        (b"\n<!DOCTYPE html><title>Not found</title>", "a web page"),
+        (gzip.compress(b"weights"), "compressed by gzip"),
+        (pickle.dumps({"layer": np.ones(3)}), "more than plain data"),
+    ],
+)
+def test_other_kinds_of_files_are_named(content, message, tmp_path):
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(UserError, match=rf"a\.pth is not a checkpoint: .*{message}"):
+        read_tensors(tmp_path / "a.pth")
+
+
+def test_content_decides_and_not_the_name(tmp_path):
+    save_file({"w": torch.ones(1)}, tmp_path / "a.pth")
+    torch.save({"w": torch.ones(1)}, tmp_path / "b.safetensors")
+    assert read_tensors(tmp_path / "a.pth")["w"] == read_tensors(tmp_path / "b.safetensors")["w"] == 1
+
+
+def test_files_in_a_folder_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"is a folder; it contains no checkpoint either"):
+        read_tensors(tmp_path)
+    save_checkpoint(tmp_path / "split_01" / "best.pt", PLAIN)
+    with pytest.raises(UserError, match=r"is a folder; name a file in it: split_01/best\.pt"):
+        read_tensors(tmp_path)
 
 
 def test_foreign_and_later_checkpoints(tmp_path):
