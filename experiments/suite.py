@@ -9,6 +9,7 @@ from pathlib import Path
 from datasets.readers import with_defaults
 from experiments.training.run_folder import RunFolder, require_split
 from experiments.training.tensorboard import require_tensorboard
+from models import with_pixel_statistics
 from utils.config import load_config
 from utils.errors import MissingFileError, UserError
 from utils.files import require_place
@@ -66,7 +67,7 @@ def load_configs(places: Sequence[str], overrides: list[str]) -> list[Config]:
         if not found and glob.has_magic(place):
             raise MissingFileError(f"--config: no file matches {place!r}")
         paths += found or [place]
-    return [with_defaults(load_config(path, overrides)) for path in dict.fromkeys(paths)]
+    return [with_pixel_statistics(with_defaults(load_config(path, overrides))) for path in dict.fromkeys(paths)]
 
 
 def make_experiments(configs: Sequence[Config], split: int | None, resume: bool, overwrite: bool) -> list[Experiment]:

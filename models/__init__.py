@@ -6,11 +6,12 @@ from models.cvt import CVT_SHAPES, CvT
 from models.memory import MemoryPath
 from models.richiqa import RichIQA
 from models.timm_backbone import PREFIX as TIMM_PREFIX
-from models.timm_backbone import build_timm_backbone
+from models.timm_backbone import build_timm_backbone, pixel_statistics
 from utils.errors import UserError, did_you_mean
-from utils.settings import ModelSettings
+from utils.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from utils.settings import Config, ModelSettings
 
-__all__ = ["RichIQA", "build_model"]
+__all__ = ["RichIQA", "build_model", "with_pixel_statistics"]
 
 
 def build_model(settings: ModelSettings = ModelSettings(), num_bins: int = 5) -> RichIQA:
@@ -43,7 +44,7 @@ def _build_backbone(settings: ModelSettings) -> nn.Module:
             raise UserError(
                 f"model.init: {settings.init} is for CvT; {settings.backbone} is initialised by timm: use trunc_norm"
             )
-        return build_timm_backbone(settings.backbone, settings.drop_path)
+        return build_timm_backbone(settings)
     if settings.backbone not in CVT_SHAPES:
         hint = did_you_mean(settings.backbone, list(CVT_SHAPES))
         raise UserError(
@@ -53,3 +54,18 @@ def _build_backbone(settings: ModelSettings) -> nn.Module:
     shape = CVT_SHAPES[settings.backbone]
     deepest = len(shape.widths) if settings.stages == "all" else min(settings.stages[-1], len(shape.widths))
     return CvT(shape, deepest, settings.drop_path, settings.init)
+
+
+def with_pixel_statistics(config: Config) -> Config:
+    """Return the config with `model.pixel_mean` and `pixel_std` of the backbone's weights, where they are not given.
+
+    Raises:
+        UserError: They are given for a CvT, whose weights are ImageNet's.
+    """
+    model, release = config.model, (IMAGENET_MEAN, IMAGENET_STD)
+    if model.backbone.startswith(TIMM_PREFIX):
+        release = pixel_statistics(model.backbone)
+    elif (model.pixel_mean or release[0], model.pixel_std or release[1]) != release:
+        raise UserError(f"model.pixel_mean and pixel_std are for timm backbones, not for {model.backbone}; omit them")
+    statistics = {"pixel_mean": model.pixel_mean or release[0], "pixel_std": model.pixel_std or release[1]}
+    return config.model_copy(update={"model": model.model_copy(update=statistics)})

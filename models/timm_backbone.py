@@ -7,24 +7,42 @@ from torch import Tensor, nn
 
 from models.checkpointing import has_batch_norm
 from utils.errors import MissingFileError, UserError, one_line
+from utils.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from utils.settings import ModelSettings
 
 PREFIX = "timm:"
+Colour = tuple[float, float, float]  # red, green, blue
 
 
 class TimmBackbone(nn.Module):
     """timm model that returns its feature levels as maps (B, C_i, H_i, W_i), at any image size it supports.
 
     Convolutional models use the channels-last memory format, which is faster and gives the same values.
+
+    Args:
+        model: timm model with `features_only`.
+        pixel_mean: Mean of the pixels, from 0 to 1, that the model's weights were trained on.
+        pixel_std: Their standard deviation.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, pixel_mean: Colour = IMAGENET_MEAN, pixel_std: Colour = IMAGENET_STD):
         super().__init__()
+        self.renormalised = (tuple(pixel_mean), tuple(pixel_std)) != (IMAGENET_MEAN, IMAGENET_STD)
+        mean, std, old_mean, old_std = (
+            torch.tensor(values, dtype=torch.float64)[:, None, None]  # (3, 1, 1)
+            for values in (pixel_mean, pixel_std, IMAGENET_MEAN, IMAGENET_STD)
+        )
+        self.register_buffer("slope", (old_std / std).float(), persistent=False)
+        self.register_buffer("shift", ((old_mean - mean) / std).float(), persistent=False)
         self.convolutional = is_convolutional(model)
         self.model = model.to(memory_format=torch.channels_last) if self.convolutional else model
         self.widths = tuple(model.feature_info.channels())
         self.channels_last = str(getattr(model, "output_fmt", "NCHW")).endswith("NHWC")  # not every model states it
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the feature levels of images (B, 3, H, W) that are normalised by ImageNet's mean and deviation."""
+        if self.renormalised:
+            images = images * self.slope + self.shift  # (B, 3, H, W)
         if self.convolutional:
             images = images.contiguous(memory_format=torch.channels_last)  # (B, 3, H, W)
         maps = self.model(images)
@@ -56,12 +74,20 @@ def is_convolutional(model: nn.Module) -> bool:
     return sum(isinstance(module, nn.Conv2d) for module in model.modules()) > 1
 
 
-def build_timm_backbone(name: str, drop_path: float, weights: str | None = None) -> TimmBackbone:
+def pixel_statistics(name: str) -> tuple[Colour, Colour]:
+    """Return mean and standard deviation of the pixels that timm's weights of `timm:<name>` were trained on."""
+    import timm  # noqa: PLC0415, as below
+
+    about = timm.get_pretrained_cfg(name.removeprefix(PREFIX))
+    return (about.mean, about.std) if about is not None else (IMAGENET_MEAN, IMAGENET_STD)
+
+
+def build_timm_backbone(settings: ModelSettings, weights: str | None = None) -> TimmBackbone:
     """Build the backbone `timm:<name>`.
 
     Args:
-        name: Name with the prefix, such as `timm:resnet50`.
-        drop_path: Stochastic-depth rate, passed to models that support it.
+        settings: The `model` section of a config, with the backbone's name, such as `timm:resnet50`, its
+            stochastic-depth rate, for models that support it, and optionally its pixel statistics.
         weights: None for random weights, `timm` for the pretrained weights of that name, or the path of a file.
 
     Raises:
@@ -69,7 +95,7 @@ def build_timm_backbone(name: str, drop_path: float, weights: str | None = None)
     """
     import timm  # noqa: PLC0415, a slow import that CvT does not need
 
-    plain = name.removeprefix(PREFIX)
+    plain = settings.backbone.removeprefix(PREFIX)
     if not timm.is_model(plain):
         near = ", ".join(timm.list_models(f"*{plain[:6]}*")[:5]) or "none"
         raise UserError(
@@ -84,7 +110,9 @@ def build_timm_backbone(name: str, drop_path: float, weights: str | None = None)
     try:
         if weights is not None:  # timm compares names only without features_only, so a whole model is built to check
             timm.create_model(plain, **options)
-        return TimmBackbone(_create(plain, drop_path, options))
+        mean, std = pixel_statistics(plain)
+        model = _create(plain, settings.drop_path, options)
+        return TimmBackbone(model, settings.pixel_mean or mean, settings.pixel_std or std)
     except (OSError, RuntimeError, ValueError) as error:  # raised by timm and the hub for weights and feature levels
         raise UserError(
             f"model.backbone: timm cannot build {plain!r} with weights {weights or 'none'}: {one_line(error)}"

@@ -56,7 +56,7 @@ def load_pretrained(model: RichIQA, settings: ModelSettings) -> str:
     if source == "none":
         return "weights: random"
     if settings.backbone.startswith(TIMM_PREFIX) and source != "imagenet22k" and not _is_network_file(source):
-        trained = build_timm_backbone(settings.backbone, settings.drop_path, weights=source)
+        trained = build_timm_backbone(settings, source)
         load_exactly(model.backbone, trained.state_dict(), f"timm weights {source}")
         return f"weights: backbone from timm ({source}); head: random"
     if source == "timm":

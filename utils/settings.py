@@ -16,6 +16,7 @@ Count = Annotated[int, Field(ge=1)]
 PathText = Annotated[str, AfterValidator(os.path.expanduser)]
 SMALLEST_BATCH = 2  # BatchNorm needs two values to train on
 Title = Annotated[str, Field(pattern=r"^[\w][\w .+-]*$")]
+Colour = tuple[Fraction, Fraction, Fraction]
 SosA = Annotated[float, Field(gt=0, le=1)] | Literal["fit"]
 
 
@@ -139,6 +140,12 @@ class ModelSettings(Settings):
     """How much of the checkpoint of a whole network is loaded: `backbone` leaves the head random, such as for another
     number of bins.
     """
+    pixel_mean: Colour | None = None
+    """Mean of the pixels (red, green, blue; from 0 to 1) that the weights of a timm backbone were trained on. `null`:
+    as timm states it; ImageNet's for CvT.
+    """
+    pixel_std: tuple[Positive, Positive, Positive] | None = None
+    """Standard deviation of these pixels."""
     memory: Literal["full", "short", "long", "none"] = "full"
     """Memory path: `full` (the release), `short` (z = s), `long` (v in place of s), or `none`."""
     memory_weight: Fraction = 0.001

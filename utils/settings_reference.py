@@ -55,15 +55,20 @@ def _type(schema: dict[str, Any]) -> str:
     if "enum" in schema or "const" in schema:
         return "choice"
     if schema.get("type") == "array":
-        return f"list of {_type(_alternatives(schema['items'])[0])}s"
+        return f"list of {_type(_alternatives(_item(schema))[0])}s"
     return TYPES[schema["type"]]
+
+
+def _item(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of the items of a list, which are all alike."""
+    return schema["items"] if "items" in schema else schema["prefixItems"][0]
 
 
 def _allowed(schema: dict[str, Any]) -> str:
     if "enum" in schema or "const" in schema:
         return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
     if schema.get("type") == "array":
-        each = ", ".join(filter(None, map(_allowed, _alternatives(schema["items"]))))
+        each = ", ".join(filter(None, map(_allowed, _alternatives(_item(schema)))))
         return f"each {each}" if each else ""
     if "pattern" in schema:
         return f"`{schema['pattern']}`"
