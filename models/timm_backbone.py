@@ -79,10 +79,19 @@ def is_convolutional(model: nn.Module) -> bool:
 
 
 def pixel_statistics(name: str) -> tuple[Colour, Colour]:
-    """Return mean and standard deviation of the pixels that timm's weights of `timm:<name>` were trained on."""
+    """Return mean and standard deviation of the pixels that timm's weights of `timm:<name>` were trained on.
+
+    Raises:
+        UserError: The model has no weights of that name.
+    """
     import timm  # noqa: PLC0415, as below
 
-    about = timm.get_pretrained_cfg(name.removeprefix(PREFIX))
+    plain = name.removeprefix(PREFIX)
+    try:
+        about = timm.get_pretrained_cfg(plain)
+    except RuntimeError as error:
+        known = ", ".join(timm.list_pretrained(f"{plain.partition('.')[0]}.*"))
+        raise UserError(f"model.backbone: timm has no weights {plain!r}; allowed: {known}") from error
     return (about.mean, about.std) if about is not None else (IMAGENET_MEAN, IMAGENET_STD)
 
 

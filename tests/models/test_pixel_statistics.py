@@ -84,3 +84,8 @@ def test_weights_from_elsewhere_can_state_theirs(pixels):
 def test_others_for_a_cvt_are_refused():
     with pytest.raises(UserError, match="are for timm backbones, not for cvt_21"):
         with_pixel_statistics(load_config(None, ["model.pixel_mean=[.5, .5, .5]"]))
+
+
+def test_weights_that_timm_does_not_have_are_named():
+    with pytest.raises(UserError, match=r"timm has no weights 'resnet18\.x'; allowed: .*resnet18\.a1_in1k"):
+        with_pixel_statistics(load_config(None, ["model.backbone=timm:resnet18.x"]))
