@@ -1,7 +1,9 @@
 """Training end to end: what a run leaves, what inference makes of it, and resuming exactly."""
 
 import json
+import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -310,3 +312,12 @@ def make_step_and_evaluation(path: Path, tmp_path: Path, monkeypatch, *overrides
         key = f"dataset.{number}.root" if len(config.dataset) > 1 else "dataset.root"  # as the files have it
         where.append(f"{key}={write_database(dataset.name, tmp_path / dataset.name).root}")
     assert main(["--config", str(path), *SMALL, *where, *overrides]) == 0
+
+
+def test_main_can_run_in_a_thread(quick, tmp_path):
+    """As from a notebook's or a server's thread, where Python does not allow handlers of signals."""
+    before = signal.getsignal(signal.SIGTERM)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(train, quick).result() == 0
+    assert (folder_of(tmp_path) / "best.pt").is_file()
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -4,6 +4,7 @@ import platform
 import random
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata
@@ -115,7 +116,7 @@ class Interruption:
     """Handle Ctrl-C and SIGTERM: the first only sets `requested`, the second stops the process as usual.
 
     With several processes, none stops by itself: torchrun forwards the signal to all, and kills them after half a
-    minute.
+    minute. In a thread other than the main one, signals are left to the program, since Python handles them there.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -136,6 +137,9 @@ class Interruption:
             self._immediate = False
 
     def __enter__(self):
+        self._previous = {}
+        if threading.current_thread() is not threading.main_thread():
+            return self
         self._previous = {number: signal.signal(number, self._request) for number in self.SIGNALS}
         if hasattr(signal, "pthread_sigmask"):  # not on Windows
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)  # blocked by experiments.training.parallel
