@@ -1,4 +1,4 @@
-# Two commands on a fresh machine, each with all its set-up in .venv:
+# Each command works on a fresh machine; it installs what it needs into .venv:
 #   make demo   trains the demo, scores an image, says what to run next
 #   make test   lints, checks the format and runs the quick tests; `make test-all` runs the slow ones too
 PYTHON ?= python3

@@ -67,6 +67,7 @@ class _Finder(MetaPathFinder):
 
 
 sys.meta_path.insert(0, _Finder())
+import_module(f"{__name__}.utils")  # before torch, if the program has not imported it yet: see utils/threads.py
 
 
 def __getattr__(name: str):
