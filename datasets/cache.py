@@ -166,8 +166,9 @@ class ImageSource:
         files = FileImages(self.root, size if self.decode == "draft" else None)
         if self.cache == "none":
             return files
-        fill = fill_ram if self.cache == "ram" else DiskCache(self, size).fill
-        return CachedImages(files, *fill(self, files, images, size))
+        if self.cache == "ram":
+            return CachedImages(files, *fill_ram(self, files, images, size))
+        return CachedImages(files, *DiskCache(self, size).fill(files, images))
 
     def key(self, size: int) -> dict[str, Any]:
         """Return everything but the files that the pixels depend on, such as the version of Pillow."""
@@ -236,6 +237,7 @@ class DiskCache:
     """
 
     def __init__(self, source: ImageSource, size: int):
+        self.source = source
         self.size = size
         self.key = source.key(size)
         digest = hashlib.sha256(to_json(self.key).encode(errors="surrogateescape")).hexdigest()[:8]
@@ -243,9 +245,7 @@ class DiskCache:
         self.folder = source.folder
         self.index = self.folder / f"{self.stem}.json"
 
-    def fill(
-        self, source: ImageSource, files: FileImages, images: Sequence[str], size: int
-    ) -> tuple[Rows, "MappedPixels"]:
+    def fill(self, files: FileImages, images: Sequence[str]) -> tuple[Rows, "MappedPixels"]:
         """Add missing images, and return rows and pixels of the cache.
 
         Raises:
@@ -258,9 +258,9 @@ class DiskCache:
                 rows, path = self._drop_stale(rows, path, missing)
                 missing = missing_images(rows, files, images)
                 free, advice = shutil.disk_usage(self.folder).free, f" in {self.folder}; {DISK_ADVICE}"
-                require_space(source, len(missing) * row_bytes(size), free, advice)
-                self._add(rows, path, files, missing, source.name)
-            return rows, MappedPixels(path, size)
+                require_space(self.source, len(missing) * row_bytes(self.size), free, advice)
+                self._add(rows, path, files, missing)
+            return rows, MappedPixels(path, self.size)
 
     def _lock(self) -> AbstractContextManager:
         """Lock the cache for writing; readers need no lock."""
@@ -308,7 +308,7 @@ class DiskCache:
                 other.unlink()  # processes that have it open can still read it
         return rows, path
 
-    def _add(self, rows: Rows, path: Path, files: FileImages, images: Sequence[str], title: str) -> None:
+    def _add(self, rows: Rows, path: Path, files: FileImages, images: Sequence[str]) -> None:
         """Append rows after the complete ones, and add them to the index once they are on disk."""
         first = _row_count(rows)
         numbers = count(first)
@@ -328,7 +328,7 @@ class DiskCache:
 
         with open(path, "r+b" if path.exists() else "w+b") as file:
             file.seek(first * row_bytes(self.size))
-            squash_all(files, images, self.size, title, keep)
+            squash_all(files, images, self.size, self.source.name, keep)
             write_index()
 
 

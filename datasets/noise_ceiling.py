@@ -42,7 +42,8 @@ def collect_votes(ratings: Sequence[Rating], scale: RatingScale) -> Votes | None
             return None
         counts = np.array([rating.counts for rating in ratings], dtype=np.int64)
         return Votes(counts, np.broadcast_to(scale.bin_centers, counts.shape))
-    scores = np.array(list(zip_longest(*(rating.grades for rating in ratings), fillvalue=math.nan))).T
+    by_voter = list(zip_longest(*(rating.grades for rating in ratings), fillvalue=math.nan))
+    scores = np.ascontiguousarray(np.transpose(by_voter))  # sums depend on the layout in memory
     return Votes((~np.isnan(scores)).astype(np.int64), np.nan_to_num(scores))
 
 

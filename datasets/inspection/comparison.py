@@ -90,8 +90,8 @@ def agreement(ours: LabelFile, theirs: LabelFile) -> Row:
         return ["0", "", "", ""]
     rows = [known[record.name] for record in records]
     common = [theirs.ratings[row] for row in rows]
-    mos, sos, dos = arrays(records, "mos", "sos", "dos")
-    their_mos, their_sos = arrays(common, "mos", "sos")
+    mos, sos, dos = arrays(records, "mos", "sos", "dos").values()
+    their_mos, their_sos = arrays(common, "mos", "sos").values()
     cells = [f"{len(records)}", f"{largest(mos - their_mos):.1e}"]
     if ours.ratings[0].sos is None and ours.reader.release_sos != "hypothesis":
         return [*cells, "no SOS in the file", ""]
@@ -116,7 +116,7 @@ def release_dos(path: Path) -> Array:
 def recipe_rows(official: list[LabelFile], release: list[LabelFile]) -> Iterator[Row]:
     for file in best_file(official, release):
         scale, records = file.reader.scale, file.labels[0]
-        mos, sos = arrays(records, "mos", "sos")
+        mos, sos = arrays(records, "mos", "sos").values()
         gaussian = dos_gaussian(mos, sos, scale)
         off = np.abs(scale.mean(gaussian) - mos)
         flattest, replaced = dos_max_entropy(mos, sos, scale)
@@ -136,7 +136,7 @@ def recipe_rows(official: list[LabelFile], release: list[LabelFile]) -> Iterator
 def hypothesis_rows(official: list[LabelFile], release: list[LabelFile]) -> Iterator[Row]:
     measured = [file for file in (*official, *release) if all(rating.sos is not None for rating in file.ratings)]
     for file in measured[:1]:
-        a, r2 = sos_hypothesis(*arrays(file.ratings, "mos", "sos"), file.reader.scale)
+        a, r2 = sos_hypothesis(**arrays(file.ratings, "mos", "sos"), scale=file.reader.scale)
         if r2 <= HIGHEST_R2:
             yield [file.reader.title, f"{len(file.ratings)}", f"{a:.4f}", f"{number(r2, 2)}"]
 
