@@ -1,24 +1,18 @@
 """Start-up time: `inference.py` on one photograph, and its `--help`."""
 
-import json
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
+from benchmarks.data import write_photos
 from benchmarks.rows import Measured, in_turn
-from benchmarks.timing import seconds
+from benchmarks.timing import run_command, seconds
 from models import build_model
 from utils.checkpoint import save_checkpoint
 from utils.settings import Config
 
-ROOT = Path(__file__).resolve().parents[1]
 RUNS = 5
-PHOTO = (1024, 768)  # pixels, as in KonIQ-10k
 # the minimum for scoring with this network; prints how long building the network took, which is not counted
 BARE = """
 import json, os, sys, time
@@ -39,11 +33,9 @@ os._exit(0)  # neither is the clean-up of packages that building imported
 def measure() -> list[Measured]:
     """Measure `cold_start`, the release's network on a photograph of 1024x768, and `help`."""
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint, photo = Path(folder) / "best.pt", Path(folder) / "photo.jpg"
+        checkpoint, photo = Path(folder) / "best.pt", Path(folder) / write_photos(Path(folder), 1)[0]
         config = Config().model_dump(mode="json")
         save_checkpoint(checkpoint, {"model": build_model().state_dict(), "config": config, "scale": config["scale"]})
-        pixels = np.random.default_rng(0).integers(0, 256, (PHOTO[1] // 8, PHOTO[0] // 8, 3), dtype=np.uint8)
-        Image.fromarray(pixels).resize(PHOTO).save(photo, quality=92)
         score = [sys.executable, "inference.py", str(photo), "--checkpoint", str(checkpoint), "--device", "cpu"]
         bare = [sys.executable, "-c", BARE, str(checkpoint)]
         command_seconds(score)  # warm-up: reads the files into memory, writes byte code
@@ -59,15 +51,10 @@ def measure() -> list[Measured]:
 def bare_seconds(command: list[str]) -> float:
     """Return the duration of a command, minus the seconds that it prints."""
     start = time.perf_counter()
-    not_counted = float(json.loads(run_command(command)))
+    not_counted = float(run_command(command))
     return time.perf_counter() - start - not_counted
 
 
 def command_seconds(command: list[str]) -> float:
     """Return the duration of a command."""
     return seconds(lambda: run_command(command))
-
-
-def run_command(command: list[str]) -> str:
-    """Return the output of a command, which must succeed."""
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout

@@ -5,15 +5,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.data_cache import write_photos
+from benchmarks.data import photo_loader, write_photos
 from benchmarks.peer import networks
 from benchmarks.rows import Measured, in_turn
 from benchmarks.timing import seconds
-from datasets.cache import ImageSource
-from datasets.dataset import IQADataset
-from datasets.loader import make_loader
-from datasets.ratings import Record
-from datasets.transforms import build_test_crop, build_test_transform, load_image
+from datasets.transforms import build_test_transform, load_image
 from experiments.evaluation.predict import predict
 from utils.settings import TrainSettings, TransformSettings
 
@@ -25,14 +21,10 @@ WORKERS = 2
 def measure() -> list[Measured]:
     """Measure `evaluation`: seconds per split of JPEGs; the peer scores them one by one, as the release does."""
     network, _, peer = networks("fp32", torch.device("cpu"))
-    settings = TransformSettings()
-    transform = build_test_transform(settings)
+    transform = build_test_transform(TransformSettings())
     with tempfile.TemporaryDirectory() as folder:
         names = write_photos(Path(folder), IMAGES)
-        source = ImageSource("photos", Path(folder), cache="disk", folder=Path(folder) / "cache")
-        records = [Record(name, 3.0, 1.0, (0.2,) * 5) for name in names]
-        dataset = IQADataset(source.opener(names, settings.resize), records, build_test_crop(settings))
-        loader = make_loader(dataset, TrainSettings().batch_size, workers=WORKERS)
+        loader = photo_loader(Path(folder), names, "disk", WORKERS, train=False)
 
         @torch.inference_mode()
         def one_by_one() -> None:

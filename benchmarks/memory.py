@@ -1,22 +1,18 @@
 """Peak memory of scoring and training, measured for ours and the peer in separate processes."""
 
-import json
-import subprocess
 import sys
-from pathlib import Path
 
 import torch
 
+from benchmarks.data import learnable_batch
 from benchmarks.inference import CPU, SIDE
 from benchmarks.peer import PEER, networks, trained_networks
 from benchmarks.rows import Measured
-from benchmarks.training import BATCH, targets
+from benchmarks.timing import run_command
+from benchmarks.training import BATCH, build_backward
 from benchmarks.training import SIDE as TRAIN_SIDE
-from datasets.scale import RatingScale
-from losses import JointLoss
 from utils.memory import peak_memory
 
-ROOT = Path(__file__).resolve().parents[1]
 RUNS = 2
 KINDS = (("inference", "ours"), ("inference", "peer"), ("train", "ours"), ("train", "peer"), ("checkpointing", "ours"))
 MEGABYTE = 2**20
@@ -41,8 +37,7 @@ def measure() -> list[Measured]:
 
 def _megabytes(task: str, whose: str) -> float:
     command = [sys.executable, "-c", CALL, task, whose]
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1]) / MEGABYTE
+    return int(run_command(command).splitlines()[-1]) / MEGABYTE
 
 
 def task_peak(task: str, whose: str) -> int:
@@ -56,8 +51,5 @@ def task_peak(task: str, whose: str) -> int:
     network, peer = trained_networks(CPU)
     if ours and task == "checkpointing":
         network.backbone.checkpoint_blocks()
-    chosen = (network if ours else peer).train()
-    generator = torch.Generator().manual_seed(0)
-    dos = chosen(torch.randn(BATCH, 3, TRAIN_SIDE, TRAIN_SIDE, generator=generator))  # (B, K)
-    JointLoss(RatingScale(1, 5, (1, 2, 3, 4, 5)))(dos, targets(generator))["total"].backward()
+    build_backward(network if ours else peer, learnable_batch(BATCH, TRAIN_SIDE, seed=0))()
     return peak_memory()

@@ -1,8 +1,11 @@
-"""Measured comparisons, and tables of them."""
+"""Measured figures: comparisons with the peer and tables of them, and rows that are written one by one."""
 
+import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -66,3 +69,43 @@ def table_of(rows: Sequence[dict]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(lines)
+
+
+class Rows:
+    """The rows of one part, in a JSON Lines file that is complete up to the last row whatever happens next.
+
+    Args:
+        path: The file, replaced if it exists.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+
+    def add(self, name: str, **values: Any) -> None:
+        """Write one row and print it. Lists of numbers become their median and `<key>_spread`."""
+        row: dict[str, Any] = {"name": name}
+        for key, value in values.items():
+            if isinstance(value, list):
+                row[key] = statistics.median(value)
+                row[f"{key}_spread"] = [min(value), max(value)]
+            else:
+                row[key] = value
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(
+            f"{name}: " + ", ".join(f"{key} {_short(value)}" for key, value in row.items() if key != "name"), flush=True
+        )
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"[{', '.join(map(_short, value))}]" if isinstance(value, list) else str(value)
+
+
+def speed(milliseconds_per_batch: Sequence[float], batch: int, gflop: float, ceiling: float) -> dict[str, list[float]]:
+    """Return `images_per_s`, and `of_ceiling`: the share in % of `ceiling` (TFLOP/s) at `gflop` for an image."""
+    rates = [1000 * batch / taken for taken in milliseconds_per_batch]
+    return {"images_per_s": rates, "of_ceiling": [rate * gflop / 10 / ceiling for rate in rates]}

@@ -1,15 +1,18 @@
 """Training steps on a CPU, compared with the Hugging Face port's backbone, and their parts."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from benchmarks.data import learnable_batch
 from benchmarks.peer import PEER, QuickGelu, trained_networks
 from benchmarks.rows import Measured, in_turn
 from benchmarks.timing import milliseconds, seconds
 from datasets.scale import RatingScale
+from datasets.transforms import to_images
 from experiments.training.state import TrainingState
 from losses import JointLoss
 from models.cvt import quick_gelu
@@ -18,6 +21,7 @@ from utils.settings import Config
 RUNS, PART_RUNS = 7, 15
 BATCH = 8  # images
 SIDE = 224  # pixels
+SCALE = RatingScale(1, 5, (1, 2, 3, 4, 5))
 CPU = torch.device("cpu")
 TOLERANCE = 1e-3  # for a loss of about 10
 
@@ -26,7 +30,8 @@ def measure() -> list[Measured]:
     """Measure `train_step_fp32`: seconds per step with the same weights, head and loss; the peer has torch's Adam."""
     network, port = trained_networks(CPU)
     state, adam = TrainingState(network, Config(), 1), torch_adam(port)
-    ours, peer = build_step(network, state.optimizer, state.update), build_step(port, adam, adam.step)
+    batch = learnable_batch(BATCH, SIDE, seed=0)
+    ours, peer = build_step(network, state.optimizer, state.update, batch), build_step(port, adam, adam.step, batch)
     difference = abs(ours() - peer())  # also the warm-up
     if difference > TOLERANCE:
         raise AssertionError(f"the two losses differ by {difference}, so the comparison is invalid")
@@ -40,16 +45,15 @@ def measure_parts() -> list[Measured]:
     tokens = torch.randn(BATCH, 197, 1536, requires_grad=True)  # shape in a block of stage 3
     gradient = tokens.detach()
     gelu = [lambda f=each: torch.autograd.grad(f(tokens), tokens, gradient) for each in (quick_gelu, QuickGelu())]
-    networks = trained_networks(CPU)
-    for network in networks:
-        for parameter in network.parameters():
-            parameter.grad = torch.full_like(parameter, 1e-3)
-    state = TrainingState(networks[0], Config(), 1)
-    adam = [state.optimizer.step, torch_adam(networks[1]).step]
+    network, port = trained_networks(CPU)
+    fill_gradients(network)
+    fill_gradients(port)
+    state = TrainingState(network, Config(), 1)  # its optimiser lives as long as it does
+    steps = [state.optimizer.step, torch_adam(port).step]
     shape = " x ".join(map(str, tokens.shape))
     return [
         _compared("train_quick_gelu", f"QuickGELU of {shape} numbers and its gradient", "written out", gelu),
-        _compared("train_adam", "a step of Adam on CvT-21", "torch.optim.Adam", adam),
+        _compared("train_adam", "a step of Adam on CvT-21", "torch.optim.Adam", steps),
     ]
 
 
@@ -66,25 +70,37 @@ def torch_adam(model: nn.Module) -> torch.optim.Adam:
     return torch.optim.Adam(model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay)
 
 
-def build_step(model: nn.Module, optimizer: Optimizer, update: Callable[[], object]) -> Callable[[], float]:
-    """Return a function that takes one step on a fixed batch and returns the loss before it."""
-    model.train()
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(BATCH, 3, SIDE, SIDE, generator=generator)
-    target = targets(generator)
-    loss = JointLoss(RatingScale(1, 5, (1, 2, 3, 4, 5)))
+def fill_gradients(model: nn.Module) -> None:
+    """Give every parameter a small gradient."""
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 1e-3)
+
+
+def build_backward(model: nn.Module, batch: dict[str, Any]) -> Callable[[], Tensor]:
+    """Return a function that adds the gradients of a batch and returns its loss; the model is put in training mode."""
+    parameter = next(model.train().parameters())
+    images = to_images(batch["image"]).to(parameter.device, parameter.dtype)
+    target = {name: batch[name].to(parameter.device, parameter.dtype) for name in ("dos", "mos", "sos")}
+    loss = JointLoss(SCALE)
+
+    def backward() -> Tensor:
+        total = loss(model(images), target)["total"]
+        total.backward()
+        return total
+
+    return backward
+
+
+def build_step(
+    model: nn.Module, optimizer: Optimizer, update: Callable[[], object], batch: dict[str, Any]
+) -> Callable[[], float]:
+    """Return a function that takes one step on a batch and returns the loss before it."""
+    backward = build_backward(model, batch)
 
     def step() -> float:
         optimizer.zero_grad(set_to_none=True)
-        total = loss(model(images), target)["total"]
-        total.backward()
+        total = backward()
         update()
         return total.item()
 
     return step
-
-
-def targets(generator: torch.Generator) -> dict[str, Tensor]:
-    """Return random labels of a batch: `dos` (B, K), `mos` (B,), `sos` (B,)."""
-    dos, mos, sos = (torch.rand(BATCH, count, generator=generator) for count in (5, 1, 1))
-    return {"dos": dos / dos.sum(1, keepdim=True), "mos": 1 + 4 * mos[:, 0], "sos": sos[:, 0]}

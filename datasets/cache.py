@@ -8,10 +8,11 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import PIL
@@ -61,6 +62,7 @@ class FileImages:
         return np.asarray(Squash(size)(self(image)))
 
 
+@dataclass(frozen=True)
 class CachedImages:
     """Squashed images from a cache. Images that are not cached, or whose file has changed, are read from their files.
 
@@ -72,10 +74,9 @@ class CachedImages:
         pixels: Squashed images by row, (size, size, 3) uint8.
     """
 
-    def __init__(self, files: FileImages, rows: Rows, pixels: Sequence[np.ndarray]):
-        self.files = files
-        self.rows = rows
-        self.pixels = pixels
+    files: FileImages
+    rows: Rows
+    pixels: "RamPixels | MappedPixels"
 
     def __call__(self, image: str) -> Image.Image:
         identity, row = self.rows.get(image, (None, 0))
@@ -114,24 +115,24 @@ def squash_all(files: FileImages, images: Sequence[str], size: int, title: str, 
         except UserError:
             return None, None
 
-    progress = Progress(f"cache of {title}", len(images), "image")
     pool = ThreadPoolExecutor(THREADS)
     try:
-        ahead = deque(pool.submit(squash, image) for image in images[:AHEAD])
-        for number, image in enumerate(images):
-            identity, pixels = ahead.popleft().result()
-            ahead.extend(pool.submit(squash, later) for later in images[number + AHEAD : number + AHEAD + 1])
-            if identity is not None:
-                keep(image, identity, pixels)
-            progress.update()
+        with Progress(f"cache of {title}", len(images), "image") as bar:
+            ahead = deque(pool.submit(squash, image) for image in images[:AHEAD])
+            for number, image in enumerate(images):
+                identity, pixels = ahead.popleft().result()
+                ahead.extend(pool.submit(squash, later) for later in images[number + AHEAD : number + AHEAD + 1])
+                if identity is not None:
+                    keep(image, identity, pixels)
+                bar.update()
     finally:
         pool.shutdown(cancel_futures=True)
-        progress.close()
 
 
 VERSION = 1  # of the cache files
 CHUNK = 256  # images between two updates of the index: 0.2 GB at 512x512
 GB = 1e9
+DISK_ADVICE = "free some space, set dataset.cache_folder to another folder, or use dataset.cache=none"
 
 
 @dataclass(frozen=True)
@@ -165,8 +166,9 @@ class ImageSource:
         files = FileImages(self.root, size if self.decode == "draft" else None)
         if self.cache == "none":
             return files
-        cache = self._ram_cache(size) if self.cache == "ram" else DiskCache(self, size)
-        return CachedImages(files, *cache.fill(files, images))
+        if self.cache == "ram":
+            return CachedImages(files, *fill_ram(self, files, images, size))
+        return CachedImages(files, *DiskCache(self, size).fill(files, images))
 
     def key(self, size: int) -> dict[str, Any]:
         """Return everything but the files that the pixels depend on, such as the version of Pillow."""
@@ -179,43 +181,38 @@ class ImageSource:
             "jpeg": features.version("libjpeg_turbo") or features.version("jpg"),
         }
 
-    def _ram_cache(self, size: int) -> "RamCache":
-        """Return the cache of this process, shared by splits and runs; another image size replaces it."""
-        key, root = self.key(size), str(self.root.resolve())
-        if root not in _RAM or _RAM[root].key != key:
-            _RAM[root] = RamCache(key, self.name, size)
-        return _RAM[root]
+
+def fill_ram(source: ImageSource, files: FileImages, images: Sequence[str], size: int) -> tuple[Rows, "RamPixels"]:
+    """Add missing images to the cache in the memory of this process, and return its rows and pixels.
+
+    Splits and runs share it; another image size replaces it.
+
+    Raises:
+        MachineError: There is not enough memory.
+    """
+    key, root = source.key(size), str(source.root.resolve())
+    if root not in _RAM or _RAM[root][0] != key:
+        _RAM[root] = key, {}, RamPixels()
+    _, rows, pixels = _RAM[root]
+
+    def keep(image: str, identity: Identity, squashed: np.ndarray) -> None:
+        pixels.append(squashed)
+        rows[image] = identity, len(pixels) - 1
+
+    missing = missing_images(rows, files, images)
+    advice = "; use dataset.cache=disk or dataset.cache=none"
+    require_space(source, len(missing) * row_bytes(size), available_memory(), advice)
+    squash_all(files, missing, size, source.name, keep)
+    return rows, pixels
 
 
-class RamCache:
-    """Cache of squashed images in the memory of this process."""
-
-    def __init__(self, key: dict[str, Any], name: str, size: int):
-        self.key = key
-        self.name = name
-        self.size = size
-        self.rows: Rows = {}
-        self.pixels = RamPixels()
-
-    def fill(self, files: FileImages, images: Sequence[str]) -> tuple[Rows, "RamPixels"]:
-        """Add missing images, and return rows and pixels of the cache.
-
-        Raises:
-            MachineError: There is not enough memory.
-        """
-        missing = missing_images(self.rows, files, images)
-        free, needed = available_memory(), len(missing) * row_bytes(self.size)
-        if free is not None and needed > free:
-            raise MachineError(
-                f"dataset.cache: ram needs {needed / GB:.1f} GB for {self.name}, but {free / GB:.1f} GB are free; use "
-                "dataset.cache=disk or dataset.cache=none"
-            )
-        squash_all(files, missing, self.size, self.name, self._keep)
-        return self.rows, self.pixels
-
-    def _keep(self, image: str, identity: Identity, pixels: np.ndarray) -> None:
-        self.pixels.append(pixels)
-        self.rows[image] = identity, len(self.pixels) - 1
+def require_space(source: ImageSource, needed: int, free: int | None, advice: str) -> None:
+    """Raise an error if more bytes are needed than are free; None if that is unknown."""
+    if free is not None and needed > free:
+        raise MachineError(
+            f"dataset.cache: {source.cache} needs {needed / GB:.1f} GB for {source.name}, but {free / GB:.1f} GB are "
+            f"free{advice}"
+        )
 
 
 class RamPixels(list):
@@ -228,7 +225,7 @@ class RamPixels(list):
         )
 
 
-_RAM: dict[str, RamCache] = {}  # by root
+_RAM: dict[str, tuple[dict[str, Any], Rows, RamPixels]] = {}  # key, rows and pixels by root
 
 
 class DiskCache:
@@ -240,7 +237,7 @@ class DiskCache:
     """
 
     def __init__(self, source: ImageSource, size: int):
-        self.name = source.name
+        self.source = source
         self.size = size
         self.key = source.key(size)
         digest = hashlib.sha256(to_json(self.key).encode(errors="surrogateescape")).hexdigest()[:8]
@@ -260,24 +257,20 @@ class DiskCache:
             if missing:
                 rows, path = self._drop_stale(rows, path, missing)
                 missing = missing_images(rows, files, images)
-                self._check_space(len(missing))
+                free, advice = shutil.disk_usage(self.folder).free, f" in {self.folder}; {DISK_ADVICE}"
+                require_space(self.source, len(missing) * row_bytes(self.size), free, advice)
                 self._add(rows, path, files, missing)
             return rows, MappedPixels(path, self.size)
 
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def _lock(self) -> AbstractContextManager:
         """Lock the cache for writing; readers need no lock."""
         make_folder(self.folder)
         lock = FileLock(self.folder / f"{self.stem}.lock")
         try:
-            lock.acquire(timeout=0)
+            return lock.acquire(timeout=0)
         except Timeout:
             print(f"waiting for another process to fill {self.index}", file=sys.stderr)
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+            return lock.acquire()
 
     @contextmanager
     def _disk_errors(self) -> Iterator[None]:
@@ -288,10 +281,8 @@ class DiskCache:
             cause = error if isinstance(error, OSError) else error.__cause__
             if isinstance(error, MachineError) or not isinstance(cause, OSError):
                 raise
-            raise MachineError(
-                f"dataset.cache: {self.folder} cannot be written ({cause.strerror or one_line(cause)}); free "
-                "some space, set dataset.cache_folder to another folder, or use dataset.cache=none"
-            ) from error
+            reason = cause.strerror or one_line(cause)
+            raise MachineError(f"dataset.cache: {self.folder} cannot be written ({reason}); {DISK_ADVICE}") from error
 
     def _read(self) -> tuple[Rows, Path]:
         """Return the rows in the index and the file of rows; no rows and a new file if either is incomplete."""
@@ -317,36 +308,28 @@ class DiskCache:
                 other.unlink()  # processes that have it open can still read it
         return rows, path
 
-    def _check_space(self, count: int) -> None:
-        free, needed = shutil.disk_usage(self.folder).free, count * row_bytes(self.size)
-        if needed > free:
-            raise MachineError(
-                f"dataset.cache: disk needs {needed / GB:.1f} GB for {self.name}, but {free / GB:.1f} GB are free in "
-                f"{self.folder}; free some space, set dataset.cache_folder to another folder, or use dataset.cache=none"
-            )
-
     def _add(self, rows: Rows, path: Path, files: FileImages, images: Sequence[str]) -> None:
         """Append rows after the complete ones, and add them to the index once they are on disk."""
+        first = _row_count(rows)
+        numbers = count(first)
+
+        def write_index() -> None:
+            file.flush()
+            os.fsync(file.fileno())
+            plain = {image: (*identity, row) for image, (identity, row) in rows.items()}
+            write_text(self.index, to_json({"of": self.key, "pixels": path.name, "rows": plain}))
+
+        def keep(image: str, identity: Identity, pixels: np.ndarray) -> None:
+            file.write(np.ascontiguousarray(pixels).data)
+            row = next(numbers)
+            rows[image] = identity, row
+            if (row + 1 - first) % CHUNK == 0:
+                write_index()
+
         with open(path, "r+b" if path.exists() else "w+b") as file:
-            free = _row_count(rows)
-            file.seek(free * row_bytes(self.size))
-            written: Rows = {}
-
-            def keep(image: str, identity: Identity, pixels: np.ndarray) -> None:
-                file.write(np.ascontiguousarray(pixels).data)
-                written[image] = identity, free + len(written)
-                if len(written) % CHUNK == 0:
-                    self._write_index(file, path, rows | written)
-
-            squash_all(files, images, self.size, self.name, keep)
-            self._write_index(file, path, rows | written)
-        rows.update(written)
-
-    def _write_index(self, file: BinaryIO, path: Path, rows: Rows) -> None:
-        file.flush()
-        os.fsync(file.fileno())
-        plain = {image: (*identity, row) for image, (identity, row) in rows.items()}
-        write_text(self.index, to_json({"of": self.key, "pixels": path.name, "rows": plain}))
+            file.seek(first * row_bytes(self.size))
+            squash_all(files, images, self.size, self.source.name, keep)
+            write_index()
 
 
 class MappedPixels:
@@ -355,9 +338,9 @@ class MappedPixels:
     def __init__(self, path: Path, size: int):
         self.path = path
         self.size = size
-        count = path.stat().st_size // row_bytes(size) if path.exists() else 0
-        shape = (count, size, size, 3)
-        self.rows = np.memmap(path, np.uint8, "r", shape=shape) if count else np.empty(shape, np.uint8)
+        rows = path.stat().st_size // row_bytes(size) if path.exists() else 0
+        shape = (rows, size, size, 3)
+        self.rows = np.memmap(path, np.uint8, "r", shape=shape) if rows else np.empty(shape, np.uint8)
 
     def __getitem__(self, row: int) -> np.ndarray:
         return self.rows[row]

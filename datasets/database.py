@@ -11,7 +11,7 @@ from datasets.cache import ImageSource
 from datasets.dataset import IQADataset
 from datasets.labels import LabelRecipe
 from datasets.noise_ceiling import collect_votes, noise_ceiling
-from datasets.ratings import Rating, Record
+from datasets.ratings import Rating, Record, arrays
 from datasets.readers import LABEL_OPTIONS, load_labels, with_defaults
 from datasets.scale import RatingScale, mean_on, std_on
 from datasets.splits import Split, make_split, split_keys, split_unit
@@ -94,7 +94,7 @@ class Database:
 
     def targets(self, names: Sequence[str]) -> dict[str, Array]:
         """Labels `mos` (N,), `sos` (N,), `dos` (N, K) of these images, float64, lowest score first."""
-        return {key: np.array([getattr(self.records[name], key) for name in names]) for key in ("mos", "sos", "dos")}
+        return arrays([self.records[name] for name in names], "mos", "sos", "dos")
 
     def units(self, names: Sequence[str]) -> list[str]:
         """The unit that each of these images is of."""
@@ -167,13 +167,14 @@ def require_same_bins(config: Config) -> None:
 def _load(settings: DatasetSettings, number: int, config: Config) -> Database:
     options = settings.model_dump(include=set(LABEL_OPTIONS))
     scale = RatingScale.from_settings(settings.scale)
+    cache_folder = Path(settings.cache_folder or Path(config.run.root) / CACHE)
     ratings, records, recipe = load_labels(settings.name, settings.root, scale=scale, **options)
     unit = split_unit(records, config.protocol)
     split_keys(records, unit)  # refuses a unit that is not stated, before anything is trained
     return Database(
         title=settings.title,
         number=number,
-        source=_source(settings, config),
+        source=ImageSource(settings.name, Path(settings.root), settings.decode, settings.cache, cache_folder),
         ratings={rating.name: rating for rating in ratings},
         records={record.name: record for record in records},
         recipe=recipe,
@@ -183,8 +184,3 @@ def _load(settings: DatasetSettings, number: int, config: Config) -> Database:
         split_file=settings.split_file,
         unit=unit,
     )
-
-
-def _source(settings: DatasetSettings, config: Config) -> ImageSource:
-    folder = Path(settings.cache_folder or Path(config.run.root) / CACHE)
-    return ImageSource(settings.name, Path(settings.root), settings.decode, settings.cache, folder)

@@ -42,7 +42,7 @@ class IQADataset(Dataset):
     ):
         self.open_image = open_image
         self.images = [record.image for record in records]
-        labels = arrays(records, "mos", "sos", "dos")  # (N,), (N,), (N, K)
+        labels = arrays(records, "mos", "sos", "dos").values()  # (N,), (N,), (N, K)
         self.mos, self.sos, dos = (torch.tensor(values, dtype=torch.float32) for values in labels)
         self.dos = dos.flip(1) if reversed_bins else dos
         self.database = torch.tensor(database)

@@ -1,7 +1,7 @@
 """Checks of the labels of a database, row by row."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,23 +33,11 @@ class Problem:
 def find_problems(ratings: Sequence[Rating], scale: RatingScale) -> list[Problem]:
     """Return all problems of all rows, in the order of the rows."""
     first: dict[str, Rating] = {}
-    found = []
-    for rating in ratings:
-        if rating.missing:
-            found.append(Problem(MISSING, f"image {rating.image} does not exist", rating, False))
-        earlier = first.setdefault(rating.image, rating)
-        if earlier is not rating:
-            text = f"{rating.image} is labelled twice, first at {earlier.source}"
-            found.append(Problem("duplicate", text, rating, False))
-        if not scale.low <= rating.mos <= scale.high:
-            text = f"MOS {rating.mos:.10g} of {rating.image} is outside the scale {scale.describe()}"
-            found.append(Problem("MOS outside the scale", text, rating, rating.open_ended))
-        elif rating.sos is not None:
-            found += _problems_of_sos(rating, scale)
-        found += _problems_of_votes(rating, scale)
-        if rating.note:
-            found.append(Problem("contradiction", f"{rating.image}: {rating.note}", rating, True))
-    return found
+    return [
+        Problem(kind, text, rating, usable)
+        for rating in ratings
+        for kind, text, usable in _row_problems(rating, first.setdefault(rating.image, rating), scale)
+    ]
 
 
 def largest_sos(mos: float, voters: int | None, scale: RatingScale) -> float:
@@ -86,31 +74,35 @@ def require_usable(problems: Sequence[Problem], images: int, root: object, stric
         )
 
 
-def _problems_of_votes(rating: Rating, scale: RatingScale) -> list[Problem]:
-    """Return grades outside the scale, and a stated MOS or SOS that is off that of the votes by over half a bin."""
-    found = []
-    if rating.grades is not None and not (scale.low <= min(rating.grades) and max(rating.grades) <= scale.high):
-        low, high = min(rating.grades), max(rating.grades)
-        text = f"grades of {rating.image} range from {low:g} to {high:g}, outside the scale {scale.describe()}"
-        found.append(Problem("grade outside the scale", text, rating, True))
-    if rating.note or rating.counts is None or len(rating.counts) != scale.num_bins:
-        return found  # the reader's own note is more precise
-    dos = np.array(rating.counts) / sum(rating.counts)
-    half_a_bin = (scale.bin_centers[-1] - scale.bin_centers[0]) / (scale.num_bins - 1) / 2
-    for name, stated, voted in (("MOS", rating.mos, scale.mean(dos)), ("SOS", rating.sos, scale.std(dos))):
-        if stated is not None and abs(stated - voted) > half_a_bin:
-            text = f"stated {name} {stated:g} of {rating.image} contradicts its votes, which give {voted:.4g}"
-            found.append(Problem("contradiction", text, rating, True))
-    return found
-
-
-def _problems_of_sos(rating: Rating, scale: RatingScale) -> list[Problem]:
-    widest = (scale.high - scale.low) / math.sqrt(2)  # two voters at opposite ends
-    if not 0 <= rating.sos <= widest * (1 + ROUNDING):
-        text = f"SOS {rating.sos:g} of {rating.image} is impossible; on this scale it lies within 0 to {widest:g}"
-        return [Problem("impossible SOS", text, rating, False)]
-    most = largest_sos(rating.mos, rating.voters, scale)
-    if rating.sos <= most * (1 + ROUNDING):
-        return []
-    text = f"SOS {rating.sos:g} of {rating.image} is above {most:g}, the largest possible for MOS {rating.mos:g}"
-    return [Problem("impossible SOS", text, rating, True)]
+def _row_problems(rating: Rating, first: Rating, scale: RatingScale) -> Iterator[tuple[str, str, bool]]:
+    """Yield kind, text and usability of each problem of a row; `first` is the first row with this image."""
+    image, mos, sos = rating.image, rating.mos, rating.sos
+    if rating.missing:
+        yield MISSING, f"image {image} does not exist", False
+    if first is not rating:
+        yield "duplicate", f"{image} is labelled twice, first at {first.source}", False
+    if not scale.low <= mos <= scale.high:
+        text = f"MOS {mos:.10g} of {image} is outside the scale {scale.describe()}"
+        yield "MOS outside the scale", text, rating.open_ended
+    elif sos is not None:
+        widest = (scale.high - scale.low) / math.sqrt(2)  # two voters at opposite ends
+        most = largest_sos(mos, rating.voters, scale)
+        if not 0 <= sos <= widest * (1 + ROUNDING):
+            text = f"SOS {sos:g} of {image} is impossible; on this scale it lies within 0 to {widest:g}"
+            yield "impossible SOS", text, False
+        elif sos > most * (1 + ROUNDING):
+            text = f"SOS {sos:g} of {image} is above {most:g}, the largest possible for MOS {mos:g}"
+            yield "impossible SOS", text, True
+    if rating.grades is not None and not scale.low <= min(rating.grades) <= max(rating.grades) <= scale.high:
+        span = f"{min(rating.grades):g} to {max(rating.grades):g}"
+        text = f"grades of {image} range from {span}, outside the scale {scale.describe()}"
+        yield "grade outside the scale", text, True
+    if rating.note:  # of the reader, which is more precise than a comparison with the votes
+        yield "contradiction", f"{image}: {rating.note}", True
+    elif rating.counts is not None and len(rating.counts) == scale.num_bins:
+        dos = np.array(rating.counts) / sum(rating.counts)
+        half_a_bin = (scale.bin_centers[-1] - scale.bin_centers[0]) / (scale.num_bins - 1) / 2
+        for name, stated, voted in (("MOS", mos, scale.mean(dos)), ("SOS", sos, scale.std(dos))):
+            if stated is not None and abs(stated - voted) > half_a_bin:
+                text = f"stated {name} {stated:g} of {image} contradicts its votes, which give {voted:.4g}"
+                yield "contradiction", text, True

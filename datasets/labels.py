@@ -44,19 +44,6 @@ class LabelRecipe:
         return f"{self.images} images, DOS from {self.dos}{fallback}, SOS from {self.sos}{a}{odd}{left_out}"
 
 
-def dos_from_counts(counts: Array) -> Array:
-    """Return votes or fractions (N, K) as distributions (N, K).
-
-    Raises:
-        UserError: A negative count, or a row without votes.
-    """
-    counts = np.asarray(counts, dtype=np.float64)
-    bad = (counts < 0).any(1) | ~(counts.sum(1) > 0)
-    if bad.any():
-        raise UserError(f"counts: must not be negative and have a positive sum, got {counts[bad][0].tolist()}")
-    return counts / counts.sum(1, keepdims=True)
-
-
 def dos_gaussian(mos: Array, sos: Array, scale: RatingScale) -> Array:
     """Return Gaussians sampled at the bin centres, with entries below 1e-5 set to zero, renormalised.
 
@@ -163,19 +150,15 @@ def make_records(
 def make_dos(recipe: str, mos: Array, sos: Array, counts: Array | None, scale: RatingScale) -> tuple[Array, Array]:
     """Return DOS (N, K) by a recipe from MOS (N,), SOS (N,) or counts (N, K), and which rows are fallbacks (N,)."""
     if recipe == "counts":
-        return dos_from_counts(counts), np.zeros(len(mos), dtype=bool)
+        return counts / counts.sum(1, keepdims=True), np.zeros(len(mos), dtype=bool)
     if recipe == "gaussian":
         return dos_gaussian(mos, sos, scale), sos == 0
-    if recipe == "max_entropy":
-        return dos_max_entropy(mos, sos, scale)
-    raise UserError(f"dataset.dos: unknown recipe {recipe!r}; allowed: auto, counts, gaussian, max_entropy")
+    return dos_max_entropy(mos, sos, scale)
 
 
 def _choose_sos(
     ratings: Sequence[Rating], mos: Array, scale: RatingScale, source: str, a: float | str
 ) -> tuple[Array, str, float | None]:
-    if source not in ("auto", "file", "hypothesis"):
-        raise UserError(f"dataset.sos_source: unknown source {source!r}; allowed: auto, file, hypothesis")
     without = next((rating for rating in ratings if rating.sos is None), None)
     in_part = without is not None and any(rating.sos is not None for rating in ratings)
     if without is not None and (source == "file" or a == "fit" or (source == "auto" and in_part)):

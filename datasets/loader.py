@@ -68,9 +68,8 @@ class SeededSampler(Sampler[Key]):
             return positions
         if self.together is None:
             return positions.tensor_split(world())[rank()]
-        groups = positions[: len(positions) // self.together * self.together].view(
-            -1, world(), self.together // world()
-        )
+        complete = positions[: len(positions) // self.together * self.together]
+        groups = complete.view(-1, world(), self.together // world())
         return groups[:, rank()].flatten()  # (groups, processes, share) -> (groups * share,)
 
 

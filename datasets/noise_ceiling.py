@@ -4,15 +4,16 @@ N images, A largest number of distinct opinions of an image, K bins.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 
 from datasets.labels import LabelRecipe, hypothesis_label, make_dos
 from datasets.ratings import Rating
 from datasets.scale import RatingScale
-from utils.metrics import emd, plcc, srcc, title_of
+from utils.metrics import as_numbers, emd, plcc, srcc, title_of
 
 REPEATS = 50  # random draws for the correlations, whose means are then known to 0.002 on 500 images
 MAX_DOS_LABELS = 60_000  # over all draws: DOS labels are slow to make, and the EMD varies little
@@ -31,11 +32,6 @@ class Votes:
     counts: Array
     scores: Array
 
-    @property
-    def voters(self) -> Array:
-        """Number of voters of each image, (N,)."""
-        return self.counts.sum(1)
-
 
 def collect_votes(ratings: Sequence[Rating], scale: RatingScale) -> Votes | None:
     """Return the votes behind the labels; None if an image has fewer than two, or if they are in other bins."""
@@ -46,10 +42,9 @@ def collect_votes(ratings: Sequence[Rating], scale: RatingScale) -> Votes | None
             return None
         counts = np.array([rating.counts for rating in ratings], dtype=np.int64)
         return Votes(counts, np.broadcast_to(scale.bin_centers, counts.shape))
-    largest = max(len(rating.grades) for rating in ratings)
-    padded = [(*rating.grades, *[0.0] * (largest - len(rating.grades))) for rating in ratings]
-    given = [[1] * len(rating.grades) + [0] * (largest - len(rating.grades)) for rating in ratings]
-    return Votes(np.array(given), np.array(padded))
+    by_voter = list(zip_longest(*(rating.grades for rating in ratings), fillvalue=math.nan))
+    scores = np.ascontiguousarray(np.transpose(by_voter))  # sums depend on the layout in memory
+    return Votes((~np.isnan(scores)).astype(np.int64), np.nan_to_num(scores))
 
 
 def noise_ceiling(votes: Votes, scale: RatingScale, recipe: LabelRecipe, repeats: int = REPEATS) -> dict[str, float]:
@@ -77,18 +72,18 @@ def noise_ceiling(votes: Votes, scale: RatingScale, recipe: LabelRecipe, repeats
     """
     rng = np.random.default_rng(SEED)
     truth = _labels(votes.counts, votes, scale, recipe)
-    shares = votes.counts / votes.voters[:, None]
+    voters = votes.counts.sum(1)
+    shares = votes.counts / voters[:, None]
     with_dos = max(MAX_DOS_LABELS // (3 * len(shares)), 1)  # repeats with DOS labels, three each: a draw and two halves
     drawn, halves = [], []
     for repeat in range(repeats):
         half = _half(votes.counts, rng)
-        resampled = (rng.multinomial(votes.voters, shares), half, votes.counts - half)
+        resampled = (rng.multinomial(voters, shares), half, votes.counts - half)
         draw, *two = (_labels(counts, votes, scale, recipe, repeat < with_dos) for counts in resampled)
         drawn.append(_agreement(truth, draw))
         halves.append(_agreement(*two))
-    bootstrap, between_halves = ({name: _mean(name, runs) for name in drawn[0]} for runs in (drawn, halves))
-    whole = {name: _whole_panel(name, value) for name, value in between_halves.items()}
-    return bootstrap | {f"split_half_{name}": value for name, value in whole.items()}
+    bootstrap, between_halves = ({name: _mean(name, runs) for name in CEILING} for runs in (drawn, halves))
+    return bootstrap | {f"split_half_{name}": _whole_panel(name, value) for name, value in between_halves.items()}
 
 
 def _labels(counts: Array, votes: Votes, scale: RatingScale, recipe: LabelRecipe, with_dos: bool = True) -> Labels:
@@ -122,11 +117,10 @@ def _half(counts: Array, rng: np.random.Generator) -> Array:
 
 
 def _agreement(one: Labels, other: Labels) -> dict[str, float]:
-    correlations: dict[str, Callable[[Array, Array], float]] = {"srcc": srcc, "plcc": plcc}
     values = {
         f"{quantity}_{name}": correlation(one[index], other[index])
         for index, quantity in enumerate(("mos", "sos"))
-        for name, correlation in correlations.items()
+        for name, correlation in (("srcc", srcc), ("plcc", plcc))
     }
     return values if one[2] is None or other[2] is None else values | {"emd": float(emd(one[2], other[2]).mean())}
 
@@ -149,6 +143,5 @@ def _whole_panel(name: str, between_halves: float) -> float:
 
 def ceiling_line(ceiling: dict[str, float]) -> str:
     """Return the noise ceiling as text: bootstrap, and split half in brackets; undefined values are nan."""
-    plain = {name: math.nan if value is None else value for name, value in ceiling.items()}
-    both = ((title_of(name), *(plain.get(key, math.nan) for key in (name, f"split_half_{name}"))) for name in CEILING)
-    return "  ".join(f"{name} {bootstrap:.3f} ({split_half:.3f})" for name, bootstrap, split_half in both)
+    values = as_numbers([ceiling.get(key) for name in CEILING for key in (name, f"split_half_{name}")]).reshape(-1, 2)
+    return "  ".join(f"{title_of(name)} {a:.3f} ({b:.3f})" for name, (a, b) in zip(CEILING, values, strict=True))

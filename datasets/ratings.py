@@ -75,6 +75,6 @@ class Record:
         object.__setattr__(self, "name", self.name or self.image)
 
 
-def arrays(labels: Sequence[Rating] | Sequence[Record], *fields: str) -> list[np.ndarray]:
-    """Return one array per field, over all labels."""
-    return [np.array([getattr(label, field) for label in labels]) for field in fields]
+def arrays(labels: Sequence[Rating] | Sequence[Record], *fields: str) -> dict[str, np.ndarray]:
+    """Return an array over all labels for each field."""
+    return {field: np.array([getattr(label, field) for label in labels]) for field in fields}

@@ -1,7 +1,6 @@
 """Rating scale: the only place that knows the score of a bin."""
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from torch import Tensor
@@ -37,9 +36,8 @@ class RatingScale:
         object.__setattr__(self, "low", float(self.low))
         object.__setattr__(self, "high", float(self.high))
         ordered = [self.low, *self.bin_centers, self.high]
-        inside = self.low <= self.bin_centers[0] and self.bin_centers[-1] <= self.high if self.bin_centers else False
-        rising = all(a < b for a, b in pairwise(self.bin_centers))
-        if not (np.isfinite(ordered).all() and self.low < self.high and self.num_bins >= 2 and rising and inside):
+        steps = np.diff(ordered) if self.num_bins >= 2 and np.isfinite(ordered).all() else np.array([-1])
+        if steps.min() < 0 or 0 in steps[1:-1]:  # the outer centres may lie at the ends
             raise UserError(
                 f"scale: low {self.low:g}, high {self.high:g}, bin_centers {list(self.bin_centers)} is not a rating "
                 "scale; give low < high and at least two rising centres within them"

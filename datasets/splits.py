@@ -5,7 +5,7 @@ The name of an image is its path in the official layout, so that a split does no
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from datasets.ratings import PARTS, Record
-from datasets.readers.tables import pick, read_table
+from datasets.readers.tables import pick, read_table, refuse
 from utils.errors import MissingFileError, UserError, did_you_mean, shortened, some_of
 from utils.files import read_json, reading
 from utils.schema import require_version
@@ -39,6 +39,11 @@ class Split:
         """Hash of the parts, independent of the machine and of the order within a part."""
         lines = [f"{part}\t{name}" for part in PARTS for name in sorted(getattr(self, part))]
         return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
+
+    @classmethod
+    def from_parts(cls, part_of: Mapping[str, str]) -> "Split":
+        """Return the split with these parts by name."""
+        return cls(*(tuple(sorted(name for name in part_of if part_of[name] == part)) for part in PARTS))
 
     def as_dict(self) -> dict:
         return {"hash": self.hash, **{part: list(getattr(self, part)) for part in PARTS}}
@@ -132,13 +137,12 @@ def read_split(
     missing = [record.name for record in records if record.name not in names]
     if missing:
         raise UserError(f"{path}: {_some(missing)} in the database, but not in the file; every image must have a part")
-    whole = Split(*(tuple(sorted(name for name in names if names[name] == part)) for part in PARTS))
+    whole = Split.from_parts(names)
     if stated_hash not in (None, whole.hash):
         raise UserError(
             f"{path}: the hash {stated_hash} does not match the names, which give {whole.hash}; the file was changed"
         )
-    absent = set(left_out)
-    return Split(*(tuple(name for name in getattr(whole, part) if name not in absent) for part in PARTS))
+    return Split.from_parts({name: part for name, part in names.items() if name not in left_out})
 
 
 def split_unit(records: Sequence[Record], protocol: ProtocolSettings) -> str:
@@ -167,41 +171,38 @@ def _official(records: Sequence[Record]) -> Split:
             f"protocol.method: `official`, but the label files do not say which part {without[0]} and "
             f"{len(without) - 1} others belong to; use `random`, or add the label file that does"
         )
-    return Split(*(tuple(sorted(r.name for r in records if r.split == part)) for part in PARTS))
+    return Split.from_parts({record.name: record.split for record in records})
 
 
 def _random(records: Sequence[Record], protocol: ProtocolSettings, number: int) -> Split:
     key_of = split_keys(records, split_unit(records, protocol))
     keys = sorted(set(key_of.values()))
     order = np.random.default_rng([protocol.split_seed, number]).permutation(len(keys))
-    shuffled = [keys[index] for index in order]
     train_end = round(protocol.train_fraction * len(keys))
     fit_end = train_end - round(protocol.validation_fraction * len(keys))
-    bounds = {"train": shuffled[:fit_end], "validation": shuffled[fit_end:train_end], "test": shuffled[train_end:]}
-    part_of = {key: part for part, keys_of_part in bounds.items() for key in keys_of_part}
-    return Split(*(tuple(sorted(name for name in key_of if part_of[key_of[name]] == part)) for part in PARTS))
+    part_of = {
+        keys[index]: "train" if place < fit_end else "validation" if place < train_end else "test"
+        for place, index in enumerate(order)
+    }
+    return Split.from_parts({name: part_of[key] for name, key in key_of.items()})
 
 
 def _parts_in_file(path: Path, number: int, title: str | None) -> tuple[dict[str, str], str | None]:
     """Return the part of each name, and the hash in the file or None."""
-    if path.suffix.lower() == ".json":
-        content = read_json(path)
-        if isinstance(content, list):
-            if not 1 <= number <= len(content):
-                raise UserError(f"{path}: contains {len(content)} splits, but split {number} was requested")
-            content = content[number - 1]
-        elif number != 1:
-            raise UserError(f"{path}: contains one split, but split {number} was requested; set protocol.splits to 1")
+    is_json = path.suffix.lower() == ".json"
+    content = read_json(path) if is_json else None
+    if isinstance(content, list):
+        if not 1 <= number <= len(content):
+            raise UserError(f"{path}: contains {len(content)} splits, but split {number} was requested")
+        content = content[number - 1]
+    elif number != 1:
+        raise UserError(f"{path}: contains one split, but split {number} was requested; set protocol.splits to 1")
+    if is_json:
         return _parts_in_json(content, path, title)
     table = pick(read_table(path), path, {"image": ("image",), "split": ("split",)})
-    if number != 1:
-        raise UserError(
-            f"{path}: a CSV file contains one split, but split {number} was requested; set protocol.splits to 1"
-        )
-    twice = table["image"][table["image"].duplicated()]
-    for line, name in twice.items():
-        raise UserError(f"{path}, line {line}: {name} occurs twice")
-    return _require_parts(dict(zip(table["image"], table["split"], strict=True)), path), None
+    names = table["image"]
+    refuse(names.duplicated(), path, lambda line: f"{names[line]} occurs twice")
+    return _require_parts(dict(zip(names, table["split"], strict=True)), path), None
 
 
 def _parts_in_json(content: Any, path: Path, title: str | None) -> tuple[dict[str, str], str | None]:
@@ -234,7 +235,7 @@ def _parts_in_json(content: Any, path: Path, title: str | None) -> tuple[dict[st
 
 def _require_parts(part_of: dict[str, Any], path: Path) -> dict[str, str]:
     for name, part in part_of.items():
-        if not isinstance(part, str) or part not in PARTS:
+        if part not in PARTS:
             value = shortened(repr(part), SHOWN_LENGTH)
             raise UserError(f"{path}: the part of {name} is {value}; allowed: {', '.join(PARTS)}")
     return part_of

@@ -22,6 +22,7 @@ from utils.settings import TransformSettings
 Transform = Callable[[Image.Image], Tensor]  # from an RGB image to pixels (3, crop, crop), uint8
 
 FLIP_PROBABILITY = 0.5  # as in the release
+PILLOW_ERRORS = (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError)  # raised by its plugins
 
 
 def build_train_crop(settings: TransformSettings) -> Transform:
@@ -137,13 +138,7 @@ def image_errors(path: str | Path) -> Iterator[None]:
         raise MissingFileError(f"image {path} does not exist") from error
     except UnidentifiedImageError as error:
         raise UserError(f"{path} is not an image that Pillow can read") from error
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        RuntimeError,
-        Image.DecompressionBombError,
-    ) as error:  # raised by Pillow's plugins
+    except PILLOW_ERRORS as error:
         raise UserError(f"{path} cannot be decoded: {one_line(error)}") from error
 
 

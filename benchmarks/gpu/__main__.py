@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.gpu import epoch, inference, parity, profile, training
-from benchmarks.gpu.rows import Rows
 from benchmarks.gpu.sizes import Sizes, choose_sizes
+from benchmarks.rows import Rows
 from utils.script import run_script
 
 PARTS: dict[str, Callable[[Rows, Sizes], None]] = {

@@ -12,13 +12,14 @@ from threading import Thread
 from typing import Any
 from unittest.mock import patch
 
-from benchmarks.gpu.data import write_database
-from benchmarks.gpu.rows import Rows
+from benchmarks.data import write_database
 from benchmarks.gpu.sizes import Sizes
+from benchmarks.rows import Rows
+from benchmarks.timing import ROOT
 from datasets.loader import batches
 from main import main
 
-FAST = Path(__file__).resolve().parents[2] / "configs" / "koniq10k_fast.yaml"
+FAST = ROOT / "configs" / "koniq10k_fast.yaml"
 KONIQ_TRAIN, KONIQ_TEST = 8058, 2015  # images of a split
 KONIQ_EPOCHS = 500  # ten splits of 50
 HOUR = 3600
@@ -36,29 +37,26 @@ def measure(rows: Rows, sizes: Sizes) -> None:
             rows.add("main", status=status, seconds=time.perf_counter() - begun)
         log = root / "runs" / "koniq10k_fast" / "split_01" / "log.jsonl"
         epochs = [json.loads(line)["seconds"] for line in log.read_text().splitlines()]
-    trainings, evaluations = passes["training"], passes["evaluation"]
     rows.add("first_epoch", what="with compiling and filling the cache", seconds=epochs[0])
-    rows.add("epochs", seconds=epochs[1:], images=trainings[1]["images"])
+    rows.add("epochs", seconds=epochs[1:], images=passes["training"][1]["images"])
+    rates = {}
     for name, each in passes.items():
+        rates[name] = [one["images"] / one["seconds"] for one in each[1:]]
         rows.add(
             name,
-            seconds=[one["ended"] - one["begun"] for one in each[1:]],
-            images_per_s=[1 / per_image(one) for one in each[1:]],
-            waiting_for_data=[one["waiting"] / (one["ended"] - one["begun"]) for one in each[1:]],
+            seconds=[one["seconds"] for one in each[1:]],
+            images_per_s=rates[name],
+            waiting_for_data=[one["waiting"] / one["seconds"] for one in each[1:]],
         )
-    samples = [share for moment, share in busy if any(one["begun"] <= moment <= one["ended"] for one in trainings[1:])]
+    spans = [(one["begun"], one["begun"] + one["seconds"]) for one in passes["training"][1:]]
+    samples = [share for moment, share in busy if any(begun <= moment <= ended for begun, ended in spans)]
     if samples:
         rows.add("gpu_busy_percent", what="nvidia-smi while training, first epoch aside", share=samples)
     hours = [
-        KONIQ_EPOCHS / HOUR * (KONIQ_TRAIN * per_image(training) + KONIQ_TEST * per_image(evaluation))
-        for training, evaluation in zip(trainings[1:], evaluations[1:], strict=True)
+        KONIQ_EPOCHS / HOUR * (KONIQ_TRAIN / training + KONIQ_TEST / evaluation)
+        for training, evaluation in zip(rates["training"], rates["evaluation"], strict=True)
     ]
     rows.add("protocol", what=f"{KONIQ_EPOCHS} epochs of KonIQ-10k with their evaluations", hours=hours)
-
-
-def per_image(one: dict[str, float]) -> float:
-    """Return the seconds that a pass took for an image."""
-    return (one["ended"] - one["begun"]) / one["images"]
 
 
 def overrides(root: Path, sizes: Sizes) -> list[str]:
@@ -80,7 +78,7 @@ def overrides(root: Path, sizes: Sizes) -> list[str]:
 
 @contextmanager
 def timed_passes() -> Iterator[dict[str, list[dict[str, float]]]]:
-    """Time every pass over a loader: when it began and ended, its images, the seconds that it waited for batches."""
+    """Time every pass over a loader: when it began, its seconds and images, the seconds that it waited for batches."""
     passes: dict[str, list[dict[str, float]]] = {"training": [], "evaluation": []}
 
     def timed(name: str) -> Any:
@@ -95,8 +93,8 @@ def timed_passes() -> Iterator[dict[str, list[dict[str, float]]]]:
                     break
                 images += len(batch["name"])
                 yield batch
-            ended = time.perf_counter()
-            passes[name].append({"begun": begun, "ended": ended, "waiting": waiting, "images": images})
+            taken = time.perf_counter() - begun
+            passes[name].append({"begun": begun, "seconds": taken, "waiting": waiting, "images": images})
 
         return timed_batches
 

@@ -1,19 +1,21 @@
 """Images per second when scoring, beside the Hugging Face port with the same weights and head."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.gpu.rows import Rows, measure_product, speed, time_calls
+from benchmarks.data import random_images
 from benchmarks.gpu.sizes import Sizes
 from benchmarks.peer import PEER, networks
-from benchmarks.timing import seconds
+from benchmarks.rows import Rows, speed
+from benchmarks.timing import seconds, time_calls, time_product
 from experiments.training.precision import use_precision
+from models import build_model
 from models.compiling import CompiledScorer
 from models.fused import fused_model
+from utils.settings import ModelSettings
 
 Network = Callable[[Tensor], Tensor]
 
@@ -33,13 +35,13 @@ def measure(rows: Rows, sizes: Sizes) -> None:
     }
     if device.type == "cuda":
         ways["tf32"] = (fast, "tf32", False)
-    gflop = count_gflop(network, sizes)
+    gflop = count_gflop(sizes)
     rows.add("peer", what=PEER, gflop=gflop)
     best = {}
     for name, (way, precision, autocast) in ways.items():
         rates = {}
         for batch in (1, sizes.batch, *sizes.large_batches):
-            with lowering(precision, autocast, device):
+            with use_precision(precision, device), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
                 taken = time_batches(way, batch, sizes)
             figures = speed(taken, batch, gflop, ceiling)
             rates[batch] = max(figures["images_per_s"])
@@ -51,7 +53,7 @@ def measure(rows: Rows, sizes: Sizes) -> None:
 def measure_compiled(rows: Rows, sizes: Sizes, network: nn.Module, batch: int, gflop: float, ceiling: float) -> None:
     """Write what torch's compiler makes of bf16, in the batch that was best without it."""
     compiled = CompiledScorer(network, "--compile")
-    images = random_images(batch, sizes)
+    images = random_images(batch, sizes.side, sizes.device)
     compiling = seconds(lambda: compiled(images))
     taken = time_batches(compiled, batch, sizes)
     figures = speed(taken, batch, gflop, ceiling)
@@ -60,33 +62,20 @@ def measure_compiled(rows: Rows, sizes: Sizes, network: nn.Module, batch: int, g
 
 def measure_ceiling(rows: Rows, sizes: Sizes) -> float:
     """Write and return TFLOP/s of matrix products in bfloat16."""
-    rates = measure_product(sizes.ceiling, torch.bfloat16, sizes.device, sizes.runs, sizes.seconds)
+    rates = time_product(sizes.ceiling, torch.bfloat16, sizes.device, sizes.runs, sizes.seconds)
     rows.add("ceiling", what=f"bf16 products of {sizes.ceiling} x {sizes.ceiling} matrices", tflop_per_s=rates)
     return sorted(rates)[len(rates) // 2]
 
 
-def count_gflop(network: nn.Module, sizes: Sizes) -> float:
+def count_gflop(sizes: Sizes) -> float:
     """Return the products and convolutions of one image in GFLOP, two for each multiply-add."""
+    network = build_model(ModelSettings(backbone=sizes.backbone)).eval().to(sizes.device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(random_images(1, sizes))
+        network(random_images(1, sizes.side, sizes.device))
     return counter.get_total_flops() / 1e9
 
 
 def time_batches(network: Network, batch: int, sizes: Sizes) -> list[float]:
     """Return milliseconds per batch."""
-    images = random_images(batch, sizes)
+    images = random_images(batch, sizes.side, sizes.device)
     return time_calls(lambda: network(images), sizes.runs, sizes.seconds)
-
-
-def random_images(count: int, sizes: Sizes) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(count, 3, sizes.side, sizes.side, generator=generator).to(sizes.device)
-
-
-@contextmanager
-def lowering(precision: str, autocast: bool, device: torch.device) -> Iterator[None]:
-    """Compute float32 products as `train.precision` says, and under autocast to bfloat16 where asked for."""
-    with ExitStack() as stack:
-        stack.enter_context(use_precision(precision, device))
-        stack.enter_context(torch.autocast(device.type, torch.bfloat16, enabled=autocast))
-        yield

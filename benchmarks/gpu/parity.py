@@ -5,26 +5,24 @@ DOS, gradients and five steps of Adam in float32; DOS of the optimised network i
 
 import copy
 import platform
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.data import learnable_batch
-from benchmarks.gpu.rows import Rows, measure_product
+from benchmarks.data import learnable_batch
 from benchmarks.gpu.sizes import Sizes
-from datasets.scale import RatingScale
+from benchmarks.rows import Rows
+from benchmarks.timing import time_product
+from benchmarks.training import SCALE, build_step
 from datasets.transforms import to_images
 from experiments.training.precision import use_precision
 from experiments.training.state import TrainingState
-from losses import JointLoss
 from models import RichIQA, build_model
 from models.cvt import DropPath
 from models.fused import fused_model
 from utils.runtime import environment
 from utils.settings import Config, ModelSettings
 
-SCALE = RatingScale(1, 5, (1, 2, 3, 4, 5))
 STEPS = 5
 BATCH = 4  # images
 
@@ -51,7 +49,7 @@ def measure(rows: Rows, sizes: Sizes) -> None:
     with use_precision("fp32", sizes.device):
         compare_steps(rows, network, exact, batch)
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        rates = measure_product(sizes.ceiling, dtype, sizes.device, sizes.runs, sizes.seconds)
+        rates = time_product(sizes.ceiling, dtype, sizes.device, sizes.runs, sizes.seconds)
         rows.add(f"product_{precision}", tflop_per_s=rates)
 
 
@@ -69,26 +67,11 @@ def compare_steps(rows: Rows, network: RichIQA, exact: RichIQA, batch: dict[str,
 
 def train_steps(model: RichIQA, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[float]]:
     """Return the gradients of the first step, by name and on the CPU, and the losses of all steps."""
-    model.train()
-    state, loss = TrainingState(model, Config(), 1), JointLoss(SCALE)
-    dtype = next(model.parameters()).dtype
-    images = to_images(batch["image"]).to(state.device, dtype)
-    target = {name: batch[name].to(state.device, dtype) for name in ("dos", "mos", "sos")}
-    gradients: dict[str, Tensor] = {}
-    losses = []
-    for _ in range(STEPS):
-        state.optimizer.zero_grad(set_to_none=True)
-        total = loss(model(images), target)["total"]
-        total.backward()
-        gradients = gradients or {name: x.grad.cpu().clone() for name, x in with_gradient(model)}
-        state.update()
-        losses.append(total.item())
-    return gradients, losses
-
-
-def with_gradient(model: RichIQA) -> Iterator[tuple[str, Tensor]]:
-    """Yield the parameters that have a gradient."""
-    return ((name, x) for name, x in model.named_parameters() if x.grad is not None)
+    state = TrainingState(model, Config(), 1)
+    step = build_step(model, state.optimizer, state.update, batch)
+    losses = [step()]
+    gradients = {name: x.grad.cpu().clone() for name, x in model.named_parameters() if x.grad is not None}
+    return gradients, losses + [step() for _ in range(STEPS - 1)]
 
 
 def made_up_network(sizes: Sizes) -> RichIQA:

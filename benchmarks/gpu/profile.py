@@ -2,11 +2,11 @@
 
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.gpu.data import learnable_batch
-from benchmarks.gpu.rows import WARM_UP, Rows
+from benchmarks.data import learnable_batch
 from benchmarks.gpu.sizes import Sizes
-from benchmarks.gpu.training import FAST, WAYS, on_device, trained
-from benchmarks.timing import milliseconds
+from benchmarks.gpu.training import FAST, on_device, trained
+from benchmarks.rows import Rows
+from benchmarks.timing import WARM_UP, milliseconds
 
 SHOWN = 10  # kernels
 
@@ -14,7 +14,7 @@ SHOWN = 10  # kernels
 def measure(rows: Rows, sizes: Sizes) -> None:
     """Write the costliest kernels of training as configs/koniq10k_fast.yaml does."""
     on_gpu = sizes.device.type == "cuda"
-    with trained(WAYS[FAST], sizes.batch, sizes) as step:
+    with trained(FAST, sizes.batch, sizes) as step:
         batch = on_device(learnable_batch(sizes.batch, sizes.side, seed=0), sizes)
         for _ in range(WARM_UP):
             step(batch)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import torch
 
-from models.cvt import CVT_SHAPES, CvTShape
 from utils.errors import UserError
 
 
@@ -41,10 +40,6 @@ class Sizes:
     photos: int = 2000
     epochs: int = 3
     profiled_steps: int = 20
-
-    @property
-    def shape(self) -> CvTShape:
-        return CVT_SHAPES[self.backbone]
 
 
 SMALL = Sizes(

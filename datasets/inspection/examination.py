@@ -18,6 +18,7 @@ from utils.errors import UserError
 from utils.settings import Config, DatasetSettings
 from utils.tables import number
 
+CEILING_NOTE = "what a perfect predictor reaches: bootstrap over voters, which is optimistic (split half)"
 UNREADABLE, EQUAL, LABELS, SPLITS = "unreadable image", "identical files", "labels", "splits"
 
 Array = np.ndarray
@@ -28,20 +29,20 @@ Progress = Callable[[Iterable, int], Iterable]
 class Examination:
     """Findings about one database, with the problems by kind."""
 
-    title: str
-    root: str
+    member: DatasetSettings
     scale: RatingScale
-    unit: str
-    allow_missing: bool
-    strict: bool
-    label_file: str = ""
-    images: str = ""
+    files: list[tuple[str, str]] = field(default_factory=list)  # rows about the label file and the images
     ratings: list[Rating] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     recipe: LabelRecipe | None = None
+    unit: str = ""  # of the splits, or their method
     splits: list[Split] = field(default_factory=list)
     problems: dict[str, list[str]] = field(default_factory=dict)
     harmless: set[str] = field(default_factory=set)  # kinds of problems that only concern usable rows
+
+    @property
+    def title(self) -> str:
+        return self.member.title
 
     @property
     def trainable(self) -> bool:
@@ -52,23 +53,22 @@ class Examination:
         if kind == EQUAL:
             return False
         if kind == MISSING:
-            return self.strict or not self.allow_missing
-        return self.strict or kind not in self.harmless
+            return self.member.strict or not self.member.allow_missing
+        return self.member.strict or kind not in self.harmless
 
     def add(self, kind: str, text: str) -> None:
         self.problems.setdefault(kind, []).append(text)
 
     def labels(self) -> dict[str, Array]:
         """Return MOS (N,), SOS (N,) and DOS (N, K) of the usable images, and `measured_sos` (N,) if the file has it."""
-        labels = dict(zip(("mos", "sos", "dos"), arrays(self.records, "mos", "sos", "dos"), strict=True))
+        labels = arrays(self.records, "mos", "sos", "dos")
         measured = [rating.sos for rating in self.ratings]
-        return labels | ({} if None in measured else {"measured_sos": np.array(measured)})
+        return labels if None in measured else labels | {"measured_sos": np.array(measured)}
 
     def describe(self) -> list[tuple[str, str]]:
         """Return the findings as rows of name and text."""
-        rows = [("label file", self.label_file), ("images", self.images)] if self.label_file else []
         centers = " ".join(f"{center:g}" for center in self.scale.bin_centers)
-        rows.append(("scale", f"{self.scale.describe()}; bins at {centers}"))
+        rows = [*self.files, ("scale", f"{self.scale.describe()}; bins at {centers}")]
         if not self.records:
             return rows
         labels = self.labels()
@@ -86,51 +86,59 @@ class Examination:
         votes = collect_votes(self.ratings, self.scale)
         if votes is not None:
             rows.append(("noise ceiling", ceiling_line(noise_ceiling(votes, self.scale, self.recipe))))
-            rows.append(
-                (
-                    "",
-                    "what a perfect predictor reaches: bootstrap over voters, which is optimistic (split half)",
-                )
-            )
-        return rows + self._split_rows()
-
-    def _split_rows(self) -> list[tuple[str, str]]:
-        references = {record.reference for record in self.records} - {None}
-        rows = [("references", str(len(references)))] if references else []
+            rows.append(("", CEILING_NOTE))
+        references = {record.name: record.reference for record in self.records if record.reference is not None}
+        if references:
+            rows.append(("references", str(len(set(references.values())))))
         for count, split in enumerate(self.splits, start=1):
             sizes = f"{len(split.train)} train, {len(split.validation)} validation, {len(split.test)} test"
-            shared = self._shared_scenes(split)
-            leak = f"; {shared} scenes are in both train and test" if shared else ""
+            shared = {references.get(name) for name in split.train} & {references.get(name) for name in split.test}
+            scenes = len(shared - {None})
+            leak = f"; {scenes} scenes are in both train and test" if scenes else ""
             rows.append((f"split {count}", f"{sizes}, by {self.unit}, hash {split.hash}{leak}"))
         return rows
-
-    def _shared_scenes(self, split: Split) -> int:
-        reference = {record.name: record.reference for record in self.records}
-        train, test = ({reference[name] for name in part} - {None} for part in (split.train, split.test))
-        return len(train & test)
 
 
 def examine(config: Config, member: DatasetSettings, decode: bool, progress: Progress) -> Examination:
     """Examines one database of a config; whatever is wrong with it is a problem, not an error."""
     scale = RatingScale.from_settings(member.scale)
-    unit = config.protocol.method
-    found = Examination(member.title, member.root, scale, unit, member.allow_missing, member.strict)
+    found = Examination(member, scale, unit=config.protocol.method)
     try:
         ratings = read_ratings(member.name, member.root, member.labels)
     except UserError as error:
         found.add(LABELS, str(error))
         return found
-    found.label_file = ratings[0].file
-    bad = _add_label_problems(found, ratings, scale)
-    _add_image_problems(found, ratings, Path(member.root), decode, progress)
+    problems = find_problems(ratings, scale)
+    for problem in problems:
+        kind = problem.kind if problem.usable or problem.kind == MISSING else f"{problem.kind}, unusable"
+        found.add(kind, str(problem))
+        if problem.usable:
+            found.harmless.add(kind)
+    images = list(dict.fromkeys(rating.image for rating in ratings if not rating.missing))
+    files = inspect_images(Path(member.root), images, decode, lambda items: progress(items, len(images)))
+    for file in files:
+        if file.error:
+            found.add(UNREADABLE, file.error)
+    for group in equal_files(files):
+        found.add(EQUAL, ", ".join(group))
+    images_found = f"{len(ratings)} labelled, {len(images)} found; {describe_files(files)}"
+    found.files = [("label file", ratings[0].file), ("images", images_found)]
+    bad = {problem.rating.source for problem in problems if not problem.usable}
     found.ratings = [rating for rating in ratings if rating.source not in bad]
     if not found.ratings:
         found.add(LABELS, f"none of the {len(ratings)} images is usable")
         return found
-    left_out = {rating.name for rating in ratings} - {rating.name for rating in found.ratings}
+    _label_and_split(found, config, {rating.name for rating in ratings})
+    return found
+
+
+def _label_and_split(found: Examination, config: Config, names: set[str]) -> None:
+    """Make labels and splits of the usable images, of all these."""
+    member = found.member
+    left_out = names - {rating.name for rating in found.ratings}
     recipe = member.model_dump(include={"dos", "sos_source", "sos_a"})
     try:
-        found.records, found.recipe = label(member.name, found.ratings, scale, **recipe)
+        found.records, found.recipe = label(member.name, found.ratings, found.scale, **recipe)
         if config.protocol.method == "random":
             found.unit = split_unit(found.records, config.protocol)
         found.splits = [
@@ -139,7 +147,6 @@ def examine(config: Config, member: DatasetSettings, decode: bool, progress: Pro
         ]
     except UserError as error:
         found.add(SPLITS if found.records else LABELS, str(error))
-    return found
 
 
 def batch_size_advice(config: Config, examinations: Sequence[Examination]) -> str:
@@ -165,40 +172,15 @@ def report(examination: Examination, shown: int | None) -> str:
     """Return the examination as text: two columns of findings, then the problems."""
     rows = examination.describe()
     width = max(len(name) for name, _ in rows)
-    lines = [f"{examination.title}: {examination.root}", *(f"  {name:{width}}  {value}" for name, value in rows)]
+    lines = [f"{examination.title}: {examination.member.root}", *(f"  {name:{width}}  {value}" for name, value in rows)]
     for kind, problems in examination.problems.items():
-        lines.append(
-            f"  {len(problems)} x {kind}" + ("" if examination.stops(kind) else " (does not prevent training)")
-        )
+        harmless = "" if examination.stops(kind) else " (does not prevent training)"
+        lines.append(f"  {len(problems)} x {kind}{harmless}")
         lines += [f"    {problem}" for problem in problems[:shown]]
         if shown is not None and len(problems) > shown:
             lines.append(f"    and {len(problems) - shown} more; --all lists them")
     lines.append("ready for training" if examination.trainable else "not ready for training")
     return "\n".join(lines)
-
-
-def _add_label_problems(found: Examination, ratings: Sequence[Rating], scale: RatingScale) -> set[str]:
-    """Add the problems of the rows; return the sources of the unusable rows."""
-    problems = find_problems(ratings, scale)
-    for problem in problems:
-        kind = problem.kind if problem.usable or problem.kind == MISSING else f"{problem.kind}, unusable"
-        found.add(kind, str(problem))
-        if problem.usable:
-            found.harmless.add(kind)
-    return {problem.rating.source for problem in problems if not problem.usable}
-
-
-def _add_image_problems(
-    found: Examination, ratings: Sequence[Rating], root: Path, decode: bool, progress: Progress
-) -> None:
-    images = list(dict.fromkeys(rating.image for rating in ratings if not rating.missing))
-    files = inspect_images(root, images, decode, lambda items: progress(items, len(images)))
-    for file in files:
-        if file.error:
-            found.add(UNREADABLE, file.error)
-    for group in equal_files(files):
-        found.add(EQUAL, ", ".join(group))
-    found.images = f"{len(ratings)} labelled, {len(images)} found; {describe_files(files)}"
 
 
 def _summary(values: Array) -> str:

@@ -40,6 +40,10 @@ def draw(examination: Examination, path: Path) -> None:
     _histogram(sos_axes, sos, None, f"SOS ({unit})", f"SOS, {measured}")
     _scatter(scatter, labels["mos"], sos, examination)
     _levels(levels, labels, examination)
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color=LIGHT, linewidth=0.6)
+        axes.set_axisbelow(True)
     write_atomically(path, lambda file: figure.savefig(file, dpi=DPI, format="png"))
 
 
@@ -48,7 +52,6 @@ def _histogram(axes: Axes, values: Array, span: tuple[float, float] | None, unit
     axes.axvline(values.mean(), color=DARK, linestyle="--", linewidth=1.2, label=f"mean {values.mean():.3g}")
     axes.set(xlabel=unit, ylabel="images", title=title)
     axes.legend(frameon=False)
-    _tidy(axes)
 
 
 def _scatter(axes: Axes, mos: Array, sos: Array, examination: Examination) -> None:
@@ -66,7 +69,6 @@ def _scatter(axes: Axes, mos: Array, sos: Array, examination: Examination) -> No
     axes.set(xlim=(scale.low, scale.high), ylim=(0, HEADROOM * max(most)))
     axes.set(xlabel="MOS (points)", ylabel="SOS (points)", title="MOS against SOS")
     axes.legend(frameon=False, loc="upper left")
-    _tidy(axes)
 
 
 def _levels(axes: Axes, labels: dict[str, Array], examination: Examination) -> None:
@@ -86,10 +88,3 @@ def _levels(axes: Axes, labels: dict[str, Array], examination: Examination) -> N
     axes.set_xticks(positions, [f"{center:g}" for center in scale.bin_centers])
     axes.set(xlabel="bin centre (points)", ylabel="mean share of opinions", title="Mean DOS by level of MOS")
     axes.legend(frameon=False, title="MOS (images)", fontsize="small", loc="upper center", ncols=3)
-    _tidy(axes)
-
-
-def _tidy(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color=LIGHT, linewidth=0.6)
-    axes.set_axisbelow(True)

@@ -55,9 +55,8 @@ def inspect_image(root: Path, image: str, decode: bool) -> ImageFile:
             content = path.read_bytes() if decode else b""
             with Image.open(io.BytesIO(content) if decode else path) as opened:
                 kind, (width, height) = opened.format or "", opened.size
-                rotated = (
-                    "exif" in opened.info and opened.getexif().get(ORIENTATION, 1) != 1
-                )  # without the first condition PNG reads all pixels
+                # without the first condition PNG reads all pixels
+                rotated = "exif" in opened.info and opened.getexif().get(ORIENTATION, 1) != 1
                 require_known_range(opened)
                 if decode:
                     to_rgb(opened)

@@ -136,20 +136,15 @@ def with_defaults(config: Config) -> Config:
 
     These are the rating scale and `sos_a`.
     """
-    datasets = [
-        dataset.model_copy(update={"scale": _whole_scale(dataset)}) for dataset in map(_with_sos_a, config.dataset)
-    ]
-    return config.model_copy(update={"dataset": tuple(datasets)})
+    return config.model_copy(update={"dataset": tuple(map(_whole_settings, config.dataset))})
 
 
-def _with_sos_a(settings: DatasetSettings) -> DatasetSettings:
+def _whole_settings(settings: DatasetSettings) -> DatasetSettings:
+    """Return the settings of a database: what they state, and for the rest what its reader states."""
     require_known(settings.name)
-    return settings if settings.sos_a else settings.model_copy(update={"sos_a": READERS[settings.name].sos_a})
-
-
-def _whole_scale(settings: DatasetSettings) -> ScaleSettings:
-    """Return the scale of a database: what it states, and for the rest what its reader states."""
+    reader = READERS[settings.name]
     stated = {} if settings.scale is None else settings.scale.model_dump(include=settings.scale.model_fields_set)
-    if {"low", "high", "bin_centers"} <= stated.keys() and READERS[settings.name].scale is None:
-        return settings.scale
-    return ScaleSettings(**asdict(database_scale(settings.name)) | stated)
+    scale = settings.scale
+    if reader.scale is not None or not {"low", "high", "bin_centers"} <= stated.keys():
+        scale = ScaleSettings(**asdict(database_scale(settings.name)) | stated)
+    return settings.model_copy(update={"scale": scale, "sos_a": settings.sos_a or reader.sos_a})

@@ -7,13 +7,15 @@ A parsed table has the columns `name` and `mos`, and optionally `sos`, `counts`,
 import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pandas as pd
 
 from datasets.ratings import Rating
-from datasets.readers.folder import REFUSED_AT_ALL, Folder, Layout, require_below_root
-from datasets.readers.tables import numbers, pick, read_table
+from datasets.readers.folder import Folder, Layout, refusal
+from datasets.readers.tables import Columns, numbers, pick, read_table, refuse, texts
 from datasets.scale import RatingScale
 from utils.errors import MissingFileError, UserError, did_you_mean
 
@@ -23,7 +25,7 @@ DEFAULT_SOS_A = 0.1477
 MOS_TOLERANCE = 0.05  # on 0..100, between two files of one database
 BINS = ["p1", "p2", "p3", "p4", "p5"]
 RELEASE_COLUMNS = ["name", *BINS, "mos", "sos"]
-LIST_COLUMNS = {"name": ("dis_img_path",), "mos": ("score",)}
+LIST_COLUMNS: Columns = {"name": ("dis_img_path",), "mos": ("score",)}
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,17 @@ class Reader:
             UserError: A row cannot be parsed, or an image name points outside the root.
         """
         folder = Folder(root, self.title)
-        path = self._label_file(folder, labels)
-        table = self._parser(path)(path, folder)
+        path, parse = self._label_file(folder, labels)
+        table = parse(path, folder)
         if self.reference_from_name is not None:
             table["reference"] = table["name"].map(self.reference_from_name)
         if self.image_set_from_name is not None:
             table["image_set"] = table["name"].map(self.image_set_from_name)
         return to_ratings(table, path, folder, self.layouts, near=path)
 
-    def _label_file(self, folder: Folder, labels: str | None) -> Path:
+    def _label_file(self, folder: Folder, labels: str | None) -> tuple[Path, LabelParser]:
+        parsers = {PurePosixPath(file).name: parse for file, parse in self.label_files.items()}
+        by_folded = {name.casefold(): parse for name, parse in parsers.items()}
         if labels is None:
             path = folder.find(*self.label_files)
             if path is None:
@@ -79,22 +83,18 @@ class Reader:
                     f"no label file of {self.title} in {folder.root} or in a folder of it; looked for "
                     f"{', '.join(self.label_files)}"
                 )
-            return path
-        names = [PurePosixPath(file).name for file in self.label_files]
-        if self._parser(Path(labels)) is None:
-            hint = did_you_mean(PurePosixPath(labels).name, names)
+            return path, by_folded[path.name.casefold()]
+        name = Path(labels).name
+        if name.casefold() not in by_folded:
             raise UserError(
-                f"dataset.labels: {labels} is not a label file of {self.title}{hint}; allowed: {', '.join(names)}"
+                f"dataset.labels: {labels} is not a label file of {self.title}{did_you_mean(name, parsers)}; allowed: "
+                f"{', '.join(PurePosixPath(file).name for file in self.label_files)}"
             )
         path = folder.root / labels
         found = path if path.is_file() else folder.find(labels)
         if found is None:
             raise MissingFileError(f"dataset.labels: {labels} is not in {folder.root} or in a folder of it")
-        return found
-
-    def _parser(self, path: Path) -> LabelParser | None:
-        parsers = {PurePosixPath(name).name.casefold(): parser for name, parser in self.label_files.items()}
-        return parsers.get(path.name.casefold())
+        return found, by_folded[name.casefold()]
 
 
 def to_ratings(
@@ -109,15 +109,13 @@ def to_ratings(
         raise UserError(f"{path}: contains no images of the database")
     table = with_source(table, path)
     for name, source in zip(table["name"], table["source"], strict=True):
-        require_below_root(name, "image", source)
+        if reason := refusal(name):
+            raise UserError(f"{source}: image {repr(name) + ' ' if name else ''}{reason}")
     table["name"] = table["name"].map(posixpath.normpath)
     places = folder.locate(table["name"].tolist(), layouts, near)
     table["name"] = table["name"].map(layouts[0])
-    columns = {column: table[column].astype(object).where(table[column].notna(), None).tolist() for column in table}
-    return [
-        Rating(image=image, missing=not there, **dict(zip(columns, row, strict=True)))
-        for (image, there), row in zip(places, zip(*columns.values(), strict=True), strict=True)
-    ]
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return [Rating(image=image, missing=not there, **row) for (image, there), row in zip(places, rows, strict=True)]
 
 
 def with_source(table: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -127,24 +125,27 @@ def with_source(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     return table.assign(file=str(path), source=[f"{path}, {table.index.name} {row}" for row in table.index])
 
 
-def with_sos(table: pd.DataFrame, other: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Return a parsed table with the SOS of another file, matched by image name.
+def parser(
+    columns: Columns,
+    convert_name: Callable[[str], str] = str,
+    read: Callable[[Path], pd.DataFrame] = read_table,
+    **constants: Any,
+) -> LabelParser:
+    """Return a parser of a table with a name and scores.
 
-    Images that the other file lacks get no SOS. If the two files disagree about a MOS, a note is added.
-
-    Raises:
-        UserError: An image occurs twice in the other table.
+    Args:
+        columns: Titles of the columns in the file, by our name; all but `name` are numbers.
+        convert_name: Function from the name in the file to our name.
+        read: Function that reads the file.
+        constants: Further columns that have one value.
     """
-    twice = other["name"][other["name"].duplicated()]
-    if len(twice):
-        raise UserError(f"{path}, {other.index.name} {twice.index[0]}: {twice.iloc[0]} occurs twice")
-    by_name = other.set_index("name")
-    there = table["name"].map(by_name["mos"])
-    notes = [
-        f"MOS {here:g}, but {said:g} in {path.name}" if abs(here - said) > MOS_TOLERANCE else ""
-        for here, said in zip(table["mos"], there, strict=True)
-    ]
-    return table.assign(sos=table["name"].map(by_name["sos"]), note=notes)
+
+    def parse(path: Path, _folder: Folder) -> pd.DataFrame:
+        table = pick(read(path), path, columns)
+        scores = numbers(table, [column for column in columns if column != "name"], path)
+        return scores.assign(name=texts(table["name"]).map(convert_name), **constants)
+
+    return parse
 
 
 def release_parser(convert_name: Callable[[str], str] = str) -> LabelParser:
@@ -152,38 +153,41 @@ def release_parser(convert_name: Callable[[str], str] = str) -> LabelParser:
 
     Their columns are name (in single quotes), five DOS values, MOS and SOS, separated by tabs, without a header. Only
     MOS and SOS are used; the DOS is computed from them by the recipe, as in the release.
+    """
+    read = partial(read_table, names=RELEASE_COLUMNS, separator="\t", quote="'")
+    parse = parser({name: (name,) for name in RELEASE_COLUMNS}, convert_name, read)
+    return lambda path, folder: parse(path, folder).drop(columns=BINS)
 
-    Args:
-        convert_name: Function from the name in the file to our name.
+
+def with_sos(parse: LabelParser, others: dict[str, LabelParser]) -> LabelParser:
+    """Return a parser that adds the SOS in the first of the other files that exists, matched by image name.
+
+    Images that the other file lacks get no SOS. If the two files disagree about a MOS, a note is added. An image that
+    occurs twice in the other file is an error.
     """
 
-    def read(path: Path, _folder: Folder) -> pd.DataFrame:
-        table = read_table(path, RELEASE_COLUMNS, separator="\t", quote="'")
-        values = numbers(table, RELEASE_COLUMNS[1:], path)
-        return pd.DataFrame({"name": table["name"].map(convert_name), "mos": values["mos"], "sos": values["sos"]})
+    def parse_both(path: Path, folder: Folder) -> pd.DataFrame:
+        table = parse(path, folder)
+        found = next(((other, name) for name in others if (other := folder.find(name))), None)
+        if found is None:
+            return table
+        path, name = found
+        other = others[name](path, folder)
+        refuse(other["name"].duplicated(), path, lambda row: f"{other['name'][row]} occurs twice")
+        by_name = other.set_index("name")
+        stated = table["name"].map(by_name["mos"])
+        notes = [
+            f"MOS {mos:g}, but {said:g} in {path.name}" if abs(mos - said) > MOS_TOLERANCE else ""
+            for mos, said in zip(table["mos"], stated, strict=True)
+        ]
+        return table.assign(sos=table["name"].map(by_name["sos"]), note=notes)
 
-    return read
-
-
-def list_parser(convert_name: Callable[[str], str], open_ended: bool = False) -> LabelParser:
-    """Return a parser of third-party CSV lists with the columns dis_img_path and score; they have no SOS.
-
-    Args:
-        convert_name: Function from the path in the file to our name.
-        open_ended: Whether scores may lie outside the scale.
-    """
-
-    def read(path: Path, _folder: Folder) -> pd.DataFrame:
-        table = pick(read_table(path), path, LIST_COLUMNS)
-        mos = numbers(table, ["mos"], path)["mos"]
-        return pd.DataFrame({"name": table["name"].map(convert_name), "mos": mos, "open_ended": open_ended})
-
-    return read
+    return parse_both
 
 
 def file_name(path: str) -> str:
     """Return the last part of a path in a label file; an invalid path is returned unchanged, to be rejected later."""
-    return path if REFUSED_AT_ALL.search(path) else path.rpartition("/")[2]
+    return path if refusal(path) else path.rpartition("/")[2]
 
 
 def sibling(path: Path, name: str) -> Path | None:

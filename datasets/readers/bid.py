@@ -37,19 +37,18 @@ def _grades(path: Path, _folder: Folder) -> pd.DataFrame:
     refuse(panel < 2, path, lambda row: f"image {number[row]} has {panel[row]} grades; SOS needs at least two")
     mean = grades.mean(axis=1)
     odd = ((mean - stated["average"]).abs() > AVERAGE_TOLERANCE) | (panel != stated["count"])
-    notes = pd.Series("", index=table.index)
-    for row in table.index[odd]:
-        average, count = stated.loc[row]
-        notes[row] = (
-            f"stated average {average:.4g} of {count:g} grades, but {panel[row]} grades average {mean[row]:.4g}"
-        )
-    values = grades.to_numpy()
+    notes = [
+        f"stated average {average:.4g} of {count:g} grades, but {panel[row]} grades average {mean[row]:.4g}"
+        if odd[row]
+        else ""
+        for row, average, count in stated.itertuples()
+    ]
     return pd.DataFrame(
         {
             "name": number.map(lambda n: f"DatabaseImage{n:04d}.JPG"),
             "mos": stated["average"],
             "sos": grades.std(axis=1, ddof=1),
-            "grades": [tuple(row[~np.isnan(row)].tolist()) for row in values],
+            "grades": [tuple(row[~np.isnan(row)].tolist()) for row in grades.to_numpy()],
             "note": notes,
         }
     )

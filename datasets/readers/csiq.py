@@ -3,11 +3,12 @@
 Source: Larson, Chandler, Most apparent distortion, Journal of Electronic Imaging 2010.
 """
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from datasets.readers.assembly import Reader, release_parser
+from datasets.readers.assembly import Reader, parser, release_parser
 from datasets.readers.folder import Folder, under
 from datasets.readers.tables import Columns, numbers, pick, read_sheet, read_table, refuse, texts, whole_numbers
 from datasets.scale import RatingScale
@@ -15,15 +16,12 @@ from datasets.scale import RatingScale
 SHEET = "all_by_image"
 SHEET_COLUMNS = ["image", "dst_idx", "dst_type", "dst_lev", "dmos_std", "dmos"]
 COLUMNS: Columns = {name: (name,) for name in SHEET_COLUMNS}
-FOLDERS = {  # from the distortion in a file name to the folder of the image
-    "AWGN": "awgn",
-    "BLUR": "blur",
+DISTORTIONS = {  # from `dst_type` to the distortion in a file name
+    "noise": "AWGN",
+    "blur": "BLUR",
     "contrast": "contrast",
     "fnoise": "fnoise",
-    "JPEG": "jpeg",
-    "jpeg2000": "jpeg2000",
-}
-DISTORTIONS = {"noise": "AWGN", "blur": "BLUR", "contrast": "contrast", "fnoise": "fnoise", "jpeg": "JPEG"} | {
+    "jpeg": "JPEG",
     "jpeg 2000": "jpeg2000",
     "jpeg2000": "jpeg2000",
 }
@@ -38,12 +36,6 @@ def _text(path: Path, _folder: Folder) -> pd.DataFrame:
     return _scores(read_table(path, SHEET_COLUMNS, separator="\t"), path)
 
 
-def _list(path: Path, _folder: Folder) -> pd.DataFrame:
-    """Parse a third-party list of file names and DMOS."""
-    table = read_table(path, ["name", "mos"], separator=" ")
-    return table.assign(mos=numbers(table, ["mos"], path)["mos"])
-
-
 def _scores(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     values = numbers(table, ["dmos", "dmos_std"], path)
     level = whole_numbers(table, "dst_lev", path)
@@ -56,8 +48,10 @@ def _scores(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 def _in_distortion_folder(name: str) -> str:
     """`1600.AWGN.1.png` -> `awgn/1600.AWGN.1.png`."""
-    kind = name.split(".")[1] if "." in name else ""
-    return f"{FOLDERS.get(kind, kind)}/{name}"
+    return f"{name.split('.')[1].lower() if '.' in name else ''}/{name}"
+
+
+LIST = {"name": ("name",), "mos": ("mos",)}  # file names and DMOS, from third parties
 
 
 CSIQ = Reader(
@@ -69,7 +63,7 @@ CSIQ = Reader(
         "csiq.DMOS.xlsx": _sheet,
         "csiq.beta.xlsx": _sheet,
         "CSIQhist_5.txt": release_parser(),
-        "csiq_label.txt": _list,
+        "csiq_label.txt": parser(LIST, read=partial(read_table, names=list(LIST), separator=" ")),
     },
     layouts=(
         lambda name: f"dst_imgs/{_in_distortion_folder(name)}",

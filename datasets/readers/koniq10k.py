@@ -27,17 +27,27 @@ STATED_TOLERANCE = 0.01  # between the stated MOS and SD, which may be rounded, 
 
 
 def _votes(path: Path, folder: Folder, names: list[str] | None = None, separator: str = ",") -> pd.DataFrame:
-    """Return the votes of every image and the MOS on 1..5 computed from them, for any of the files."""
+    """Return the votes of every image and the MOS on 1..5 computed from them, for any of the files.
+
+    A row whose stated SD, or stated MOS on 1..5, contradicts the votes gets a note.
+    """
     whole = read_table(path, names, separator)
     table = pick(whole, path, COLUMNS)
     values = numbers(table, [*VOTES, "c_total", "SD"], path)
-    counts = _whole_votes(values, path)
-    ratings = pd.DataFrame({"name": table["image_name"], "mos": counts @ np.arange(1, 6) / counts.sum(1)})
-    ratings["sos"] = values["SD"]
-    ratings["counts"] = [tuple(row) for row in counts.tolist()]
-    ratings["note"] = _contradictions(whole, ratings, path)
+    counts, sd = _whole_votes(values, path), values["SD"]
+    total = counts.sum(1)
+    mos = counts @ np.arange(1, 6) / total
+    deviation = np.sqrt((counts * (np.arange(1, 6) - mos[:, None]) ** 2).sum(1) / np.maximum(total - 1, 1))
+    stated = {"SD": (sd.to_numpy(), deviation)}
+    if "MOS" in whole.columns and "set" not in whole.columns:  # with `set` it is a z-score
+        stated["MOS"] = (numbers(whole, ["MOS"], path, blank=True)["MOS"].to_numpy(), mos)
+    notes = [""] * len(mos)
+    for name, (said, voted) in stated.items():
+        for row in np.flatnonzero(~(np.abs(said - voted) <= STATED_TOLERANCE)):
+            notes[row] = f"stated {name} {said[row]:g} contradicts the votes, which give {voted[row]:.4g}"
     parts = _official_parts(whole, path, folder)
-    return ratings.assign(split=[parts.get(name) for name in table["image_name"]])
+    ratings = pd.DataFrame({"name": table["image_name"], "mos": mos, "sos": sd, "note": notes})
+    return ratings.assign(counts=list(map(tuple, counts.tolist())), split=ratings["name"].map(parts.get))
 
 
 def _whole_votes(values: pd.DataFrame, path: Path) -> np.ndarray:
@@ -56,21 +66,6 @@ def _whole_votes(values: pd.DataFrame, path: Path) -> np.ndarray:
     )
     counts = values[VOTES].to_numpy()
     return np.rint(counts * values[["c_total"]].to_numpy()) if fractions else counts
-
-
-def _contradictions(table: pd.DataFrame, ratings: pd.DataFrame, path: Path) -> list[str]:
-    """Return a note for each row whose stated SD, or stated MOS on 1..5, contradicts the votes."""
-    counts = np.array(ratings["counts"].tolist())
-    total, mean = counts.sum(1), ratings["mos"].to_numpy()
-    deviation = np.sqrt((counts * (np.arange(1, 6) - mean[:, None]) ** 2).sum(1) / np.maximum(total - 1, 1))
-    stated = {"SD": (ratings["sos"].to_numpy(), deviation)}
-    if "MOS" in table.columns and "set" not in table.columns:  # with `set` it is a z-score
-        stated["MOS"] = (numbers(table, ["MOS"], path, blank=True)["MOS"].to_numpy(), mean)
-    notes = [""] * len(ratings)
-    for name, (said, voted) in stated.items():
-        for row in np.flatnonzero(~(np.abs(said - voted) <= STATED_TOLERANCE)):
-            notes[row] = f"stated {name} {said[row]:g} contradicts the votes, which give {voted[row]:.4g}"
-    return notes
 
 
 def _official_parts(table: pd.DataFrame, path: Path, folder: Folder) -> dict[str, str]:

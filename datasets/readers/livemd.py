@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from datasets.readers.assembly import Reader, file_name, list_parser, release_parser, sibling, with_source
+from datasets.readers.assembly import LIST_COLUMNS, Reader, file_name, parser, release_parser, sibling, with_source
 from datasets.readers.folder import Folder, Layout, under
 from datasets.readers.tables import cell_strings, numbers, read_mat
 from datasets.scale import RatingScale
@@ -35,26 +35,20 @@ def _scores(path: Path, _folder: Folder) -> pd.DataFrame:
 def _part(scores: Path, lists: Path, folder: str) -> pd.DataFrame:
     dmos, differences = read_mat(scores, "DMOSscores", "dist_diffscores")
     names = cell_strings(*read_mat(lists, "distimgs"))
-    dmos = np.ravel(dmos)
-    if len(dmos) != len(names):
-        raise UserError(f"{scores} has {len(dmos)} scores, but {lists} has {len(names)} images")
-    by_image = _by_image(differences, len(names), scores)
-    sos = np.nanstd(by_image, axis=1, ddof=1)
-    table = pd.DataFrame({"mos": dmos, "sos": sos}, index=pd.RangeIndex(1, len(names) + 1, name="entry"))
-    values = numbers(table, ["mos", "sos"], scores)
-    absent = np.isnan(by_image).sum(axis=1)
-    notes = [f"{count} of {by_image.shape[1]} subjects have no score" if count else "" for count in absent]
-    named = [f"{folder}/{file_name(name)}" for name in names]
-    return with_source(values.assign(name=named, note=notes), scores)
-
-
-def _by_image(differences: np.ndarray, images: int, path: Path) -> np.ndarray:
-    """Return difference scores (N, subjects); the file may hold them transposed."""
+    images = len(names)
+    if dmos.size != images:
+        raise UserError(f"{scores} has {dmos.size} scores, but {lists} has {images} images")
     if differences.ndim != 2 or images not in differences.shape or min(differences.shape) < 2:
         raise UserError(
-            f"{path}: dist_diffscores is {differences.shape}, expected subjects x {images} images or the transpose"
+            f"{scores}: dist_diffscores is {differences.shape}, expected subjects x {images} images or the transpose"
         )
-    return np.asarray(differences if differences.shape[0] == images else differences.T, dtype=np.float64)
+    by_image = (differences if len(differences) == images else differences.T).astype(np.float64)  # (N, subjects)
+    sos = np.nanstd(by_image, axis=1, ddof=1)
+    index = pd.RangeIndex(1, images + 1, name="entry")
+    values = numbers(pd.DataFrame({"mos": dmos.ravel(), "sos": sos}, index=index), ["mos", "sos"], scores)
+    absent = np.isnan(by_image).sum(axis=1)
+    notes = [f"{count} of {by_image.shape[1]} subjects have no score" if count else "" for count in absent]
+    return with_source(values.assign(name=[f"{folder}/{file_name(name)}" for name in names], note=notes), scores)
 
 
 def _name(path: str) -> str:
@@ -62,11 +56,6 @@ def _name(path: str) -> str:
     name = file_name(path)
     place = next((f"{part}/{folder}" for part, folder in FOLDERS.items() if f"/{folder}/" in path), None)
     return f"{place}/{name}" if place and name != path else path
-
-
-def _scene(name: str) -> str:
-    """`Part 1/blurjpeg/cows_blur1_jpeg2.bmp` -> `cows`."""
-    return name.rpartition("/")[2].partition("_")[0]
 
 
 def _renamed_parts(part: str, below: str = "") -> Layout:
@@ -82,7 +71,7 @@ LIVEMD = Reader(
         f"To_Release/Part 1/{SCORES}": _scores,
         f"Part 1/{SCORES}": _scores,
         "LIVEMDhist_5.txt": release_parser(_name),
-        "LIVE_MD.txt": list_parser(_name),
+        "LIVE_MD.txt": parser(LIST_COLUMNS, _name),
     },
     layouts=(
         under("To_Release"),
@@ -91,5 +80,5 @@ LIVEMD = Reader(
         _renamed_parts("Part_"),
         _renamed_parts("part"),
     ),
-    reference_from_name=_scene,
+    reference_from_name=lambda name: name.rpartition("/")[2].partition("_")[0],  # .../cows_blur1_jpeg2.bmp -> cows
 )

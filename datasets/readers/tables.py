@@ -35,22 +35,23 @@ def read_table(path: Path, names: list[str] | None = None, separator: str = ",",
     Raises:
         UserError: The file is not a table, or has no rows.
     """
-    _require_text(path)
-    options = {"sep": separator, "quotechar": quote, "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
+    text = _read_text(path)
+    options = {"sep": separator, "quotechar": quote, "dtype": str, "keep_default_na": False}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-            header = 0 if names is None else None
-            table = pd.read_csv(path, names=names, header=header, skip_blank_lines=False, index_col=False, **options)
+            options |= {"names": names, "header": 0 if names is None else None}
+            table = pd.read_csv(io.StringIO(text), skip_blank_lines=False, index_col=False, **options)
     except pd.errors.ParserWarning as error:
         raise UserError(
             f"{path}: rows have more cells than the first line has titles; separate cells by {separator!r} and "
             "give each column a title"
         ) from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, OSError) as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UserError(f"{path}: cannot be read as a table: {one_line(error)}") from error
     if names is None:  # pandas would rename the second of two equal titles
-        _require_once(pd.read_csv(path, header=None, nrows=1, **options).iloc[0], f"{path}, line 1")
+        titles = pd.read_csv(io.StringIO(text), nrows=1, **options | {"header": None})
+        _require_once(titles.iloc[0], f"{path}, line 1")
     table.columns = [str(name).strip() for name in table.columns]
     table = table.fillna("")
     within = table.apply(lambda column: column.str.count("\n")).sum(axis=1).astype(int)  # line breaks in quoted cells
@@ -131,14 +132,15 @@ def numbers(table: pd.DataFrame, columns: list[str], path: Path, blank: bool = F
     Raises:
         UserError: A cell is not a finite number; the message has file, row, column and content.
     """
-    cells = table[columns].map(lambda cell: cell if _may_be_number(cell) else None)
+    is_number = table[columns].map(lambda cell: isinstance(cell, (str, int, float)) and not isinstance(cell, bool))
+    cells = table[columns].where(is_number, None)  # dates and TRUE would convert to numbers
     values = cells.apply(pd.to_numeric, errors="coerce").astype(float)
     empty = table[columns].isna() | (table[columns] == "")
     bad = ~(values.abs() < float("inf")) & ~(empty if blank else False)
     rows = bad.index[bad.any(axis=1)]
     if len(rows):
         first = [(row, bad.columns[bad.loc[row]][0]) for row in rows[:SHOWN]]
-        texts = [f"{table.index.name} {row}: {column} is {_shown(table.loc[row, column])}" for row, column in first]
+        texts = [f"{table.index.name} {row}: {column} is {_text(table.loc[row, column])!r}" for row, column in first]
         more = f"; and in {len(rows) - SHOWN} more rows" if len(rows) > SHOWN else ""
         raise UserError(f"{path}, {'; '.join(texts)}, which is not a number{more}")
     return values
@@ -192,30 +194,28 @@ def cell_strings(cells: np.ndarray) -> list[str]:
 
 def _read_workbook(path: Path, sheet: str | None) -> dict[str, pd.DataFrame]:
     engine = "xlrd" if path.suffix.lower() == ".xls" else "openpyxl"
+    options = {"header": None, "dtype": object, "engine": engine, "engine_kwargs": QUIET.get(engine)}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # openpyxl warns of styles that it drops, pandas of the future of xlrd
-            sheets = pd.read_excel(
-                path, sheet_name=sheet, header=None, dtype=object, engine=engine, engine_kwargs=QUIET.get(engine)
-            )
+            sheets = pd.read_excel(path, sheet_name=[sheet] if sheet else None, **options)
     except ImportError as error:
         raise UserError(f"{path}: {engine} is needed to read it: pip install {engine}") from error
     except Exception as error:  # pandas, zipfile and the parsers raise errors of many types
         raise UserError(f"{path}: cannot be read as a workbook: {one_line(error)}") from error
-    sheets = {sheet: sheets} if sheet else sheets
     for cells in sheets.values():
         cells.index = pd.RangeIndex(1, len(cells) + 1, name="row")
     return sheets
 
 
-def _require_text(path: Path) -> None:
-    """Raise an error with the line of the first byte that is not UTF-8 text; pandas does not report the line."""
+def _read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file; an error has the line of the first byte that is not, which pandas omits."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or one_line(error)}") from error
     try:
-        content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
         position = content.find(b"\0")
     except UnicodeDecodeError as error:
         position = error.start
@@ -224,10 +224,7 @@ def _require_text(path: Path) -> None:
         raise UserError(
             f"{path}, line {line}: byte 0x{content[position]:02x} is not UTF-8 text; save the file as UTF-8"
         )
-
-
-def _may_be_number(cell: Any) -> bool:
-    return isinstance(cell, (str, int, float)) and not isinstance(cell, bool)  # dates and TRUE would convert to numbers
+    return text
 
 
 def _text(cell: Any) -> str:
@@ -238,7 +235,3 @@ def _text(cell: Any) -> str:
 
 def _title(cell: Any) -> str:
     return " ".join(_text(cell).replace("_", " ").split()).casefold()
-
-
-def _shown(cell: Any) -> str:
-    return repr(_text(cell)) if isinstance(cell, (str, float)) or cell is None else repr(str(cell))

@@ -4,13 +4,11 @@ Source: Zaric, Tatalovic, Brajkovic, Hlevnjak, Loncaric, Dumic, Grgic, VCL@FER I
 AUTOMATIKA 2012.
 """
 
-from pathlib import Path
+from functools import partial
 
-import pandas as pd
-
-from datasets.readers.assembly import Reader, file_name, list_parser, release_parser
-from datasets.readers.folder import Folder, under
-from datasets.readers.tables import Columns, numbers, pick, read_sheet, texts
+from datasets.readers.assembly import LIST_COLUMNS, Reader, file_name, parser, release_parser
+from datasets.readers.folder import under
+from datasets.readers.tables import Columns, read_sheet
 from datasets.scale import RatingScale
 
 # the layout of results.xls is not documented: the first sheet and row with a title from each list is used
@@ -18,11 +16,6 @@ COLUMNS: Columns = {
     "name": ("Image", "Image name", "Image_name", "Filename", "File name", "Name", "dist_img", "dis_img_path"),
     "mos": ("MOS", "Mean opinion score", "Score", "MOS value"),
 }
-
-
-def _scores(path: Path, _folder: Folder) -> pd.DataFrame:
-    table = pick(read_sheet(path, COLUMNS), path, COLUMNS)
-    return pd.DataFrame({"name": texts(table["name"]).map(_name), "mos": numbers(table, ["mos"], path)["mos"]})
 
 
 def _name(path: str) -> str:
@@ -36,7 +29,11 @@ VCLFER = Reader(
     scale=RatingScale(low=0, high=100, bin_centers=(10, 30, 50, 70, 90)),
     sos_a=0.1304,
     release_sos="hypothesis",
-    label_files={"results.xls": _scores, "VCLFERhist.txt": release_parser(_name), "VCLFER.txt": list_parser(_name)},
+    label_files={
+        "results.xls": parser(COLUMNS, _name, partial(read_sheet, columns=COLUMNS)),
+        "VCLFERhist.txt": release_parser(_name),
+        "VCLFER.txt": parser(LIST_COLUMNS, _name),
+    },
     layouts=(under("vcl_fer"), under("VCLFER/vcl_fer"), under("")),
     reference_from_name=lambda name: "_".join(name.split("_")[:2]),  # IMG_01_AWGN_1.bmp -> IMG_01
 )

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import rows as compared
 from benchmarks.gpu.__main__ import main
-from benchmarks.gpu.rows import Rows, speed
 from benchmarks.gpu.training import FAST, WAYS
+from benchmarks.rows import Measured, Rows, speed
 from tests.running import ROOT
 
 WAYS_ON_CPU = [name for name in WAYS if name != "tf32"]
@@ -104,7 +103,7 @@ def test_the_script_names_parts_that_exist():
 
 
 def test_a_row_holds_medians_ratio_and_spread():
-    row = compared.Measured("a", "what", "peer", "s", [1.0, 2.0, 4.0], [3.0, 3.0, 4.0]).as_row()
+    row = Measured("a", "what", "peer", "s", [1.0, 2.0, 4.0], [3.0, 3.0, 4.0]).as_row()
     assert (row["ours"], row["peer"], row["ratio"], row["spread"]) == (2.0, 3.0, 1.5, [1.0, 3.0])
-    alone = compared.Measured("a", "what", "", "s", [1.0, 2.0, 4.0]).as_row()
+    alone = Measured("a", "what", "", "s", [1.0, 2.0, 4.0]).as_row()
     assert (alone["peer"], alone["ratio"], alone["spread"]) == (None, None, [1.0, 4.0])
