@@ -32,11 +32,11 @@ class RunGallery:
         require_place(self.path.parent)
         make_folder(self.path.parent)  # fails now rather than after hours of scoring
 
-    def keep(self, rows: Iterable[ScoreRow], places: Mapping[str, str]) -> None:
-        """Add rows of an earlier run.
+    def add(self, rows: Iterable[ScoreRow], places: Mapping[str, str]) -> None:
+        """Add rows, either new or read back from the output of an earlier run.
 
         Args:
-            rows: Rows read back from the output.
+            rows: The rows.
             places: Paths by the name in the rows; a name without an entry is used as the path.
 
         Raises:
@@ -51,11 +51,10 @@ class RunGallery:
                     f"--report: an earlier row cannot be shown: {one_line(error)}; --overwrite starts again"
                 ) from error
 
-    def collect(self, batches: Iterable[list[ScoreRow]], paths: Iterable[str]) -> Iterator[list[ScoreRow]]:
-        """Add batches of rows and pass them on; `paths` are those of their images."""
-        stream = iter(paths)
+    def collect(self, batches: Iterable[list[ScoreRow]], places: Mapping[str, str]) -> Iterator[list[ScoreRow]]:
+        """Add batches of rows and pass them on."""
         for rows in batches:
-            self.images += [image_from_row(row, next(stream)) for row in rows]
+            self.add(rows, places)
             yield rows
 
     def write(self, run_fields: ScoreRow, pictures: PictureSettings, workers: int) -> None:

@@ -15,13 +15,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from datasets.scale import RatingScale
-from scoring.formats import on_one_line
 from scoring.gallery.charts import histogram, opinion_bars
 from scoring.gallery.ranking import DISPUTED_WIDTH, EXTREMES, SHOWN, best_first, disputed, sampled
 from scoring.pictures import PictureSettings, opened_picture
 from scoring.records import ScoreRow
 from scoring.scale_text import parse_scale
-from utils.errors import UserError
+from utils.errors import UserError, printable
 from utils.files import write_atomically
 from utils.html import LONG_SIDE, Thumbnail, page_environment, thumbnail
 from utils.progress import Progress
@@ -62,15 +61,15 @@ def image_from_row(row: ScoreRow, place: str) -> ScoredImage | FailedImage:
     Raises:
         ValueError, KeyError, TypeError: Values are missing, or are not finite numbers.
     """
-    name = on_one_line(row["path"])
+    name = printable(row["path"])
     if row["error"] is not None:
-        return FailedImage(name, on_one_line(row["error"]))
+        return FailedImage(name, printable(row["error"]))
     scale = parse_scale(row["scale"])
     numbers = {key: float(row[key]) for key in ("mos", "mos_01", "sos", "low_90", "high_90")}
     dos = tuple(float(row[f"p{k}"]) for k in range(1, scale.num_bins + 1))
     if not (np.isfinite([*numbers.values(), *dos]).all() and sum(dos) > 0):
         raise ValueError(f"{name} contains values that are not numbers")
-    return ScoredImage(name, place, **numbers, dos=dos, notes=on_one_line(row["notes"] or ""))
+    return ScoredImage(name, place, **numbers, dos=dos, notes=printable(row["notes"] or ""))
 
 
 def write_gallery(
@@ -100,7 +99,7 @@ def write_gallery(
     chosen = sampled(best_first(mos_01), sos, SHOWN, EXTREMES)
     template = page_environment(Path(__file__).parent).get_template(TEMPLATE)
     pieces = template.generate(
-        title=on_one_line(path.stem),
+        title=printable(path.stem),
         folder=common_folder([image.name for image in images]),
         scale=scale,
         same=run_fields,
@@ -127,7 +126,7 @@ def scored_thumbnail(place: str, pictures: PictureSettings = PictureSettings()) 
         with opened_picture(place, pictures, coarse=LONG_SIDE) as picture:
             return thumbnail(picture.image)
     except UserError as error:
-        return Thumbnail(note=on_one_line(str(error).encode("utf-8", "backslashreplace").decode()))
+        return Thumbnail(note=printable(str(error).encode("utf-8", "backslashreplace").decode()))
 
 
 def common_folder(names: Sequence[str]) -> str:

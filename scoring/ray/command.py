@@ -8,10 +8,9 @@ from collections.abc import Sequence
 
 from ray.data import Dataset
 
-from scoring.command import CPU_BATCH, GPU_BATCH, SHOWN_ERRORS, print_errors, write
+from scoring.command import CPU_BATCH, GPU_BATCH, SHOWN_ERRORS, Tally
 from scoring.defaults import is_remote, is_shard
 from scoring.loading import build_predictor
-from scoring.local import Tally, with_progress
 from scoring.options import is_folder, with_options
 from scoring.output import Output, row_format, unscored
 from scoring.ray.engine import Job, build_dataset, cluster, machines, stream, write_rows
@@ -51,12 +50,11 @@ def score_command(args: argparse.Namespace, sources: Sequence[str]) -> int:
         job = Job(worker_args, row_builder, columns, batch_size, plan.threads, os.getcwd(), frozenset(done))
         dataset = build_dataset(remaining, job, plan, checkpoint) if remaining else None
         if isinstance(output, ParquetFolder):
-            errors = write_folder(output, dataset, tally, args.overwrite)
+            write_folder(output, dataset, tally, args.overwrite)
         else:
             total = None if any(map(is_shard, remaining)) else len(remaining)
-            batches = with_progress(stream(dataset) if dataset is not None else (), tally, total)
-            errors = write(batches, output, args.strict)
-    print_errors(tally, errors)
+            output.write(tally.count(stream(dataset) if dataset is not None else (), args.strict, total))
+    tally.print_errors()
     print(tally.describe(), file=sys.stderr)
     return tally.failed + output.failed
 
@@ -68,8 +66,8 @@ def remaining_sources(sources: Sequence[str], row_builder: RowBuilder, done: Cou
     return [images[index] for index in indices] + [source for source in sources if is_shard(source)]
 
 
-def write_folder(folder: ParquetFolder, dataset: Dataset | None, tally: Tally, overwrite: bool) -> list[str]:
-    """Write the rows into a folder; return some of the errors in it.
+def write_folder(folder: ParquetFolder, dataset: Dataset | None, tally: Tally, overwrite: bool) -> None:
+    """Write the rows into a folder.
 
     Args:
         folder: The folder.
@@ -79,10 +77,11 @@ def write_folder(folder: ParquetFolder, dataset: Dataset | None, tally: Tally, o
     """
     if overwrite:
         folder.clear()
-    rows_before, folder.failed = folder.count()
+    rows_before, errors_before = folder.count()
     if dataset is not None:
         write_rows(dataset, folder)
-    rows, failed = folder.count()
-    tally.failed = failed - folder.failed
+    rows, errors = folder.count()
+    folder.failed = len(errors_before)
+    tally.failed = len(errors) - folder.failed
     tally.scored = rows - rows_before - tally.failed
-    return folder.errors(SHOWN_ERRORS) if tally.failed else []
+    tally.errors = errors[:SHOWN_ERRORS] if tally.failed else []

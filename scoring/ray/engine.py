@@ -26,9 +26,9 @@ import ray
 import torch
 from ray.data import ActorPoolStrategy, Dataset
 
+from scoring.command import score_rows
 from scoring.defaults import is_remote, is_shard
 from scoring.loading import build_predictor
-from scoring.local import score_rows
 from scoring.options import with_options
 from scoring.parquet import schema_for
 from scoring.pictures import Encoded

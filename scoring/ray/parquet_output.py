@@ -78,24 +78,14 @@ class ParquetFolder:
                 done.update(batch["path"].to_pylist())
         return done
 
-    def count(self) -> tuple[int, int]:
-        """Return the number of rows, and how many of them have an error."""
-        rows = failed = 0
+    def count(self) -> tuple[int, list[str]]:
+        """Return the number of rows, and the errors in them."""
+        rows, errors = 0, []
         for path in self.files():
             for batch in self._batches(path, ["error"]):
                 rows += batch.num_rows
-                failed += batch.num_rows - batch["error"].null_count
-        return rows, failed
-
-    def errors(self, limit: int) -> list[str]:
-        """Return the first errors."""
-        found: list[str] = []
-        for path in self.files():
-            for batch in self._batches(path, ["error"]):
-                found += [error for error in batch["error"].to_pylist() if error is not None]
-            if len(found) >= limit:
-                break
-        return found[:limit]
+                errors += batch["error"].drop_null().to_pylist()
+        return rows, errors
 
     def _batches(self, path: str, columns: list[str]) -> Iterator[RecordBatch]:
         with (
