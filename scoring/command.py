@@ -130,8 +130,8 @@ def score_rows(
         rows = []
         for image, prepared, prediction in batch:
             path = image.name if isinstance(image, Encoded) else image
-            if prepared is None:
-                rows.append(row_builder.failed(path, str(prediction)))
+            if prediction is None:
+                rows.append(row_builder.failed(path, str(prepared)))
                 continue
             rows.append(row_builder.scored(path, prediction, prepared))
             if on_scored is not None:

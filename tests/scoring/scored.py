@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from datasets.scale import RatingScale
 from inference import main
+from scoring.pictures import Picture, PictureSettings, opened_picture
 
 SUFFIXES = ("csv", "jsonl", "json", "parquet")
 ACR = RatingScale(1, 5, (1, 2, 3, 4, 5))
@@ -33,6 +34,11 @@ def scored(output: Path, *arguments) -> tuple[int, list[dict]]:
     """Exit status and rows of `inference.py ARGUMENTS --output OUTPUT`."""
     status = main([*map(str, arguments), "--device", "cpu", "--output", str(output)])
     return status, rows_of(output)
+
+
+def open_picture(source, settings: PictureSettings = PictureSettings()) -> Picture:
+    with opened_picture(source, settings) as picture:
+        return picture
 
 
 def _value(text: str):

@@ -15,11 +15,12 @@ from PIL import Image
 from inference import main
 from scoring.inputs import Inputs, find_images
 from scoring.options import parse_arguments
-from scoring.pictures import Encoded, open_picture
+from scoring.pictures import Encoded
 from scoring.ray import remote_files
 from scoring.ray.parquet_output import ParquetFolder
 from scoring.ray.shards import ShardColumns, images_in, require_columns
 from scoring.ray.worker_plan import WorkerPlan, plan_workers, split_tasks
+from tests.scoring.scored import open_picture
 from utils import installation
 from utils.errors import MissingFileError, UserError
 
