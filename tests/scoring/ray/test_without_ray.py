@@ -13,14 +13,13 @@ import pytest
 from PIL import Image
 
 from inference import main
-from scoring.inputs import Inputs, find_images
 from scoring.options import parse_arguments
 from scoring.pictures import Encoded
 from scoring.ray import remote_files
 from scoring.ray.parquet_output import ParquetFolder
 from scoring.ray.shards import ShardColumns, images_in, require_columns
 from scoring.ray.worker_plan import WorkerPlan, plan_workers, split_tasks
-from tests.scoring.scored import open_picture
+from tests.scoring.scored import found, open_picture
 from utils import installation
 from utils.errors import MissingFileError, UserError
 
@@ -186,18 +185,18 @@ def test_object_stores(tmp_path):
         path.write_bytes(png(0))
     root = f"file://{tmp_path}/photos"
 
-    def found(*places, **options):
-        return [path.removeprefix(root) for path in find_images(Inputs(places, with_shards=True, **options))]
+    def below(*places, **options):
+        return [path.removeprefix(root) for path in found(*places, engine="ray", **options)]
 
-    assert found(root) == found(f"{root}/") == ["/a.png", "/b.png"]
-    assert found(root, recursive=True) == ["/a.png", "/b.png", "/sub/0.tar", "/sub/c.png"]
-    assert found(f"{root}/b*.png", f"{root}/missing.png") == ["/b.png", "/missing.png"]
+    assert below(root) == below(f"{root}/") == ["/a.png", "/b.png"]
+    assert below(root, recursive=True) == ["/a.png", "/b.png", "/sub/0.tar", "/sub/c.png"]
+    assert below(f"{root}/b*.png", f"{root}/missing.png") == ["/b.png", "/missing.png"]
     with pytest.raises(MissingFileError, match="no object matches the pattern"):
-        found(f"{root}/*.bmp")
+        below(f"{root}/*.bmp")
     with pytest.raises(UserError, match="only the last part is a pattern"):
-        found(f"{root}/*/c.png")
+        below(f"{root}/*/c.png")
     with pytest.raises(UserError, match="no such object store"):
-        found("ftp3://bucket/photos")
+        below("ftp3://bucket/photos")
     assert open_picture(remote_files.remote_image(f"{root}/a.png")).image.size == (8, 8)
     with pytest.raises(MissingFileError, match=r"image file:.*missing\.png does not exist"):
         open_picture(remote_files.remote_image(f"{root}/missing.png"))
@@ -209,10 +208,10 @@ def test_what_is_written_to_is_not_read(tmp_path):
     for name in ("a.png", "rows.parquet", "old.parquet", "sub/b.tar", "out/part.parquet"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    left_out = [str(tmp_path / "rows.parquet"), f"{tmp_path}/out/"]
-    paths = find_images(Inputs([str(tmp_path)], recursive=True, excluded=left_out, with_shards=True))
+    written = {"map": str(tmp_path / "rows.parquet"), "output": f"{tmp_path}/out/"}
+    paths = found(str(tmp_path), recursive=True, engine="ray", **written)
     assert [os.path.relpath(path, tmp_path) for path in paths] == ["a.png", "old.parquet", "sub/b.tar"]
-    assert find_images(Inputs([str(tmp_path)], recursive=True)) == [str(tmp_path / "a.png")]
+    assert found(str(tmp_path), recursive=True) == [str(tmp_path / "a.png")]
 
 
 def write_part(folder, name, paths, **same):
