@@ -15,7 +15,7 @@ from scoring.options import is_folder, with_options
 from scoring.output import Output, row_format, unscored
 from scoring.ray.engine import Job, build_dataset, cluster, machines, stream, write_rows
 from scoring.ray.parquet_output import ParquetFolder
-from scoring.ray.shards import ShardColumns, require_columns
+from scoring.ray.shards import require_columns
 from scoring.ray.worker_plan import plan_workers
 from scoring.records import RowBuilder
 from utils.config import load_config
@@ -29,12 +29,11 @@ def score_command(args: argparse.Namespace, sources: Sequence[str]) -> int:
             --strict, a bad image.
     """
     form = None if is_folder(args.output) else row_format(args.format, args.output)
-    columns = ShardColumns(args.image_column, args.image_bytes)
-    require_columns([source for source in sources if is_shard(source)], columns)
+    require_columns(sources, args)
     predictor = build_predictor(with_options(args, device="cpu"))  # for its scale and checkpoint, and early errors
     row_builder = RowBuilder(predictor, args.relative_to)
     checkpoint = predictor.checkpoint
-    output = ParquetFolder(args.output) if form is None else Output(form, args.output, row_builder.columns, checkpoint)
+    output = Output(form, args.output, row_builder.columns, checkpoint) if form else ParquetFolder(args.output)
     output.check_overwrite(args.resume, args.overwrite)
     done = output.done(row_builder.run_fields) if args.resume else Counter()
     remaining = remaining_sources(sources, row_builder, done)
@@ -44,11 +43,16 @@ def score_command(args: argparse.Namespace, sources: Sequence[str]) -> int:
     tally = Tally()
     with cluster(args.ray_address):
         plan = plan_workers(machines(), args.device, args.workers)
-        device = "cuda" if plan.gpus else "cpu"
-        worker_args = with_options(args, checkpoint=str(checkpoint), config=config, device=device)
-        batch_size = args.batch_size or (GPU_BATCH if plan.gpus else CPU_BATCH)
-        job = Job(worker_args, row_builder, columns, batch_size, plan.threads, os.getcwd(), frozenset(done))
-        dataset = build_dataset(remaining, job, plan, checkpoint) if remaining else None
+        worker_args = with_options(
+            args,
+            checkpoint=str(checkpoint),
+            config=config,
+            device="cuda" if plan.gpus else "cpu",
+            batch_size=args.batch_size or (GPU_BATCH if plan.gpus else CPU_BATCH),
+            workers=plan.threads,
+        )
+        job = Job(worker_args, row_builder, os.getcwd(), frozenset(done))
+        dataset = build_dataset(remaining, job, plan) if remaining else None
         if isinstance(output, ParquetFolder):
             write_folder(output, dataset, tally, args.overwrite)
         else:

@@ -11,10 +11,9 @@ import socket
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 # read by Ray on import: it sends no usage statistics, and crashes are reported in our own messages
@@ -34,7 +33,7 @@ from scoring.parquet import schema_for
 from scoring.pictures import Encoded
 from scoring.ray.parquet_output import ParquetFolder
 from scoring.ray.remote_files import remote_image
-from scoring.ray.shards import ShardColumns, images_in
+from scoring.ray.shards import images_in
 from scoring.ray.worker_plan import WorkerPlan, split_tasks
 from scoring.records import RowBuilder, ScoreRow
 from utils.errors import MachineError, UserError, one_line, shortened
@@ -50,25 +49,19 @@ SOURCE = "source"
 
 @dataclass(frozen=True)
 class Job:
-    """Settings that all workers share.
+    """What all workers share.
 
     Args:
-        args: The options; `checkpoint`, `config` and `device` are those of the worker.
+        args: The options; those of the checkpoint, config, device, batch size and threads are the worker's.
         row_builder: Builds the rows.
-        columns: Columns of Parquet shards.
-        batch_size: Number of images per forward pass.
-        threads: As in WorkerPlan.
         folder: Working folder for relative paths, on machines that have it.
         done: Names of images in shards that already have a row.
     """
 
     args: argparse.Namespace
     row_builder: RowBuilder
-    columns: ShardColumns
-    batch_size: int
-    threads: int
     folder: str
-    done: frozenset[str] = frozenset()
+    done: Collection[str]
 
 
 class Scorer:
@@ -78,8 +71,7 @@ class Scorer:
         content, self.job = ray.get(list(references))
         if os.path.isdir(self.job.folder):
             os.chdir(self.job.folder)
-        torch.set_num_threads(self.job.threads)
-        self.schema = schema_for(self.job.row_builder.columns)
+        torch.set_num_threads(self.job.args.workers)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "checkpoint.pt"
             path.write_bytes(content)
@@ -88,15 +80,15 @@ class Scorer:
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         images = (image for source in table[SOURCE].to_pylist() for image in self._images_at(os.fsdecode(source)))
-        job = self.job
-        for rows in score_rows(images, self.predictor, job.row_builder, job.batch_size, job.threads):
-            yield pa.Table.from_pylist(rows, schema=self.schema)
+        args, row_builder = self.job.args, self.job.row_builder
+        for rows in score_rows(images, self.predictor, row_builder, args.batch_size, args.workers):
+            yield pa.Table.from_pylist(rows, schema=schema_for(row_builder.columns))
 
     def _images_at(self, source: str) -> Iterator[str | Encoded]:
         if not is_shard(source):
             yield remote_image(source) if is_remote(source) else source
             return
-        for image in images_in(source, self.job.columns):
+        for image in images_in(source, self.job.args):
             if self.job.row_builder.name(image.name) not in self.job.done:
                 yield image
 
@@ -119,36 +111,20 @@ def cluster(address: str | None) -> Iterator[None]:
         if ray.is_initialized():
             yield
             return
-        _start(address)
+        where = {"include_dashboard": False} if address is None else {"address": address}
+        packages = {"py_modules": [str(ROOT / name) for name in PACKAGES]}
+        try:
+            host, _, port = (address or "").rpartition("://")[2].rpartition(":")
+            if host and port.isdigit():  # HOST:PORT, with or without ray://; Ray itself would try for minutes
+                socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=packages, **where)
+        except (OSError, ValueError, RuntimeError) as error:
+            place = f"--ray-address: {address}" if address is not None else "--engine ray"
+            raise UserError(f"{place}: no Ray cluster is available: {one_line(error)}") from error
         try:
             yield
         finally:
             ray.shutdown()
-
-
-def _start(address: str | None) -> None:
-    packages = {"py_modules": [str(ROOT / name) for name in PACKAGES]}
-    start = partial(ray.init, log_to_driver=False, logging_level=logging.ERROR, runtime_env=packages)
-    try:
-        if address is None:
-            start(include_dashboard=False)
-        else:
-            _require_answer(address)
-            start(address=address)
-    except (OSError, ValueError, RuntimeError) as error:
-        place = f"--ray-address: {address}" if address is not None else "--engine ray"
-        raise UserError(f"{place}: no Ray cluster is available: {one_line(error)}") from error
-
-
-def _require_answer(address: str) -> None:
-    """Check that HOST:PORT, with or without ray://, answers; Ray itself would try for minutes.
-
-    Raises:
-        OSError: It does not answer.
-    """
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
 
 def machines() -> list[tuple[int, int]]:
@@ -157,12 +133,11 @@ def machines() -> list[tuple[int, int]]:
     return [(int(resources.get("CPU", 0)), int(resources.get("GPU", 0))) for resources in alive]
 
 
-def build_dataset(sources: Sequence[str], job: Job, plan: WorkerPlan, checkpoint: Path) -> Dataset:
+def build_dataset(sources: Sequence[str], job: Job, plan: WorkerPlan) -> Dataset:
     """Return the rows of all images as a lazy dataset, in no particular order."""
-    kind = pa.binary()  # a path need not be UTF-8
-    tasks = split_tasks(sources, job.batch_size, plan.workers)
-    blocks = [pa.table({SOURCE: pa.array([os.fsencode(path) for path in task], kind)}) for task in tasks]
-    references = [ray.put(checkpoint.read_bytes()), ray.put(job)]
+    tasks = split_tasks(sources, job.args.batch_size, plan.workers)
+    blocks = [pa.table({SOURCE: [os.fsencode(path) for path in task]}) for task in tasks]  # not always UTF-8
+    references = [ray.put(Path(job.args.checkpoint).read_bytes()), ray.put(job)]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")  # the last two have no other way
         return ray.data.from_arrow(blocks).map_batches(

@@ -3,7 +3,6 @@
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 
 import pyarrow.parquet as pq
 from pyarrow import RecordBatch, fs
@@ -39,10 +38,6 @@ class ParquetFolder:
         Raises:
             UserError: The folder contains results without --resume or --overwrite, or it is a file.
         """
-        with self._reading():
-            kind = self.filesystem.get_file_info(self.path).type
-        if kind == fs.FileType.File:
-            raise UserError(f"--output: {self.place} is a file; name a folder")
         if self.files() and not (resume or overwrite):
             raise UserError(
                 f"--output: {self.place} already contains {SUFFIX} files; --resume continues them, --overwrite "
@@ -51,7 +46,9 @@ class ParquetFolder:
 
     def files(self) -> list[str]:
         """Return the paths of the Parquet files, sorted."""
-        with self._reading():
+        with arrow_errors(f"--output: {self.place} cannot be read"):
+            if self.filesystem.get_file_info(self.path).type == fs.FileType.File:
+                raise UserError(f"--output: {self.place} is a file; name a folder")
             found = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
         return sorted(info.path for info in found if info.type == fs.FileType.File and info.path.endswith(SUFFIX))
 
@@ -106,9 +103,6 @@ class ParquetFolder:
             head = file.read(len(MAGIC))
             file.seek(max(file.size() - len(MAGIC), 0))
             return head in (b"", MAGIC) and file.read(len(MAGIC)) != MAGIC
-
-    def _reading(self) -> AbstractContextManager[None]:
-        return arrow_errors(f"--output: {self.place} cannot be read")
 
     def _remove(self, path: str) -> None:
         with arrow_errors(f"--output: {path} cannot be removed"):

@@ -4,10 +4,10 @@ Shards are read as streams. If part of a shard cannot be read, one more image ra
 becomes a row with that error, and the images before it keep their rows.
 """
 
+import argparse
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,29 +22,10 @@ ROWS_AT_ONCE = 16  # rows of a Parquet table
 PARQUET = ".parquet"
 
 
-@dataclass(frozen=True)
-class ShardColumns:
-    """The columns of Parquet shards.
-
-    Args:
-        image: Column of image names; None: `image` or `path`.
-        content: Column of the image files' bytes; None: `bytes`.
-    """
-
-    image: str | None = None
-    content: str | None = None
-
-    def choose(self, shard: str, names: Sequence[str]) -> tuple[str, str]:
-        """Return the columns of image names and of bytes in a table with these columns."""
-        content = choose_column(shard, names, self.content, (BYTES_COLUMN,), "--image-bytes")
-        return choose_column(shard, names, self.image, IMAGE_COLUMNS, "--image-column"), content
-
-
-def images_in(shard: str, columns: ShardColumns) -> Iterator[Encoded]:
+def images_in(shard: str, args: argparse.Namespace) -> Iterator[Encoded]:
     """Yield the images of a shard in order; those of a tar file are named SHARD/MEMBER."""
-    images = _table_images(shard, columns) if _is_parquet(shard) else _tar_images(shard)
     try:
-        yield from images
+        yield from _table_images(shard, args) if _is_parquet(shard) else _tar_images(shard)
     except FileNotFoundError:
         yield _unreadable(shard, f"{shard} does not exist")
     except UserError as error:
@@ -53,20 +34,28 @@ def images_in(shard: str, columns: ShardColumns) -> Iterator[Encoded]:
         yield _unreadable(shard, f"{shard} cannot be read to its end: {one_line(error)}")
 
 
-def require_columns(shards: list[str], columns: ShardColumns) -> None:
+def require_columns(sources: Sequence[str], args: argparse.Namespace) -> None:
     """Check the columns of the first readable table, if there is one.
 
     Raises:
         UserError: A column does not exist.
     """
-    for shard in filter(_is_parquet, shards):
+    for shard in filter(_is_parquet, sources):
         filesystem, path = open_filesystem(shard)
         try:
             schema = pq.read_schema(path, filesystem=filesystem)
         except (pa.ArrowException, OSError):
             continue  # its row will contain the error
-        columns.choose(shard, schema.names)
+        choose_columns(shard, schema.names, args)
         return
+
+
+def choose_columns(shard: str, names: Sequence[str], args: argparse.Namespace) -> list[str]:
+    """Return the columns of image names and of image files in a table with these columns."""
+    return [
+        choose_column(shard, names, args.image_column, IMAGE_COLUMNS, "--image-column"),
+        choose_column(shard, names, args.image_bytes, (BYTES_COLUMN,), "--image-bytes"),
+    ]
 
 
 def _tar_images(shard: str) -> Iterator[Encoded]:
@@ -78,13 +67,13 @@ def _tar_images(shard: str) -> Iterator[Encoded]:
                 yield _image(f"{shard}/{member.name}", members.extractfile(member).read())
 
 
-def _table_images(shard: str, columns: ShardColumns) -> Iterator[Encoded]:
+def _table_images(shard: str, args: argparse.Namespace) -> Iterator[Encoded]:
     filesystem, path = open_filesystem(shard)
     with pq.ParquetFile(path, filesystem=filesystem) as table:
-        image, content = columns.choose(shard, table.schema_arrow.names)
-        for batch in table.iter_batches(ROWS_AT_ONCE, columns=[image, content]):
-            for name, data in zip(batch[image].to_pylist(), batch[content].to_pylist(), strict=True):
-                yield _image(str(name), data)
+        columns = choose_columns(shard, table.schema_arrow.names, args)
+        for batch in table.iter_batches(ROWS_AT_ONCE, columns=columns):
+            for name, content in zip(*(batch[column].to_pylist() for column in columns), strict=True):
+                yield _image(str(name), content)
 
 
 def _is_parquet(shard: str) -> bool:

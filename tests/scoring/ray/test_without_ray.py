@@ -1,5 +1,6 @@
 """What the Ray engine is made of, without Ray: options, shares, object stores, shards, folders of parts."""
 
+import argparse
 import io
 import os
 import sys
@@ -17,13 +18,17 @@ from scoring.options import parse_arguments
 from scoring.pictures import Encoded
 from scoring.ray import remote_files
 from scoring.ray.parquet_output import ParquetFolder
-from scoring.ray.shards import ShardColumns, images_in, require_columns
+from scoring.ray.shards import images_in, require_columns
 from scoring.ray.worker_plan import WorkerPlan, plan_workers, split_tasks
 from tests.scoring.scored import found, open_picture
 from utils import installation
 from utils.errors import MissingFileError, UserError
 
 SAME = {"scale": "1,5:1,2,3,4,5", "preprocess": "full@40", "checkpoint": "ab"}
+
+
+def columns(image: str | None = None, content: str | None = None) -> argparse.Namespace:
+    return argparse.Namespace(image_column=image, image_bytes=content)
 
 
 def png(number: int) -> bytes:
@@ -132,7 +137,7 @@ def test_bytes_and_files_are_read_alike(tmp_path):
 def test_tar_shards(mode, tmp_path):
     shard = str(tmp_path / "0.tar")
     write_tar(shard, {"a.png": png(0), "a.json": b"{}", "b/._c.png": b"", "b/c.JPG": png(1)}, mode)
-    images = list(images_in(shard, ShardColumns()))
+    images = list(images_in(shard, columns()))
     assert [image.name for image in images] == [f"{shard}/a.png", f"{shard}/b/c.JPG"]
     assert [open_picture(image).image.width for image in images] == [8, 9]
 
@@ -141,16 +146,16 @@ def test_what_of_a_shard_cannot_be_read_is_one_error_after_what_can(tmp_path):
     shard = tmp_path / "0.tar"
     write_tar(shard, {f"{number}.png": png(number).ljust(5000, b"\0") for number in range(4)})
     shard.write_bytes(shard.read_bytes()[:13_000])
-    *whole, cut = images_in(str(shard), ShardColumns())
+    *whole, cut = images_in(str(shard), columns())
     assert [image.name[-5:] for image in whole] == ["0.png", "1.png"]
     with pytest.raises(UserError, match=r"0\.tar cannot be read to its end: "):
         cut.read()
     for name, message in (("missing.tar", "does not exist"), ("missing.parquet", "does not exist")):
-        (image,) = images_in(str(tmp_path / name), ShardColumns())
+        (image,) = images_in(str(tmp_path / name), columns())
         with pytest.raises(UserError, match=message):
             image.read()
     (tmp_path / "letter.parquet").write_text("Dear colleagues")
-    (image,) = images_in(str(tmp_path / "letter.parquet"), ShardColumns())
+    (image,) = images_in(str(tmp_path / "letter.parquet"), columns())
     with pytest.raises(UserError, match=r"letter\.parquet cannot be read to its end: "):
         image.read()
 
@@ -160,20 +165,18 @@ def test_tables_of_image_files(tmp_path):
     table = str(tmp_path / "rows.parquet")
     content = [png(number) for number in range(39)] + [None]
     pq.write_table(pa.table({"path": names, "bytes": content, "mos": range(40)}), table, row_group_size=7)
-    images = list(images_in(table, ShardColumns()))
+    images = list(images_in(table, columns()))
     assert [image.name for image in images] == names
     assert open_picture(images[20]).image.width == 28
     with pytest.raises(UserError, match=r"39\.png is empty"):
         open_picture(images[39])
-    assert [image.name for image in images_in(table, ShardColumns("mos", "bytes"))] == [
-        str(number) for number in range(40)
-    ]
-    require_columns([str(tmp_path / "missing.parquet"), table], ShardColumns())
+    assert [image.name for image in images_in(table, columns("mos", "bytes"))] == [str(number) for number in range(40)]
+    require_columns([str(tmp_path / "missing.parquet"), table], columns())
     with pytest.raises(UserError, match=r"no column 'byte' .did you mean 'bytes'.*--image-bytes: path, bytes, mos"):
-        require_columns([table], ShardColumns(content="byte"))
+        require_columns([table], columns(content="byte"))
     with pytest.raises(UserError, match=r"no column 'name'; .*--image-column: path, bytes, mos"):
-        require_columns([table], ShardColumns(image="name"))
-    image = next(images_in(table, ShardColumns("path", "mos")))
+        require_columns([table], columns(image="name"))
+    image = next(images_in(table, columns("path", "mos")))
     with pytest.raises(UserError, match=r"0\.png: its column contains int, not bytes"):
         image.read()
 
