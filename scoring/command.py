@@ -20,7 +20,7 @@ from utils.memory import peak_memory
 from utils.progress import Progress
 
 if TYPE_CHECKING:
-    from scoring.gallery.collector import RunGallery
+    from scoring.gallery.page import RunGallery
 
 CPU_BATCH, GPU_BATCH = 1, 32
 SHOWN_ERRORS = 3  # printed on stderr
@@ -164,6 +164,6 @@ def build_gallery(args: argparse.Namespace) -> "RunGallery | None":
     if args.report is None:
         return None
     require_packages("jinja2")
-    from scoring.gallery.collector import RunGallery  # noqa: PLC0415, imports jinja2
+    from scoring.gallery.page import RunGallery  # noqa: PLC0415, imports jinja2
 
     return RunGallery(args)

@@ -3,25 +3,27 @@
 N images, K bins.
 """
 
+import argparse
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from datasets.scale import RatingScale
+from scoring.defaults import PAGE_SUFFIX
 from scoring.gallery.charts import histogram, opinion_bars
-from scoring.gallery.ranking import DISPUTED_WIDTH, EXTREMES, SHOWN, best_first, disputed, sampled
+from scoring.gallery.ranking import DISPUTED_WIDTH, EXTREMES, SHOWN, disputed, sampled
 from scoring.pictures import PictureSettings, opened_picture
 from scoring.records import ScoreRow
 from scoring.scale_text import parse_scale
-from utils.errors import UserError, printable
-from utils.files import write_atomically
+from utils.errors import UserError, one_line, printable
+from utils.files import make_folder, require_place, write_atomically
 from utils.html import LONG_SIDE, Thumbnail, page_environment, thumbnail
 from utils.progress import Progress
 
@@ -72,6 +74,62 @@ def image_from_row(row: ScoreRow, place: str) -> ScoredImage | FailedImage:
     return ScoredImage(name, place, **numbers, dos=dos, notes=printable(row["notes"] or ""))
 
 
+class RunGallery:
+    """Collect a few numbers of each image, but no pictures, for `--report`.
+
+    Args:
+        args: The options of the run, including `report`.
+
+    Raises:
+        UserError: The file exists and may not be replaced, has the wrong suffix, or cannot be written.
+    """
+
+    def __init__(self, args: argparse.Namespace):
+        self.path = Path(args.report)
+        self.relative_to = args.relative_to
+        self.images: list[ScoredImage | FailedImage] = []
+        if self.path.suffix.lower() != PAGE_SUFFIX:
+            raise UserError(f"--report: {self.path} should end with {PAGE_SUFFIX}")
+        if args.output is not None and os.path.realpath(args.output) == os.path.realpath(self.path):
+            raise UserError(f"--report: {self.path} is also the --output; name another file")
+        if self.path.is_dir():
+            raise UserError(f"--report: {self.path} is a folder; name a file")
+        if self.path.exists() and not (args.resume or args.overwrite):
+            raise UserError(f"--report: {self.path} already exists; --overwrite or --resume replaces it")
+        require_place(self.path.parent)
+        make_folder(self.path.parent)  # fails now rather than after hours of scoring
+
+    def add(self, rows: Iterable[ScoreRow], places: Mapping[str, str]) -> None:
+        """Add rows, either new or read back from the output of an earlier run.
+
+        Args:
+            rows: The rows.
+            places: Paths by the name in the rows; a name without an entry is used as the path.
+
+        Raises:
+            UserError: A row was edited and cannot be shown.
+        """
+        for row in rows:
+            try:
+                name = row["path"]
+                self.images.append(image_from_row(row, places.get(name) or os.path.join(self.relative_to or "", name)))
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(
+                    f"--report: an earlier row cannot be shown: {one_line(error)}; --overwrite starts again"
+                ) from error
+
+    def collect(self, batches: Iterable[list[ScoreRow]], places: Mapping[str, str]) -> Iterator[list[ScoreRow]]:
+        """Add batches of rows and pass them on."""
+        for rows in batches:
+            self.add(rows, places)
+            yield rows
+
+    def write(self, run_fields: ScoreRow, pictures: PictureSettings, workers: int) -> None:
+        """Write the page with thumbnails of the images; raises as `write_gallery` does."""
+        write_gallery(self.path, self.images, run_fields, pictures, workers)
+        print(f"report: {self.path}", file=sys.stderr)
+
+
 def write_gallery(
     path: Path,
     images: Sequence[ScoredImage | FailedImage],
@@ -96,7 +154,8 @@ def write_gallery(
     failed = [image for image in images if isinstance(image, FailedImage)]
     mos_01, sos = (np.array([getattr(image, name) for image in scored]) for name in ("mos_01", "sos"))  # (N,) each
     marked = disputed(sos, scale.high - scale.low)
-    chosen = sampled(best_first(mos_01), sos, SHOWN, EXTREMES)
+    best_first = np.argsort(-mos_01, kind="stable")  # (N,); ties keep their order
+    chosen = sampled(best_first, sos, SHOWN, EXTREMES)
     template = page_environment(Path(__file__).parent).get_template(TEMPLATE)
     pieces = template.generate(
         title=printable(path.stem),
@@ -160,7 +219,8 @@ def _cards(
     """As they are needed: the next thumbnails are made meanwhile."""
     highest = max((max(scored[index].dos) for index in chosen), default=1.0)
     with Progress("report", len(chosen), "image") as progress, ThreadPoolExecutor(max(workers, 1)) as pool:
-        for some in _batches(chosen.tolist()):
+        for start in range(0, len(chosen), AT_ONCE):
+            some = chosen[start : start + AT_ONCE].tolist()
             small = pool.map(lambda index: scored_thumbnail(scored[index].place, pictures), some)
             for index, picture in zip(some, small, strict=True):
                 image = scored[index]
@@ -168,9 +228,3 @@ def _cards(
                 bars = opinion_bars({"prediction": image.dos}, scale, highest, mark)
                 yield {"image": image, "thumbnail": picture, "disputed": bool(marked[index]), "bars": bars}
             progress.update(len(some))
-
-
-def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
-    stream = iter(items)
-    while some := list(islice(stream, AT_ONCE)):
-        yield some

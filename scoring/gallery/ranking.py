@@ -1,4 +1,4 @@
-"""Ranking of scored images: their order, the sample that a large page shows, and the disputed images.
+"""Ranking of scored images: the sample that a large page shows, and the disputed images.
 
 N images.
 """
@@ -12,11 +12,6 @@ DISPUTED_SHARE = 10  # one image in 10 at most
 DISPUTED_WIDTH = 0.15
 
 Array = np.ndarray
-
-
-def best_first(mos_01: Array) -> Array:
-    """Return indices (N,) by decreasing quality; ties keep their order."""
-    return np.argsort(-mos_01, kind="stable")
 
 
 def sampled(order: Array, sos: Array, most: int, extremes: int) -> Array:
