@@ -1,13 +1,11 @@
 """Quality maps: for each scored image, a drawing of the areas that raise and lower its MOS."""
 
 import hashlib
-import io
 import re
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from models.attribution import contributions, mos_map
 from scoring.overlay import draw_overlay
@@ -38,23 +36,18 @@ class MapWriter:
         self.row_builder = row_builder
         predictor.preview_side = SIDE
 
+    @torch.inference_mode()
     def __call__(self, path: str, prediction: Prediction, prepared: Prepared) -> None:
-        scale, preview = self.predictor.scale, prepared.preview
-        name = self.row_builder.name(path)
+        scale, preview, name = self.predictor.scale, prepared.preview, self.row_builder.name(path)
+        with enough_memory(SMALLER_BATCH):
+            view = prepared.views[:1].to(self.predictor.device)  # (1, 3, H, W)
+            split_logits = contributions(self.predictor.model, view)
+            values = mos_map(split_logits, scale.bin_centers, tuple(view.shape[2:]))[0].cpu().numpy()  # (H, W)
         left, top, right, bottom = self.predictor.preprocess.box
         box = (left * preview.width, top * preview.height, right * preview.width, bottom * preview.height)
         title = f"{Path(name).name}: MOS {prediction.mos:.2f} ({scale.describe()})"
-        drawing = draw_overlay(preview, box, self._values(prepared.views[:1]), title, CAPTION, scale.higher_is_better)
-        file = io.BytesIO()
-        drawing.save(file, "PNG", optimize=True)
-        write_atomically(self.folder / map_name(name), lambda to: to.write(file.getbuffer()))
-
-    @torch.inference_mode()
-    def _values(self, views: Tensor) -> np.ndarray:
-        """Return the contribution of each pixel (H, W) of a view (1, 3, H, W) in points of MOS."""
-        with enough_memory(SMALLER_BATCH):
-            split_logits = contributions(self.predictor.model, views.to(self.predictor.device))
-            return mos_map(split_logits, self.predictor.scale.bin_centers, tuple(views.shape[2:]))[0].cpu().numpy()
+        drawing = draw_overlay(preview, box, values, title, CAPTION, scale.higher_is_better)
+        write_atomically(self.folder / map_name(name), partial(drawing.save, format="PNG", optimize=True))
 
 
 def map_name(path: str) -> str:

@@ -70,18 +70,9 @@ def draw_overlay(
 
     Returns:
         An RGB image, 1200 pixels wide.
-
-    Raises:
-        ValueError: The box is empty or exceeds the picture, or the values are not a finite map.
     """
-    left, top, right, bottom = box
-    if not (0 <= left < right <= picture.width and 0 <= top < bottom <= picture.height):
-        raise ValueError(f"box: {box} is not within the picture of {picture.width} x {picture.height} pixels")
     picture = picture.convert("RGB")
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 2 or values.size == 0 or not np.isfinite(values).all():
-        raise ValueError(f"values: expected a map (H, W) of finite numbers, got shape {values.shape}")
-    density = values * values.size * AREA / 100
+    density = values.astype(np.float64) * values.size * AREA / 100
     limit = float(np.percentile(np.abs(density), FULL_PERCENTILE)) or float(np.abs(density).max())
     sign = 1 if higher_is_better else -1
     share = sign * density / limit if limit else density  # positive is better; full colour at 1
