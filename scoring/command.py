@@ -51,7 +51,7 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
             print(f"{others} rows of {args.output} belong to other images and are kept", file=sys.stderr)
         if gallery is not None:
             gallery.add(output.kept(), places)
-        paths = [paths[index] for index in unscored(names, done)]
+        paths = unscored(paths, names, done)
     workers = args.workers or os.cpu_count() or 1
     tally = Tally()
     batches = score_rows(paths, predictor, row_builder, batch_size, workers, map_writer(args, predictor, row_builder))

@@ -48,15 +48,14 @@ def check_same_run(row: ScoreRow, run_fields: ScoreRow, place: str | Path) -> No
         raise UserError(f"--resume: {place} was written with other settings: {'; '.join(changed)}")
 
 
-def unscored(names: Iterable[str], done: Mapping[str, int]) -> list[int]:
-    """Return the indices of the images still to be scored; `done` counts the rows of each name."""
-    available = Counter(done)
-    indices = []
-    for index, name in enumerate(names):
+def unscored(images: Sequence[str], names: Iterable[str], done: Mapping[str, int]) -> list[str]:
+    """Return the images still to be scored; `names` are theirs, `done` counts the rows of each name."""
+    available, remaining = Counter(done), []
+    for image, name in zip(images, names, strict=True):
         available[name] -= 1
         if available[name] < 0:
-            indices.append(index)
-    return indices
+            remaining.append(image)
+    return remaining
 
 
 class StrictError(UserError):

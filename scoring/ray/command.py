@@ -6,8 +6,6 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
-from ray.data import Dataset
-
 from scoring.command import CPU_BATCH, GPU_BATCH, SHOWN_ERRORS, Tally
 from scoring.defaults import is_remote, is_shard
 from scoring.loading import build_predictor
@@ -36,7 +34,9 @@ def score_command(args: argparse.Namespace, sources: Sequence[str]) -> int:
     output = Output(form, args.output, row_builder.columns, checkpoint) if form else ParquetFolder(args.output)
     output.check_overwrite(args.resume, args.overwrite)
     done = output.done(row_builder.run_fields) if args.resume else Counter()
-    remaining = remaining_sources(sources, row_builder, done)
+    images, shards = ([source for source in sources if is_shard(source) == kind] for kind in (False, True))
+    images = unscored(images, map(row_builder.name, images), done)
+    remaining = images + shards  # only a worker reads what is in a shard
     config = load_config(args.config) if args.config is not None else None
     if row_builder.relative_to is not None and not is_remote(row_builder.relative_to):
         row_builder.relative_to = os.path.abspath(row_builder.relative_to)  # workers run in other folders
@@ -54,38 +54,17 @@ def score_command(args: argparse.Namespace, sources: Sequence[str]) -> int:
         job = Job(worker_args, row_builder, os.getcwd(), frozenset(done))
         dataset = build_dataset(remaining, job, plan) if remaining else None
         if isinstance(output, ParquetFolder):
-            write_folder(output, dataset, tally, args.overwrite)
+            if args.overwrite:
+                output.clear()
+            if dataset is not None:
+                write_rows(dataset, output)
+            rows, errors = output.count()
+            tally.failed = len(errors) - output.failed
+            tally.scored = rows - done.total() - tally.failed
+            tally.errors = errors[:SHOWN_ERRORS] if tally.failed else []
         else:
-            total = None if any(map(is_shard, remaining)) else len(remaining)
+            total = None if shards else len(images)
             output.write(tally.count(stream(dataset) if dataset is not None else (), args.strict, total))
     tally.print_errors()
     print(tally.describe(), file=sys.stderr)
     return tally.failed + output.failed
-
-
-def remaining_sources(sources: Sequence[str], row_builder: RowBuilder, done: Counter[str]) -> list[str]:
-    """Return the images without a row, and all shards, since only a worker reads their contents."""
-    images = [source for source in sources if not is_shard(source)]
-    indices = unscored(map(row_builder.name, images), done)
-    return [images[index] for index in indices] + [source for source in sources if is_shard(source)]
-
-
-def write_folder(folder: ParquetFolder, dataset: Dataset | None, tally: Tally, overwrite: bool) -> None:
-    """Write the rows into a folder.
-
-    Args:
-        folder: The folder.
-        dataset: The rows, or None if no image is left to score.
-        tally: Counter, updated in place.
-        overwrite: Whether existing Parquet files are removed first.
-    """
-    if overwrite:
-        folder.clear()
-    rows_before, errors_before = folder.count()
-    if dataset is not None:
-        write_rows(dataset, folder)
-    rows, errors = folder.count()
-    folder.failed = len(errors_before)
-    tally.failed = len(errors) - folder.failed
-    tally.scored = rows - rows_before - tally.failed
-    tally.errors = errors[:SHOWN_ERRORS] if tally.failed else []

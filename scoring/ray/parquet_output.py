@@ -73,6 +73,7 @@ class ParquetFolder:
                 if batch.num_rows:
                     check_same_run(batch.slice(0, 1).to_pylist()[0], run_fields, path)
                 done.update(batch["path"].to_pylist())
+                self.failed += batch.num_rows - batch["error"].null_count
         return done
 
     def count(self) -> tuple[int, list[str]]:
