@@ -6,8 +6,8 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import takewhile
-from typing import TYPE_CHECKING
 
 from scoring.loading import build_predictor
 from scoring.output import Output, StrictError, row_format, unscored
@@ -18,9 +18,6 @@ from utils.errors import UserError, printable
 from utils.installation import require_packages
 from utils.memory import peak_memory
 from utils.progress import Progress
-
-if TYPE_CHECKING:
-    from scoring.gallery.page import RunGallery
 
 CPU_BATCH, GPU_BATCH = 1, 32
 SHOWN_ERRORS = 3  # printed on stderr
@@ -35,7 +32,10 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
         UserError: Options contradict each other or the checkpoint does not fit; with --strict, a bad image.
     """
     form = row_format(args.format, args.output)
-    gallery = build_gallery(args)
+    gallery = on_scored = None
+    if args.report is not None:
+        require_packages("jinja2")
+        gallery = import_module("scoring.gallery.page").RunGallery(args)
     predictor = build_predictor(args)
     row_builder = RowBuilder(predictor, args.relative_to)
     batch_size = args.batch_size or (CPU_BATCH if predictor.device.type == "cpu" else GPU_BATCH)
@@ -52,9 +52,12 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
         if gallery is not None:
             gallery.add(output.kept(), places)
         paths = unscored(paths, names, done)
+    if args.map is not None:
+        require_packages("matplotlib")
+        on_scored = import_module("scoring.maps").MapWriter(args.map, predictor, row_builder)
     workers = args.workers or os.cpu_count() or 1
     tally = Tally()
-    batches = score_rows(paths, predictor, row_builder, batch_size, workers, map_writer(args, predictor, row_builder))
+    batches = score_rows(paths, predictor, row_builder, batch_size, workers, on_scored)
     if gallery is not None:
         batches = gallery.collect(batches, places)
     output.write(tally.count(batches, args.strict, len(paths)))
@@ -147,23 +150,3 @@ def check_output_not_input(args: argparse.Namespace, paths: Sequence[str]) -> No
     for path in [*args.list, *filter(None, (args.checkpoint, args.config)), *same_name]:
         if os.path.realpath(path) == os.path.realpath(args.output):
             raise UserError(f"--output: {args.output} is an input of this run; name another file")
-
-
-def map_writer(args: argparse.Namespace, predictor: Predictor, row_builder: RowBuilder) -> OnScored | None:
-    """Return the writer of quality maps if `--map` is given."""
-    if args.map is None:
-        return None
-    require_packages("matplotlib")
-    from scoring.maps import MapWriter  # noqa: PLC0415, imports matplotlib
-
-    return MapWriter(args.map, predictor, row_builder)
-
-
-def build_gallery(args: argparse.Namespace) -> "RunGallery | None":
-    """Return the collector for the gallery page if `--report` is given."""
-    if args.report is None:
-        return None
-    require_packages("jinja2")
-    from scoring.gallery.page import RunGallery  # noqa: PLC0415, imports jinja2
-
-    return RunGallery(args)

@@ -158,16 +158,17 @@ class Predictor:
             try:
                 while True:
                     for image in islice(stream, AHEAD * batch_size + workers - len(waiting)):
-                        waiting.append((image, pool.submit(self._prepare_or_error, image)))
+                        waiting.append((image, pool.submit(self.prepare, image)))
                     if not waiting:
                         return
                     batch = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
-                    prepared = [future.result() for _, future in batch]
-                    predictions = iter(self.predict([item for item in prepared if isinstance(item, Prepared)]))
-                    yield [
-                        (image, item, next(predictions) if isinstance(item, Prepared) else None)
-                        for (image, _), item in zip(batch, prepared, strict=True)
-                    ]
+                    readable = [done.result() for _, done in batch if not isinstance(done.exception(), UserError)]
+                    scored = iter(zip(readable, self.predict(readable), strict=True))
+                    results = []
+                    for image, done in batch:
+                        error = done.exception()
+                        results.append((image, error, None) if isinstance(error, UserError) else (image, *next(scored)))
+                    yield results
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
@@ -222,12 +223,6 @@ class Predictor:
         square = F.interpolate(pixels.to(self.device, torch.float32), size, mode="bilinear", antialias=True)
         left, top, right, bottom = central_box(self.transform.resize, self.transform.crop)
         return self.scale.mean(self.model(normalise(square[:, :, top:bottom, left:right])))  # (B,)
-
-    def _prepare_or_error(self, image: ImageInput) -> Prepared | UserError:
-        try:
-            return self.prepare(image)
-        except UserError as error:
-            return error
 
     def _dos(self, views: Tensor) -> Array:
         """Return the DOS (B, K) in float64 for views (B, 3, H, W)."""

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -152,18 +153,18 @@ def write_gallery(
     scale = parse_scale(run_fields["scale"])
     scored = [image for image in images if isinstance(image, ScoredImage)]
     failed = [image for image in images if isinstance(image, FailedImage)]
-    mos_01, sos = (np.array([getattr(image, name) for image in scored]) for name in ("mos_01", "sos"))  # (N,) each
+    mos, mos_01, sos = (np.array([getattr(image, name) for image in scored]) for name in ("mos", "mos_01", "sos"))
     marked = disputed(sos, scale.high - scale.low)
     best_first = np.argsort(-mos_01, kind="stable")  # (N,); ties keep their order
     chosen = sampled(best_first, sos, SHOWN, EXTREMES)
     template = page_environment(Path(__file__).parent).get_template(TEMPLATE)
-    pieces = template.generate(
+    page = template.stream(
         title=printable(path.stem),
         folder=common_folder([image.name for image in images]),
         scale=scale,
         same=run_fields,
         date=f"{datetime.now(timezone.utc):%Y-%m-%d} (UTC)",
-        summary=_summary(scored, marked, scale) if scored else None,
+        summary=_summary(mos, sos, marked, scale) if scored else None,
         shown=len(chosen),
         cards=_cards(scored, chosen, marked, scale, pictures, workers),
         failed=failed[:REASONS],
@@ -171,12 +172,7 @@ def write_gallery(
         limits={"extremes": EXTREMES, "disputed": DISPUTED_WIDTH},
         digits=digits_of(scale),
     )
-
-    def fill(file: BinaryIO) -> None:
-        for piece in pieces:
-            file.write(piece.encode())
-
-    write_atomically(path, fill)
+    write_atomically(path, partial(page.dump, encoding="utf-8"))
 
 
 def scored_thumbnail(place: str, pictures: PictureSettings = PictureSettings()) -> Thumbnail:
@@ -199,12 +195,11 @@ def digits_of(scale: RatingScale) -> int:
     return max(0, 3 - int(np.ceil(np.log10(scale.high - scale.low))))
 
 
-def _summary(scored: Sequence[ScoredImage], marked: Array, scale: RatingScale) -> dict[str, Any]:
-    """All scored images, shown or not."""
-    mos, sos = (np.array([getattr(image, name) for image in scored]) for name in ("mos", "sos"))
+def _summary(mos: Array, sos: Array, marked: Array, scale: RatingScale) -> dict[str, Any]:
+    """All scored images (N,), shown or not."""
     chart, highest_bar = histogram(mos, scale)
     of_mos = {"mean": mos.mean(), "lowest": mos.min(), "highest": mos.max()}
-    counts = {"count": len(scored), "disputed": int(marked.sum())}
+    counts = {"count": len(mos), "disputed": int(marked.sum())}
     return {**counts, **of_mos, "mean_sos": sos.mean(), "histogram": chart, "highest_bar": highest_bar}
 
 

@@ -26,12 +26,12 @@ def images_in(shard: str, args: argparse.Namespace) -> Iterator[Encoded]:
     """Yield the images of a shard in order; those of a tar file are named SHARD/MEMBER."""
     try:
         yield from _table_images(shard, args) if _is_parquet(shard) else _tar_images(shard)
-    except FileNotFoundError:
-        yield _unreadable(shard, f"{shard} does not exist")
     except UserError as error:
-        yield _unreadable(shard, str(error))
+        yield _image(shard, error)
+    except FileNotFoundError:
+        yield _image(shard, UserError(f"{shard} does not exist"))
     except (tarfile.TarError, pa.ArrowException, OSError, EOFError) as error:
-        yield _unreadable(shard, f"{shard} cannot be read to its end: {one_line(error)}")
+        yield _image(shard, UserError(f"{shard} cannot be read to its end: {one_line(error)}"))
 
 
 def require_columns(sources: Sequence[str], args: argparse.Namespace) -> None:
@@ -80,19 +80,14 @@ def _is_parquet(shard: str) -> bool:
     return shard.lower().endswith(PARQUET)
 
 
-def _image(name: str, content: bytes | None) -> Encoded:
+def _image(name: str, content: bytes | UserError | None) -> Encoded:
     def read() -> bytes:
-        if content is None or isinstance(content, bytes):
-            return content or b""
-        raise UserError(
-            f"{name}: its column contains {type(content).__name__}, not bytes; choose another with --image-bytes"
-        )
+        if isinstance(content, UserError):
+            raise content
+        if content is not None and not isinstance(content, bytes):
+            raise UserError(
+                f"{name}: its column contains {type(content).__name__}, not bytes; choose another with --image-bytes"
+            )
+        return content or b""
 
     return Encoded(name, read)
-
-
-def _unreadable(shard: str, message: str) -> Encoded:
-    def fail() -> bytes:
-        raise UserError(message)
-
-    return Encoded(shard, fail)
