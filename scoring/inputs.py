@@ -99,9 +99,8 @@ def _is_selected(path: str, args: argparse.Namespace) -> bool:
 def _images_in_list(path: str, args: argparse.Namespace) -> list[str]:
     content = _read_list(path)
     name = "the standard input" if path == STDIN else path
-    delimiter = TABLES.get(Path(path).suffix.lower())
-    if path == STDIN and args.image_column is not None:
-        delimiter = ","
+    with_columns = path == STDIN and args.image_column is not None
+    delimiter = "," if with_columns else TABLES.get(Path(path).suffix.lower())
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UserError(f"{name} is UTF-16; save it as UTF-8")
     content = content.removeprefix(codecs.BOM_UTF8)
@@ -151,11 +150,11 @@ def choose_column(
     Raises:
         UserError: The requested column does not exist, or not exactly one default column does.
     """
-    candidates = [requested] if requested is not None else [name for name in defaults if name in columns]
-    if len(candidates) == 1 and candidates[0] in columns:
-        return candidates[0]
-    wanted = " or ".join(repr(name) for name in ([requested] if requested is not None else defaults))
-    problem = "more than one of the columns" if len(candidates) > 1 else "no column"
+    wanted = defaults if requested is None else [requested]
+    found = [name for name in wanted if name in columns]
+    if len(found) == 1:
+        return found[0]
+    problem = f"{'more than one of the columns' if found else 'no column'} {' or '.join(map(repr, wanted))}"
     hint = did_you_mean(requested, columns) if requested is not None else ""
     existing = ", ".join(columns) or "it has no columns"
-    raise UserError(f"{source}: {problem} {wanted}{hint}; choose one with {option}: {existing}")
+    raise UserError(f"{source}: {problem}{hint}; choose one with {option}: {existing}")

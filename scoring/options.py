@@ -146,13 +146,7 @@ def _add_decoding(group: argparse._ArgumentGroup) -> None:
         help="threads that read and decode; default: one per core. With Ray, processes; default: one per GPU, else one "
         "per core",
     )
-    add(
-        "--max-pixels",
-        type=_integer,
-        default=defaults.MAX_PIXELS,
-        metavar="N",
-        help="largest picture; default: 2e8",
-    )
+    add("--max-pixels", type=_integer, default=defaults.MAX_PIXELS, metavar="N", help="largest picture; default: 2e8")
     add(
         "--truncated",
         choices=("error", "accept"),

@@ -110,8 +110,8 @@ def opened_picture(
             with _decoding_errors("the image"):
                 picture = _to_upright_rgb(source, settings, coarse, locks)
         else:
-            name = source.name if isinstance(source, Encoded) else source
-            file = _encoded_file(source) if isinstance(source, Encoded) else _require_file(source)
+            encoded = isinstance(source, Encoded)
+            name, file = (source.name, _encoded_file(source)) if encoded else (source, _require_file(source))
             with _decoding_errors(name), _open_image(file, name) as image:
                 picture = _to_upright_rgb(image, settings, coarse, locks)
         yield picture
@@ -138,7 +138,12 @@ def _to_upright_rgb(image: Image.Image, settings: PictureSettings, coarse: int |
     """
     if image.format == POSTSCRIPT:
         raise UserError("PostScript files are programs and are not run; save it as an image")
-    _require_few_pixels(image, settings)
+    width, height = image.size
+    if width * height > settings.max_pixels:
+        raise UserError(
+            f"{width}x{height} is {width * height} pixels, more than the limit of {settings.max_pixels}; change it "
+            "with --max-pixels (in Python, PictureSettings.max_pixels)"
+        )
     if coarse is not None:
         image.draft(None, (coarse, coarse))
     if image.width * image.height > LARGE:
@@ -193,15 +198,6 @@ def _require_file(path: str | Path) -> str | Path:
     if mode.st_size == 0:
         raise UserError(f"{path} is empty")
     return path
-
-
-def _require_few_pixels(image: Image.Image, settings: PictureSettings) -> None:
-    width, height = image.size
-    if width * height > settings.max_pixels:
-        raise UserError(
-            f"{width}x{height} is {width * height} pixels, more than the limit of {settings.max_pixels}; change it "
-            "with --max-pixels (in Python, PictureSettings.max_pixels)"
-        )
 
 
 def _open_image(file: str | Path | io.BytesIO, name: str | Path) -> Image.Image:
