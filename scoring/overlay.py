@@ -81,11 +81,13 @@ def draw_overlay(
     layout = lay_out(picture.size, len(lines))
     figure = Figure(figsize=(WIDTH / DPI, layout.height / DPI), dpi=DPI, facecolor="white")
     canvas = FigureCanvasAgg(figure)
-    _write(figure, MARGIN, MARGIN, _shortened(title), size=TITLE, weight="bold")
-    _draw_panels(figure, layout, picture, box, share)
-    _draw_bar(figure, layout, limit, sign)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(layout.height, 0))
+    axes.set_axis_off()
+    _write(axes, MARGIN, MARGIN, _shortened(title), size=TITLE, weight="bold")
+    _draw_panels(axes, layout, picture, box, share)
+    _draw_bar(axes, layout.bar, limit, sign)
     for number, line in enumerate(lines):
-        _write(figure, MARGIN, layout.caption + number * LINE, line, color=QUIET)
+        _write(axes, MARGIN, layout.caption + number * LINE, line, color=QUIET)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
@@ -119,7 +121,7 @@ def tint(grey: Array, share: Array) -> Array:
     return np.rint(mixed * (1 - (1 - STRIPE_SHADE) * striped * np.maximum(-share, 0))).astype(np.uint8)
 
 
-def _draw_panels(figure: Figure, layout: Layout, picture: Image.Image, box: Box, share: Array) -> None:
+def _draw_panels(axes: Axes, layout: Layout, picture: Image.Image, box: Box, share: Array) -> None:
     """Draw the picture, then the picture under the map, both with a frame around the network's input."""
     (_, _, width, height), _ = layout.panels
     enlarged = width >= 2 * picture.width
@@ -132,29 +134,27 @@ def _draw_panels(figure: Figure, layout: Layout, picture: Image.Image, box: Box,
     covered = tint(_pale(grey, OUTSIDE_PALE), np.zeros_like(grey))  # (H, W, 3)
     covered[top:bottom, left:right] = tint(_pale(grey[top:bottom, left:right]), np.asarray(fitted))
     headings = ("Input of the network (in the frame)", "Areas that raise and lower the score")
-    for place, heading, content in zip(layout.panels, headings, (np.asarray(shown), covered), strict=True):
-        _write(figure, place[0], place[1] - LINE, heading)
-        axes = _axes(figure, layout, place)
-        axes.imshow(content, extent=(0, width, height, 0), aspect="auto", interpolation="nearest")
+    for (x, y, _, _), heading, content in zip(layout.panels, headings, (np.asarray(shown), covered), strict=True):
+        _write(axes, x, y - LINE, heading)
+        _show(axes, x, y, content)
         for colour, thickness in (("white", 3), (INK, 1)):
-            frame = Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour)
+            frame = Rectangle((x + left, y + top), right - left, bottom - top, fill=False, edgecolor=colour)
             frame.set(linewidth=thickness, clip_on=False)
             axes.add_patch(frame)
 
 
-def _draw_bar(figure: Figure, layout: Layout, limit: float, sign: int) -> None:
+def _draw_bar(axes: Axes, top: int, limit: float, sign: int) -> None:
     """Draw the colour bar with its labels, worse on the left."""
-    left, below = (WIDTH - BAR_WIDTH) // 2, layout.bar + BAR_HEIGHT + 4
-    axes = _axes(figure, layout, (left, layout.bar, BAR_WIDTH, BAR_HEIGHT))
+    left, below = (WIDTH - BAR_WIDTH) // 2, top + BAR_HEIGHT + 4
     shares = np.tile(np.linspace(-1, 1, BAR_WIDTH), (BAR_HEIGHT, 1))
-    axes.imshow(tint(np.full_like(shares, _pale(128)), shares), aspect="auto", interpolation="nearest")
+    _show(axes, left, top, tint(np.full_like(shares, _pale(128)), shares))
     for share in (-1, 0, 1) if limit else (0,):
         text = f"{share * limit * sign:+.2g}".replace("-", "\N{MINUS SIGN}") if share else "0"
-        _write(figure, left + (1 + share) / 2 * BAR_WIDTH, below, text, ha="center")
+        _write(axes, left + (1 + share) / 2 * BAR_WIDTH, below, text, ha="center")
     unit = f"points of MOS per {AREA} % of the area in the frame"
-    _write(figure, WIDTH / 2, below + LINE, unit, ha="center", color=QUIET)
-    _write(figure, left - GAP / 2, layout.bar - 2, "lowers quality", ha="right", weight="bold")
-    _write(figure, left + BAR_WIDTH + GAP / 2, layout.bar - 2, "raises quality", weight="bold")
+    _write(axes, WIDTH / 2, below + LINE, unit, ha="center", color=QUIET)
+    _write(axes, left - GAP / 2, top - 2, "lowers quality", ha="right", weight="bold")
+    _write(axes, left + BAR_WIDTH + GAP / 2, top - 2, "raises quality", weight="bold")
 
 
 def _pale(grey: Array | float, white: float = PALE) -> Array | float:
@@ -162,22 +162,18 @@ def _pale(grey: Array | float, white: float = PALE) -> Array | float:
     return (1 - white) * grey + white * 255
 
 
-def _axes(figure: Figure, layout: Layout, place: tuple[int, int, int, int]) -> Axes:
-    """Add axes without ticks and spines at (left, top, width, height)."""
-    left, top, width, height = place
-    bottom = 1 - (top + height) / layout.height
-    axes = figure.add_axes((left / WIDTH, bottom, width / WIDTH, height / layout.height))
-    axes.set_axis_off()
-    return axes
+def _show(axes: Axes, x: int, y: int, content: Array) -> None:
+    """Draw an image (H, W, 3), one pixel for each of its own."""
+    height, width, _ = content.shape
+    axes.imshow(content, extent=(x, x + width, y + height, y), aspect="auto", interpolation="nearest")
 
 
-def _write(figure: Figure, x: float, y: float, text: str, size: int = BODY, **style) -> None:
+def _write(axes: Axes, x: float, y: float, text: str, size: int = BODY, **style) -> None:
     """Write one line with its upper edge at y; `$` is literal, and a letter missing from the font becomes `?`."""
     known = get_font(findfont(FONT)).get_charmap()
     text = "".join(letter if ord(letter) in known else "?" for letter in text)
-    height = figure.get_figheight() * DPI
     plain = {"va": "top", "family": FONT, "fontsize": size * 72 / DPI, "usetex": False, "parse_math": False}
-    figure.text(x / WIDTH, 1 - y / height, text, **{"color": INK, "ha": "left", **plain, **style})
+    axes.text(x, y, text, **{"color": INK, "ha": "left", **plain, **style})
 
 
 def _shortened(title: str) -> str:
