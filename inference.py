@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         require_ray_packages()
     paths = find_images(args)
     require_packages()
-    command = import_module("scoring.ray.command" if args.engine == RAY else "scoring.command")  # imports torch
+    command = import_module("scoring.ray.engine" if args.engine == RAY else "scoring.command")  # imports torch
     return SOME_FAILED if command.score_command(args, paths) else 0
 
 
