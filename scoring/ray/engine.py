@@ -37,7 +37,7 @@ from scoring.ray.parquet_output import ParquetFolder
 from scoring.ray.remote_files import remote_image
 from scoring.ray.shards import images_in, require_columns
 from scoring.ray.worker_plan import WorkerPlan, plan_workers, split_tasks
-from scoring.records import RowBuilder, ScoreRow
+from scoring.records import RowBuilder
 from utils.config import load_config
 from utils.errors import MachineError, UserError, one_line, shortened
 
@@ -84,18 +84,13 @@ def score_command(args: argparse.Namespace, sources: Sequence[str]) -> int:
         )
         job = Job(worker_args, row_builder, os.getcwd(), frozenset(done))
         dataset = build_dataset(remaining, job, plan) if remaining else None
-        if isinstance(output, ParquetFolder):
-            if args.overwrite:
-                output.clear()
-            if dataset is not None:
-                write_rows(dataset, output)
-            rows, errors = output.count()
-            tally.failed = len(errors) - output.failed
-            tally.scored = rows - done.total() - tally.failed
-            tally.errors = errors[:SHOWN_ERRORS] if tally.failed else []
-        else:
-            total = None if shards else len(images)
-            output.write(tally.count(stream(dataset) if dataset is not None else (), args.strict, total))
+        with _translated_errors():
+            if isinstance(output, ParquetFolder):
+                write_folder(output, dataset, args.overwrite, done.total(), tally)
+            else:
+                tables = dataset.iter_batches(batch_size=None, batch_format="pyarrow") if dataset is not None else ()
+                batches = (table.to_pylist() for table in tables if table.num_rows)
+                output.write(tally.count(batches, args.strict, None if shards else len(images)))
     tally.print_errors()
     print(tally.describe(), file=sys.stderr)
     return tally.failed + output.failed
@@ -207,25 +202,26 @@ def build_dataset(sources: Sequence[str], job: Job, plan: WorkerPlan) -> Dataset
         )
 
 
-def stream(dataset: Dataset) -> Iterator[list[ScoreRow]]:
-    """Yield rows as they are ready, several at a time.
+def write_folder(folder: ParquetFolder, dataset: Dataset | None, overwrite: bool, before: int, tally: Tally) -> None:
+    """Let the workers write rows into a folder, one file per ROWS_PER_FILE rows, and count the new ones.
 
-    Raises:
-        UserError: As the local engine raises.
-        MachineError: A worker dies repeatedly.
+    Args:
+        folder: The folder.
+        dataset: The rows, or None if no image is left to score.
+        overwrite: Whether existing files are removed first.
+        before: Number of rows in the folder that are kept.
+        tally: Counter, updated in place.
     """
-    with _translated_errors():
-        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-            if batch.num_rows:
-                yield batch.to_pylist()
-
-
-def write_rows(dataset: Dataset, folder: ParquetFolder) -> None:
-    """Write rows into a folder, one file per ROWS_PER_FILE rows; raises as `stream` does."""
-    with _translated_errors():  # the workers use all cores, so writing reserves none
+    if overwrite:
+        folder.clear()
+    if dataset is not None:  # the workers use all cores, so writing reserves none
         dataset.write_parquet(
             folder.path, filesystem=folder.filesystem, min_rows_per_file=ROWS_PER_FILE, ray_remote_args={"num_cpus": 0}
         )
+    rows, errors = folder.count()
+    tally.failed = len(errors) - folder.failed
+    tally.scored = rows - before - tally.failed
+    tally.errors = errors[:SHOWN_ERRORS] if tally.failed else []
 
 
 @contextmanager

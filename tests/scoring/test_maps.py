@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scoring.overlay import BAR_HEIGHT, BAR_WIDTH, WIDTH, draw_overlay, lay_out, tint
+from scoring.maps import BAR_HEIGHT, BAR_WIDTH, WIDTH, draw_overlay, lay_out, tint
 
 
 def noisy(size: tuple[int, int]) -> Image.Image:
