@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from scoring.defaults import IMAGE_COLUMNS, IMAGE_SUFFIXES, RAY, SHARD_SUFFIXES, is_remote
+from scoring.defaults import IMAGE_COLUMNS, IMAGE_SUFFIXES, RAY, SHARD_SUFFIXES, is_image, is_remote
 from utils.errors import MissingFileError, UserError, did_you_mean, one_line, some_of
 
 STDIN = "-"
@@ -52,7 +52,7 @@ def _images_at(place: str, args: argparse.Namespace, written: set[str]) -> Itera
     if args.engine == RAY and is_remote(place):
         from scoring.ray.remote_files import list_remote  # noqa: PLC0415, imports pyarrow
 
-        yield from list_remote(place, args.recursive, lambda path: _is_selected(path, args))
+        yield from list_remote(place, args.recursive, lambda path: is_image(path, _suffixes(args)))
     elif os.path.isdir(place):
         yield from _images_in(place, args, written)
     elif os.path.lexists(place) or not glob.has_magic(place):
@@ -66,7 +66,7 @@ def _images_at(place: str, args: argparse.Namespace, written: set[str]) -> Itera
                 continue
             if os.path.isdir(path):
                 yield from _images_in(path, args, written)
-            elif _is_selected(path, args):
+            elif is_image(path, _suffixes(args)):
                 yield path
 
 
@@ -83,17 +83,13 @@ def _images_in(folder: str, args: argparse.Namespace, written: set[str]) -> Iter
             path = os.path.join(parent, name)
             if name in skipped and os.path.realpath(path) in written:
                 folders[:] = [other for other in folders if other != name]
-            elif _is_selected(name, args):
+            elif is_image(name, _suffixes(args)):
                 yield path  # a folder with such a name becomes an error when it is opened
         folders[:] = sorted(folders, key=os.fsencode) if args.recursive else []
 
 
 def _suffixes(args: argparse.Namespace) -> frozenset[str]:
     return IMAGE_SUFFIXES | SHARD_SUFFIXES if args.engine == RAY else IMAGE_SUFFIXES
-
-
-def _is_selected(path: str, args: argparse.Namespace) -> bool:
-    return os.path.splitext(path)[1].lower() in _suffixes(args) and not os.path.basename(path).startswith(".")
 
 
 def _images_in_list(path: str, args: argparse.Namespace) -> list[str]:

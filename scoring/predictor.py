@@ -195,15 +195,12 @@ class Predictor:
             UserError: The network predicts values that are not finite, or cannot take views of this size.
             MachineError: The device does not have enough memory.
         """
-        groups: dict[torch.Size, list[int]] = {}
-        for index, item in enumerate(prepared):
-            groups.setdefault(item.views.shape, []).append(index)
         predictions: dict[int, Prediction] = {}
-        for indices in groups.values():
+        for shape in dict.fromkeys(item.views.shape for item in prepared):
+            indices = [index for index, item in enumerate(prepared) if item.views.shape == shape]
             views = torch.cat([prepared[index].views for index in indices]).to(self.device)  # (B*V, 3, H, W)
             dos = self._dos(views).reshape(len(indices), -1, self.scale.num_bins).mean(axis=1)  # (B, V, K) -> (B, K)
-            scores = zip(self.scale.mean(dos), self.scale.std(dos), dos, strict=True)
-            for index, (mos, sos, shares) in zip(indices, scores, strict=True):
+            for index, mos, sos, shares in zip(indices, self.scale.mean(dos), self.scale.std(dos), dos, strict=True):
                 predictions[index] = Prediction(float(mos), float(sos), tuple(shares.tolist()), self.scale)
         return [predictions[index] for index in range(len(prepared))]
 

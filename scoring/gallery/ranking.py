@@ -38,7 +38,5 @@ def sampled(order: Array, sos: Array, most: int, extremes: int) -> Array:
 
 def disputed(sos: Array, width: float) -> Array:
     """Return whether opinions would differ (N,): SOS in the top tenth, and large relative to the scale's width."""
-    highest = np.argsort(-sos, kind="stable")[: len(sos) // DISPUTED_SHARE]
-    marked = np.zeros(len(sos), dtype=bool)
-    marked[highest] = True
-    return marked & (sos >= DISPUTED_WIDTH * width)
+    rank = np.argsort(np.argsort(-sos, kind="stable"))  # (N,), 0 for the highest SOS
+    return (rank < len(sos) // DISPUTED_SHARE) & (sos >= DISPUTED_WIDTH * width)

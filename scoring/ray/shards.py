@@ -5,14 +5,13 @@ becomes a row with that error, and the images before it keep their rows.
 """
 
 import argparse
-import os
 import tarfile
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scoring.defaults import BYTES_COLUMN, IMAGE_COLUMNS, IMAGE_SUFFIXES
+from scoring.defaults import BYTES_COLUMN, IMAGE_COLUMNS, is_image
 from scoring.inputs import choose_column
 from scoring.pictures import Encoded
 from scoring.ray.remote_files import open_filesystem
@@ -62,8 +61,7 @@ def _tar_images(shard: str) -> Iterator[Encoded]:
     filesystem, path = open_filesystem(shard)
     with filesystem.open_input_stream(path) as stream, tarfile.open(fileobj=stream, mode="r|*") as members:
         for member in members:
-            suffix = os.path.splitext(member.name)[1].lower()
-            if member.isfile() and suffix in IMAGE_SUFFIXES and not os.path.basename(member.name).startswith("."):
+            if member.isfile() and is_image(member.name):
                 yield _image(f"{shard}/{member.name}", members.extractfile(member).read())
 
 
