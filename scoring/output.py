@@ -181,10 +181,10 @@ class Output:
             end, damaged = len(self.format.head.encode()), None
             for row in self.format.read(content.decode("utf-8", "replace")):
                 if damaged is not None:
-                    raise ValueError(f"its row {shortened(damaged)} is damaged")
+                    raise ValueError(f"its row {shortened(str(damaged['path']))} is damaged")
                 text = self._next(row).encode()
                 if not content.startswith(text, end):
-                    damaged = row["path"]  # or incomplete, if it is the last: the process was killed there
+                    damaged = row  # or incomplete, if it is the last: the process was killed there
                     continue
                 if not stored:
                     check_same_run(row, run_fields, self.path)
