@@ -8,7 +8,7 @@ from importlib import import_module
 
 from scoring.defaults import RAY, SOME_FAILED
 from scoring.inputs import find_images
-from scoring.options import parse_arguments, selected_inputs
+from scoring.options import parse_arguments
 from utils.installation import require_packages, require_ray_packages
 from utils.script import run_script
 
@@ -33,11 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     if args.engine == RAY:
         require_ray_packages()
-    paths = find_images(selected_inputs(args))
+    paths = find_images(args)
     require_packages()
-    command = import_module(
-        PREFIX + ("scoring.ray.command" if args.engine == RAY else "scoring.command")
-    )  # imports torch
+    engine = "scoring.ray.engine" if args.engine == RAY else "scoring.command"
+    command = import_module(PREFIX + engine)  # imports torch
     return SOME_FAILED if command.score_command(args, paths) else 0
 
 

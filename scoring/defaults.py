@@ -26,6 +26,11 @@ def is_remote(place: str) -> bool:
     return "://" in place
 
 
+def is_image(path: str, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> bool:
+    """Return whether a file in a folder or archive is an image to score, judging by its name; hidden files are not."""
+    return os.path.splitext(path)[1].lower() in suffixes and not os.path.basename(path).startswith(".")
+
+
 def is_shard(path: str) -> bool:
     """Return whether a file contains many images, judging by its suffix."""
     return os.path.splitext(path)[1].lower() in SHARD_SUFFIXES

@@ -13,7 +13,7 @@ from typing import Any
 from datasets.scale import RatingScale
 from scoring.records import ScoreRow
 from scoring.scale_text import parse_scale
-from utils.errors import shortened
+from utils.errors import printable
 
 BAR_WIDTH = 30
 EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -23,119 +23,85 @@ class RowFormat(ABC):
     """Convert score rows to text, and text back to rows."""
 
     resumable = True
+    head = tail = ""  # before the first row, after the last
     separator = ""  # between two rows
 
     def __init__(self, columns: Sequence[str], checkpoint: str):
         self.columns = tuple(columns)
         self.checkpoint = checkpoint
 
-    def head(self) -> str:
-        """Return the text before the first row."""
-        return ""
+    @property
+    def beginning(self) -> str:
+        """How every file of this run begins."""
+        return self.head
 
     @abstractmethod
     def row(self, row: ScoreRow) -> str:
         """Return one row as text."""
 
-    def tail(self) -> str:
-        """Return the text after the last row."""
-        return ""
-
-    def read(self, content: bytes) -> Iterator[tuple[ScoreRow, int]]:
-        """Yield the complete rows of a file with the byte position after each; stop at an incomplete row.
+    def read(self, text: str) -> Iterator[ScoreRow]:
+        """Yield the rows of a file; if a process was killed while writing it, the last row may be incomplete.
 
         Raises:
-            ValueError: The file was not written by such a run, or the format is plain text.
+            ValueError: The file was not written by such a run.
         """
-        raise ValueError(f"{len(content)} bytes of plain text cannot be read back")
-
-    def _body_start(self, content: bytes, beginning: str) -> int:
-        """Return the position after the head; `beginning` is how every file of this run begins."""
-        expected = beginning.encode()
-        if not (content.startswith(expected) or expected.startswith(content)):
-            raise ValueError("its beginning is not that of this run's output")
-        return len(self.head().encode())
-
-    def _parse(self, line: bytes) -> ScoreRow:
-        row = json.loads(line)
-        if not isinstance(row, dict) or tuple(row) != self.columns:
-            raise ValueError("its rows have other fields than those of this run")
-        return row
+        raise NotImplementedError
 
 
 class JsonLines(RowFormat):
     """Write one JSON object per line."""
 
+    @property
+    def beginning(self) -> str:
+        return f'{{"{self.columns[0]}": "'
+
     def row(self, row: ScoreRow) -> str:
         return json.dumps(row, ensure_ascii=False) + "\n"
 
-    def read(self, content: bytes) -> Iterator[tuple[ScoreRow, int]]:
-        end = self._body_start(content, f'{{"{self.columns[0]}": "')
-        for line in content.splitlines(keepends=True):
-            if not line.endswith(b"\n"):
-                return
-            end += len(line)
-            yield self._parse(line), end
-
-
-class Json(RowFormat):
-    """Write one object with `checkpoint` and `images`, one row per line."""
-
-    separator = ","
-
-    def head(self) -> str:
-        return f'{{"checkpoint": {json.dumps(self.checkpoint, ensure_ascii=False)}, "images": ['
-
-    def row(self, row: ScoreRow) -> str:
-        return "\n" + json.dumps(row, ensure_ascii=False)
-
-    def tail(self) -> str:
-        return "\n]}\n"
-
-    def read(self, content: bytes) -> Iterator[tuple[ScoreRow, int]]:
-        end = self._body_start(content, self.head())
-        lines = content[end:].split(b"\n")[1:]
+    def read(self, text: str) -> Iterator[ScoreRow]:
+        lines = text[len(self.head) :].split("\n")
         for number, line in enumerate(lines, start=1):
-            text = line.removesuffix(b",")
-            if text == b"]}":
-                return
+            if line in ("", "]}"):
+                continue
             try:
-                row = self._parse(text)
-            except (json.JSONDecodeError, UnicodeDecodeError):
+                row = json.loads(line.removesuffix(","))
+            except json.JSONDecodeError:
                 if number == len(lines):  # the process was killed here
                     return
                 raise
-            end += (1 if content[end : end + 1] == b"\n" else 2) + len(text)
-            yield row, end
+            if not isinstance(row, dict) or tuple(row) != self.columns:
+                raise ValueError("its rows have other fields than those of this run")
+            yield row
+
+
+class Json(JsonLines):
+    """Write one object with `checkpoint` and `images`, one row per line."""
+
+    separator, tail = ",", "\n]}\n"
+
+    @property
+    def head(self) -> str:
+        return f'{{"checkpoint": {json.dumps(self.checkpoint, ensure_ascii=False)}, "images": ['
+
+    beginning = head
+
+    def row(self, row: ScoreRow) -> str:
+        return "\n" + json.dumps(row, ensure_ascii=False)
 
 
 class Csv(RowFormat):
     """Write a header and one row per image; fields without a value are empty."""
 
+    @property
     def head(self) -> str:
         return _csv_line(self.columns)
 
     def row(self, row: ScoreRow) -> str:
         return _csv_line("" if row[name] is None else row[name] for name in self.columns)
 
-    def read(self, content: bytes) -> Iterator[tuple[ScoreRow, int]]:
-        start = end = self._body_start(content, self.head())
-
-        def lines() -> Iterator[str]:
-            nonlocal end
-            for line in content[start:].splitlines(keepends=True):
-                end += len(line)
-                yield line.decode("utf-8", "replace")
-
-        row_start = start
-        for cells in csv.reader(lines()):
-            written = content[row_start:end]
-            if len(cells) != len(self.columns) or not written.endswith(b"\n") or written.count(b'"') % 2:
-                if end < len(content):
-                    raise ValueError(f"its row {shortened(cells[0])} is damaged")
-                return  # the process was killed here; an odd number of quotation marks means within a quoted cell
-            row_start = end
-            yield {name: value or None for name, value in zip(self.columns, cells, strict=True)}, end
+    def read(self, text: str) -> Iterator[ScoreRow]:
+        for row in csv.DictReader(io.StringIO(text, newline="")):
+            yield {name: row[name] or None for name in self.columns}
 
 
 class Text(RowFormat):
@@ -143,13 +109,14 @@ class Text(RowFormat):
 
     resumable = False
 
+    @property
     def head(self) -> str:
         return f"checkpoint {self.checkpoint}\n"
 
     def row(self, row: ScoreRow) -> str:
-        path = on_one_line(row["path"])
+        path = printable(row["path"])
         if row["error"] is not None:
-            return f"\n{path}\n  not scored: {on_one_line(row['error'])}\n"
+            return f"\n{path}\n  not scored: {printable(row['error'])}\n"
         scale = parse_scale(row["scale"])
         lines = [
             path,
@@ -162,11 +129,6 @@ class Text(RowFormat):
 
 
 ROW_FORMATS: dict[str, type[RowFormat]] = {"text": Text, "json": Json, "jsonl": JsonLines, "csv": Csv}
-
-
-def on_one_line(text: str) -> str:
-    """Return a text with its control characters escaped, safe for a terminal."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def _csv_line(cells: Any) -> str:

@@ -1,5 +1,6 @@
 """Find images from files, folders, patterns and lists, in a stable order. Imports nothing heavy."""
 
+import argparse
 import codecs
 import csv
 import glob
@@ -7,10 +8,9 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from scoring.defaults import IMAGE_COLUMNS, IMAGE_SUFFIXES, SHARD_SUFFIXES, is_remote
+from scoring.defaults import IMAGE_COLUMNS, IMAGE_SUFFIXES, RAY, SHARD_SUFFIXES, is_image, is_remote
 from utils.errors import MissingFileError, UserError, did_you_mean, one_line, some_of
 
 STDIN = "-"
@@ -18,134 +18,97 @@ TABLES = {".csv": ",", ".tsv": "\t"}
 SHOWN = 8  # names in one message
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """Inputs given on the command line.
+def find_images(args: argparse.Namespace) -> list[str]:
+    """Return the paths of all inputs that the options select: first the places in their order, then the lists.
 
-    Args:
-        places: Files, folders and patterns; `-` is a list on the standard input.
-        lists: Files with image names, one per line, or CSV and TSV with a header.
-        recursive: Whether subfolders are searched.
-        image_column: Column of image names in CSV lists; None: `image` or `path`.
-        root: Base folder of relative names in lists; None: the working folder.
-        excluded: Folders and files to skip, such as those that are written to.
-        with_shards: Whether to include object stores and files with many images, which the Ray engine reads.
-    """
-
-    places: Sequence[str]
-    lists: Sequence[str] = ()
-    recursive: bool = False
-    image_column: str | None = None
-    root: str | None = None
-    excluded: Sequence[str] = ()
-    with_shards: bool = False
-
-    @property
-    def suffixes(self) -> frozenset[str]:
-        """Suffixes of files selected from folders."""
-        return IMAGE_SUFFIXES | SHARD_SUFFIXES if self.with_shards else IMAGE_SUFFIXES
-
-
-def find_images(inputs: Inputs) -> list[str]:
-    """Return the paths of all inputs: first the places in their order, then the lists.
-
-    Images in a folder are sorted by name and precede those in its subfolders; hidden files and linked folders are
-    skipped. A path is repeated only if a list repeats it. Whether a file is an image is checked when it is opened.
+    Images in a folder are sorted by name and precede those in its subfolders; hidden files, linked folders and what is
+    written to are skipped. A path is repeated only if a list repeats it. Whether a file is an image is checked when it
+    is opened. With the Ray engine, object stores and files with many images are inputs as well.
 
     Raises:
         MissingFileError: Nothing matches a pattern, or a list does not exist.
         UserError: No image is found, or a list cannot be read.
     """
+    written = {os.path.realpath(place) for place in (args.map, args.output) if place}
     found: dict[str, None] = {}
-    for place in inputs.places:
-        if _is_excluded(place, inputs):
+    for place in args.images:
+        if os.path.realpath(place) in written:
             raise UserError(f"{place} is both an input and an output; write to another place")
         if place != STDIN:
-            found.update(dict.fromkeys(_images_at(place, inputs)))
+            found.update(dict.fromkeys(_images_at(place, args, written)))
     paths = list(found)
-    for path in [*([STDIN] if STDIN in inputs.places else []), *inputs.lists]:
-        paths += _images_in_list(path, inputs)
+    for path in [*([STDIN] if STDIN in args.images else []), *args.list]:
+        paths += _images_in_list(path, args)
     if not paths:
-        if not inputs.places:
-            raise UserError(f"--list: no image name in {', '.join(inputs.lists)}")
-        hint = "" if inputs.recursive else "; --recursive also searches subfolders"
-        named = some_of([*inputs.places, *inputs.lists], SHOWN)
-        raise UserError(f"no image in {named}: files ending in {', '.join(sorted(inputs.suffixes))}{hint}")
+        if not args.images:
+            raise UserError(f"--list: no image name in {', '.join(args.list)}")
+        hint = "" if args.recursive else "; --recursive also searches subfolders"
+        named = some_of([*args.images, *args.list], SHOWN)
+        raise UserError(f"no image in {named}: files ending in {', '.join(sorted(_suffixes(args)))}{hint}")
     return paths
 
 
-def _images_at(place: str, inputs: Inputs) -> Iterator[str]:
-    if inputs.with_shards and is_remote(place):
+def _images_at(place: str, args: argparse.Namespace, written: set[str]) -> Iterator[str]:
+    if args.engine == RAY and is_remote(place):
         from scoring.ray.remote_files import list_remote  # noqa: PLC0415, imports pyarrow
 
-        yield from list_remote(place, inputs.recursive, lambda path: _is_selected(path, inputs))
-        return
-    if os.path.isdir(place):
-        yield from _images_in(place, inputs)
-        return
-    if os.path.lexists(place) or not glob.has_magic(place):
+        yield from list_remote(place, args.recursive, lambda path: is_image(path, _suffixes(args)))
+    elif os.path.isdir(place):
+        yield from _images_in(place, args, written)
+    elif os.path.lexists(place) or not glob.has_magic(place):
         yield place  # a missing file becomes a row with its error
-        return
-    matching = sorted(glob.glob(place, recursive=True), key=os.fsencode)
-    if not matching:
-        raise MissingFileError(f"no file matches the pattern {place!r}")
-    for path in matching:
-        if any(_is_excluded(folder, inputs) for folder in (path, *Path(path).parents)):
-            continue
-        if os.path.isdir(path):
-            yield from _images_in(path, inputs)
-        elif _is_selected(path, inputs):
-            yield path
+    else:
+        matching = sorted(glob.glob(place, recursive=True), key=os.fsencode)
+        if not matching:
+            raise MissingFileError(f"no file matches the pattern {place!r}")
+        for path in matching:
+            if not written.isdisjoint(map(os.path.realpath, (path, *Path(path).parents))):
+                continue
+            if os.path.isdir(path):
+                yield from _images_in(path, args, written)
+            elif is_image(path, _suffixes(args)):
+                yield path
 
 
-def _images_in(folder: str, inputs: Inputs) -> Iterator[str]:
+def _images_in(folder: str, args: argparse.Namespace, written: set[str]) -> Iterator[str]:
     """Yield the images in a folder; a folder that cannot be listed is an error."""
-    excluded = {os.path.realpath(path) for path in inputs.excluded}
-    names = {os.path.basename(path) for path in excluded}  # spares resolving each of a million entries
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
-    except OSError as error:
-        raise UserError(f"folder {folder} cannot be read: {error.strerror or one_line(error)}") from error
-    subfolders = []
-    for entry in entries:
-        if entry.name in names and os.path.realpath(entry.path) in excluded:
-            continue
-        is_folder = entry.is_dir(follow_symlinks=False)
-        if _is_selected(entry.name, inputs):
-            yield entry.path  # a folder with such a name becomes an error when it is opened
-        if is_folder and inputs.recursive:
-            subfolders.append(entry.path)
-    for path in subfolders:
-        yield from _images_in(path, inputs)
+
+    def refuse(error: OSError) -> None:
+        reason = error.strerror or one_line(error)
+        raise UserError(f"folder {error.filename or folder} cannot be read: {reason}") from error
+
+    skipped = {os.path.basename(path) for path in written}  # spares resolving each of a million entries
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        for name in sorted([*folders, *files], key=os.fsencode):
+            path = os.path.join(parent, name)
+            if name in skipped and os.path.realpath(path) in written:
+                folders[:] = [other for other in folders if other != name]
+            elif is_image(name, _suffixes(args)):
+                yield path  # a folder with such a name becomes an error when it is opened
+        folders[:] = sorted(folders, key=os.fsencode) if args.recursive else []
 
 
-def _is_excluded(path: str | Path, inputs: Inputs) -> bool:
-    return any(os.path.realpath(path) == os.path.realpath(folder) for folder in inputs.excluded)
+def _suffixes(args: argparse.Namespace) -> frozenset[str]:
+    return IMAGE_SUFFIXES | SHARD_SUFFIXES if args.engine == RAY else IMAGE_SUFFIXES
 
 
-def _is_selected(path: str, inputs: Inputs) -> bool:
-    return os.path.splitext(path)[1].lower() in inputs.suffixes and not os.path.basename(path).startswith(".")
-
-
-def _images_in_list(path: str, inputs: Inputs) -> list[str]:
+def _images_in_list(path: str, args: argparse.Namespace) -> list[str]:
     content = _read_list(path)
     name = "the standard input" if path == STDIN else path
-    delimiter = TABLES.get(Path(path).suffix.lower())
-    if path == STDIN and inputs.image_column is not None:
-        delimiter = ","
+    with_columns = path == STDIN and args.image_column is not None
+    delimiter = "," if with_columns else TABLES.get(Path(path).suffix.lower())
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UserError(f"{name} is UTF-16; save it as UTF-8")
     content = content.removeprefix(codecs.BOM_UTF8)
     if delimiter is not None:
-        names = _names_in_table(content, delimiter, name, inputs.image_column)
-    elif inputs.image_column is not None:
+        names = _names_in_table(content, delimiter, name, args.image_column)
+    elif args.image_column is not None:
         raise UserError(f"--image-column: {path} has no columns; use a list ending in {' or '.join(TABLES)}")
     else:
         separator = b"\0" if b"\0" in content else b"\n"  # written by `find -print0` and by `find`
         lines = (line.removesuffix(b"\r") for line in content.split(separator))
         names = [os.fsdecode(line) for line in lines if line.strip()]
-    root = inputs.root
-    return [os.path.join(root, name) for name in names] if root else names
+    return [os.path.join(args.root, name) for name in names] if args.root else names
 
 
 def _read_list(path: str) -> bytes:
@@ -183,11 +146,11 @@ def choose_column(
     Raises:
         UserError: The requested column does not exist, or not exactly one default column does.
     """
-    candidates = [requested] if requested is not None else [name for name in defaults if name in columns]
-    if len(candidates) == 1 and candidates[0] in columns:
-        return candidates[0]
-    wanted = " or ".join(repr(name) for name in ([requested] if requested is not None else defaults))
-    problem = "more than one of the columns" if len(candidates) > 1 else "no column"
+    wanted = defaults if requested is None else [requested]
+    found = [name for name in wanted if name in columns]
+    if len(found) == 1:
+        return found[0]
+    problem = f"{'more than one of the columns' if found else 'no column'} {' or '.join(map(repr, wanted))}"
     hint = did_you_mean(requested, columns) if requested is not None else ""
     existing = ", ".join(columns) or "it has no columns"
-    raise UserError(f"{source}: {problem} {wanted}{hint}; choose one with {option}: {existing}")
+    raise UserError(f"{source}: {problem}{hint}; choose one with {option}: {existing}")

@@ -81,20 +81,15 @@ def load_with_scale(
     Raises:
         UserError: A scale or config is missing, or given although the checkpoint contains both.
     """
-    network = load_network(path, _release_config(scale, config))
-    if network.own and not (scale is None and config is None):
+    if isinstance(config, (str, Path)):
+        config = load_config(config)
+    elif config is None and scale is not None:
+        scale = parse_scale(scale) if isinstance(scale, str) else scale
+        config = Config(scale=ScaleSettings(**vars(scale)))
+    network = load_network(path, config)
+    if network.own and config is not None:
         raise UserError(f"{path} already contains its rating scale and config; omit yours")
     return network
-
-
-def _release_config(scale: RatingScale | str | None, config: Config | str | Path | None) -> Config | None:
-    """Return the config for a release checkpoint: the given one, or the default on the given scale."""
-    if config is not None:
-        return config if isinstance(config, Config) else load_config(config)
-    if scale is None:
-        return None
-    scale = parse_scale(scale) if isinstance(scale, str) else scale
-    return Config(scale=ScaleSettings(**{name: getattr(scale, name) for name in ScaleSettings.model_fields}))
 
 
 def short_hash(path: Path) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from scoring import defaults
 from scoring.defaults import LOCAL, RAY
-from scoring.inputs import Inputs
 
 LOCAL_ONLY = ("map", "report")  # they need the images on this machine
 RAY_ONLY = ("ray_address", "image_bytes")
@@ -15,12 +14,6 @@ EPILOG = """\
 exit status: 0 all images were scored, 3 some were not (their rows say why), 2 the command was wrong, 130 interrupted,
 1 any other error, such as a full disk
 """
-
-
-def selected_inputs(args: argparse.Namespace) -> Inputs:
-    """Return the inputs that the options select."""
-    excluded = [place for place in (args.map, args.output) if place]
-    return Inputs(args.images, args.list, args.recursive, args.image_column, args.root, excluded, args.engine == RAY)
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -53,37 +46,36 @@ def is_folder(output: str | None) -> bool:
 
 
 def _problem_with(args: argparse.Namespace) -> str | None:
-    if not args.images and not args.list:
-        return "name images, folders, patterns or a --list"
-    if args.resume and args.overwrite:
-        return "--resume and --overwrite contradict each other"
-    for option in ("batch_size", "workers", "max_pixels"):
-        if getattr(args, option) is not None and getattr(args, option) < 1:
-            return f"{_flag(option)} is 1 or more, got {getattr(args, option)}"
-    return _engine_problem(args)
-
-
-def _engine_problem(args: argparse.Namespace) -> str | None:
-    for option in LOCAL_ONLY if args.engine == RAY else RAY_ONLY:
-        if getattr(args, option) is not None:
-            return f"{_flag(option)} works with --engine {LOCAL if args.engine == RAY else RAY} only"
-    if args.engine == RAY:
-        return _ray_problem(args)
-    if args.output is not None and (args.output.endswith("/") or defaults.is_remote(args.output)):
-        return f"--output: {args.output} is a folder or in an object store, which needs --engine ray; name a file"
-    return None
-
-
-def _ray_problem(args: argparse.Namespace) -> str | None:
-    if args.device not in RAY_DEVICES:
-        return f"--device: {args.device!r}; with --engine ray: {', '.join(RAY_DEVICES)}; Ray gives each worker its GPU"
-    if args.output is None:
-        return "--engine ray: name the --output, a file or a FOLDER/ of Parquet files"
-    if is_folder(args.output) and args.format not in (None, "parquet"):
-        return f"--format: a folder is written as parquet, got {args.format}; name a file, or omit --format"
-    if is_folder(args.output) and args.strict:
-        return f"--strict: all workers write to the folder {args.output} at the same time; name a file"
-    return None
+    """Return the first problem with the options, or None."""
+    ray, output, to_folder = args.engine == RAY, args.output, args.engine == RAY and is_folder(args.output)
+    numbers = {name: getattr(args, name) for name in ("batch_size", "workers", "max_pixels")}
+    needs_ray = output is not None and (output.endswith("/") or defaults.is_remote(output))
+    engine, misplaced = (LOCAL, LOCAL_ONLY) if ray else (RAY, RAY_ONLY)
+    devices = ", ".join(RAY_DEVICES)
+    problems = [
+        ("name images, folders, patterns or a --list", not (args.images or args.list)),
+        ("--resume and --overwrite contradict each other", args.resume and args.overwrite),
+        *((f"{_flag(name)} is 1 or more, got {n}", n is not None and n < 1) for name, n in numbers.items()),
+        *((f"{_flag(name)} works with --engine {engine} only", getattr(args, name) is not None) for name in misplaced),
+        (
+            f"--output: {output} is a folder or in an object store, which needs --engine ray; name a file",
+            needs_ray and not ray,
+        ),
+        (
+            f"--device: {args.device!r}; with --engine ray: {devices}; Ray gives each worker its GPU",
+            ray and args.device not in RAY_DEVICES,
+        ),
+        ("--engine ray: name the --output, a file or a FOLDER/ of Parquet files", ray and output is None),
+        (
+            f"--format: a folder is written as parquet, got {args.format}; name a file, or omit --format",
+            to_folder and args.format not in (None, "parquet"),
+        ),
+        (
+            f"--strict: all workers write to the folder {output} at the same time; name a file",
+            to_folder and args.strict,
+        ),
+    ]
+    return next((problem for problem, found in problems if found), None)
 
 
 def _flag(option: str) -> str:
@@ -154,13 +146,7 @@ def _add_decoding(group: argparse._ArgumentGroup) -> None:
         help="threads that read and decode; default: one per core. With Ray, processes; default: one per GPU, else one "
         "per core",
     )
-    add(
-        "--max-pixels",
-        type=_integer,
-        default=defaults.MAX_PIXELS,
-        metavar="N",
-        help="largest picture; default: 2e8",
-    )
+    add("--max-pixels", type=_integer, default=defaults.MAX_PIXELS, metavar="N", help="largest picture; default: 2e8")
     add(
         "--truncated",
         choices=("error", "accept"),

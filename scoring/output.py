@@ -6,14 +6,15 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 from scoring.defaults import OUTPUT_SUFFIXES, SOME_FAILED
-from scoring.formats import ROW_FORMATS, JsonLines
+from scoring.formats import ROW_FORMATS
 from scoring.records import RUN_FIELDS, ScoreRow
-from utils.errors import UserError, one_line
+from utils.errors import UserError, one_line, shortened
 from utils.files import choose_format, not_written, reading, write_text
 
 PARQUET = "parquet"
@@ -47,15 +48,14 @@ def check_same_run(row: ScoreRow, run_fields: ScoreRow, place: str | Path) -> No
         raise UserError(f"--resume: {place} was written with other settings: {'; '.join(changed)}")
 
 
-def unscored(names: Iterable[str], done: Mapping[str, int]) -> list[int]:
-    """Return the indices of the images still to be scored; `done` counts the rows of each name."""
-    available = Counter(done)
-    indices = []
-    for index, name in enumerate(names):
+def unscored(images: Sequence[str], names: Iterable[str], done: Mapping[str, int]) -> list[str]:
+    """Return the images still to be scored; `names` are theirs, `done` counts the rows of each name."""
+    available, remaining = Counter(done), []
+    for image, name in zip(images, names, strict=True):
         available[name] -= 1
         if available[name] < 0:
-            indices.append(index)
-    return indices
+            remaining.append(image)
+    return remaining
 
 
 class StrictError(UserError):
@@ -73,7 +73,7 @@ class _StoredRow(NamedTuple):
 
 
 class Output:
-    """Write score rows to a file or to stdout; a context manager.
+    """Write score rows to a file or to stdout.
 
     Args:
         form: Name of the format.
@@ -84,12 +84,11 @@ class Output:
 
     def __init__(self, form: str, output: str | None, columns: Sequence[str], checkpoint: str | Path):
         self.output = self.path = Path(output) if output is not None else None
-        self.parquet = form == PARQUET
-        self.format = (JsonLines if self.parquet else ROW_FORMATS[form])(columns, str(checkpoint))
+        self.parquet = import_module("scoring.parquet") if form == PARQUET else None  # needs an optional package
+        self.format = ROW_FORMATS["jsonl" if self.parquet else form](columns, str(checkpoint))
         if self.parquet:
             self.path = self.output.with_name(self.output.name + JOURNAL)
-        self.written = self.failed = self.others = 0
-        self.stream: IO[bytes] | None = None
+        self.written = self.failed = 0
 
     def check_overwrite(self, resume: bool, overwrite: bool) -> None:
         """Check, before anything is scored, that no file is lost.
@@ -112,55 +111,84 @@ class Output:
         if existing and not (resume or overwrite):
             raise UserError(f"--output: {existing[0]} already exists; --resume continues it, --overwrite replaces it")
 
-    def resume(self, names: Sequence[str], run_fields: ScoreRow, batch_size: int) -> list[int]:
-        """Cut the file to its complete batches and return the indices of the images still to be scored.
+    def done(self, run_fields: ScoreRow, names: Sequence[str] = (), batch_size: int = 1) -> Counter[str]:
+        """Cut the file to its complete rows and count those of each image, for --resume.
 
-        Afterwards `failed` counts the failed images among the kept rows, and `others` the rows of images not in
-        `names`.
+        Afterwards `failed` counts the failed images among the kept rows.
 
         Args:
-            names: Names of all images, as rows show them.
             run_fields: Scale, preprocessing and checkpoint of this run.
-            batch_size: Rows are kept in multiples of it, so that batches are the same as without the interruption.
+            names: Names of all images as rows show them, if they are scored in this order.
+            batch_size: As far as rows are in this order they are kept in multiples of it, so that batches are the same
+                as without the interruption.
 
         Raises:
             UserError: The file contains something else, or results of another network.
         """
-        stored = self._read_back(run_fields)
-        known = set(names)
-        self.others = sum(row.path not in known for row in stored)
+        if self.parquet and self.output.exists() and not self.path.exists():
+            rows = self.parquet.read_parquet(self.output, self.format.columns)
+            write_text(self.path, "".join(map(self.format.row, rows)))
+        stored = self._stored_rows(run_fields) if self.path.exists() else []
         if [row.path for row in stored] == list(names[: len(stored)]) and len(stored) < len(names):
             stored = stored[: len(stored) // batch_size * batch_size]
-        return unscored(names, self._keep(stored))
-
-    def done(self, run_fields: ScoreRow) -> Counter[str]:
-        """Cut the file to its complete rows and count the rows of each image; raises as `resume` does."""
-        return self._keep(self._read_back(run_fields))
+        self.written, self.failed = len(stored), sum(row.failed for row in stored)
+        if stored:
+            with self._writing():
+                os.truncate(self.path, stored[-1].end)
+        return Counter(row.path for row in stored)
 
     def kept(self) -> Iterator[ScoreRow]:
-        """Yield the rows kept by `resume`; from CSV, all values are text."""
+        """Yield the rows kept by `done`; from CSV, all values are text."""
         if self.written:
-            yield from (row for row, _ in self.format.read(self.path.read_bytes()))
+            yield from self.format.read(self.path.read_bytes().decode())
 
-    def _keep(self, rows: Sequence[_StoredRow]) -> Counter[str]:
-        self.written, self.failed = len(rows), sum(row.failed for row in rows)
-        if rows:
-            with self._writing():
-                os.truncate(self.path, rows[-1].end)
-        return Counter(row.path for row in rows)
+    def write(self, batches: Iterable[list[ScoreRow]]) -> None:
+        """Write and flush batches of rows as they come, and complete the file.
 
-    def _read_back(self, run_fields: ScoreRow) -> list[_StoredRow]:
-        if self.parquet and self.output.exists() and not self.path.exists():
-            self._restore_journal()
-        stored = []
-        if not self.path.exists():
-            return stored
+        Raises:
+            UserError: The file cannot be written.
+            StrictError: Raised by `batches`; the rows before it form a complete file.
+        """
+        stopped = None
+        with self._opened() as stream:
+            if not self.written:
+                self._write(stream, self.format.head)
+            try:
+                for rows in batches:
+                    self._write(stream, "".join(map(self._next, rows)))
+            except StrictError as error:
+                stopped = error
+            self._write(stream, self.format.tail)
+        if self.parquet:
+            self.parquet.write_parquet(self.path, self.output, self.format.columns)
+            self.path.unlink()
+        if stopped is not None:
+            raise stopped
+
+    def _next(self, row: ScoreRow) -> str:
+        """Return the text of the next row, and count it."""
+        self.written += 1
+        return (self.format.separator if self.written > 1 else "") + self.format.row(row)
+
+    def _stored_rows(self, run_fields: ScoreRow) -> list[_StoredRow]:
         with reading(self.path):
             content = self.path.read_bytes()
+        stored: list[_StoredRow] = []
         try:
-            for row, end in self.format.read(content):
+            beginning = self.format.beginning.encode()
+            if not (content.startswith(beginning) or beginning.startswith(content)):
+                raise ValueError("its beginning is not that of this run's output")
+            end, damaged = len(self.format.head.encode()), None
+            for row in self.format.read(content.decode("utf-8", "replace")):
+                if damaged is not None:
+                    raise ValueError(f"its row {shortened(str(damaged['path']))} is damaged")
+                text = self._next(row).encode()
+                if not content.startswith(text, end):
+                    damaged = row  # or incomplete, if it is the last: the process was killed there
+                    continue
                 if not stored:
                     check_same_run(row, run_fields, self.path)
+                end += len(text)
                 stored.append(_StoredRow(row["path"], end, row["error"] is not None))
         except UserError:
             raise
@@ -170,55 +198,26 @@ class Output:
             ) from error
         return stored
 
-    def __enter__(self) -> "Output":
+    @contextmanager
+    def _opened(self) -> Iterator[IO[bytes]]:
         if self.output is None:
-            self.stream = sys.stdout.buffer
-        else:
-            with self._writing():
-                self.output.parent.mkdir(parents=True, exist_ok=True)
-                self.stream = open(self.path, "ab" if self.written else "wb")
-        if not self.written:
-            self._write(self.format.head())
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_error: Any) -> None:
-        try:
-            if kind is None:
-                self._write(self.format.tail())
-        finally:
-            if self.output is not None:
-                with suppress(OSError):  # a failed write has already been reported
-                    self.stream.close()
-
-    def write(self, rows: Sequence[ScoreRow]) -> None:
-        """Write a batch of rows and flush it."""
-        pieces = []
-        for row in rows:
-            pieces += [self.format.separator if self.written else "", self.format.row(row)]
-            self.written += 1
-        self._write("".join(pieces))
-
-    def finish(self) -> None:
-        """Convert the journal to the Parquet file, after the last row."""
-        if self.parquet:
-            from scoring.parquet import write_parquet  # noqa: PLC0415, an optional package
-
-            write_parquet(self.path, self.output, self.format.columns)
-            self.path.unlink()
-
-    def _restore_journal(self) -> None:
-        """Convert a complete Parquet file back to its journal, so that new images can be added."""
-        from scoring.parquet import read_parquet, schema_for  # noqa: PLC0415, an optional package
-
-        rows = read_parquet(self.output, schema_for(self.format.columns))
-        write_text(self.path, "".join(map(self.format.row, rows)))
-
-    def _write(self, text: str) -> None:
+            yield sys.stdout.buffer
+            return
         with self._writing():
-            for_terminal = self.output is None and not self.format.resumable
-            encoding = sys.stdout.encoding if for_terminal and sys.stdout.encoding else "utf-8"
-            self.stream.write(text.encode(encoding, "replace"))
-            self.stream.flush()
+            self.output.parent.mkdir(parents=True, exist_ok=True)
+            stream = open(self.path, "ab" if self.written else "wb")  # noqa: SIM115, closed below, whatever fails
+        try:
+            yield stream
+        finally:
+            with suppress(OSError):  # a failed write has already been reported
+                stream.close()
+
+    def _write(self, stream: IO[bytes], text: str) -> None:
+        for_terminal = self.output is None and not self.format.resumable
+        encoding = sys.stdout.encoding if for_terminal and sys.stdout.encoding else "utf-8"
+        with self._writing():
+            stream.write(text.encode(encoding, "replace"))
+            stream.flush()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -40,7 +40,7 @@ def write_parquet(journal: Path, output: Path, columns: Sequence[str]) -> None:
     write_atomically(output, fill)
 
 
-def read_parquet(path: Path, schema: pa.Schema) -> list[ScoreRow]:
+def read_parquet(path: Path, columns: Sequence[str]) -> list[ScoreRow]:
     """Return all rows of a Parquet file.
 
     Raises:
@@ -48,7 +48,7 @@ def read_parquet(path: Path, schema: pa.Schema) -> list[ScoreRow]:
     """
     with arrow_errors(f"{path} cannot be read as Parquet"):
         table = pq.read_table(path)
-        if not table.schema.equals(schema):
+        if not table.schema.equals(schema_for(columns)):
             raise UserError(f"{path} has other columns than those of this run; --overwrite replaces it")
         return table.to_pylist()
 

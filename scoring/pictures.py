@@ -108,22 +108,13 @@ def opened_picture(
     with ExitStack() as locks:
         if isinstance(source, Image.Image):
             with _decoding_errors("the image"):
-                picture = _to_upright_rgb(source, settings, locks)
+                picture = _to_upright_rgb(source, settings, coarse, locks)
         else:
-            name = source.name if isinstance(source, Encoded) else source
-            file = _encoded_file(source) if isinstance(source, Encoded) else _require_file(source)
+            encoded = isinstance(source, Encoded)
+            name, file = (source.name, _encoded_file(source)) if encoded else (source, _require_file(source))
             with _decoding_errors(name), _open_image(file, name) as image:
-                if coarse is not None:
-                    _require_few_pixels(image, settings)  # before the draft reduces its size
-                    image.draft(None, (coarse, coarse))
-                picture = _to_upright_rgb(image, settings, locks)
+                picture = _to_upright_rgb(image, settings, coarse, locks)
         yield picture
-
-
-def open_picture(source: str | Path | Encoded | Image.Image, settings: PictureSettings = PictureSettings()) -> Picture:
-    """Read one image; raises as `opened_picture` does."""
-    with opened_picture(source, settings) as picture:
-        return picture
 
 
 @contextmanager
@@ -140,21 +131,47 @@ def _decoding_errors(name: str | Path) -> Iterator[None]:
         raise UserError(f"{name} cannot be decoded: {type(error).__name__}: {one_line(error)}") from error
 
 
-def _to_upright_rgb(image: Image.Image, settings: PictureSettings, locks: ExitStack) -> Picture:
+def _to_upright_rgb(image: Image.Image, settings: PictureSettings, coarse: int | None, locks: ExitStack) -> Picture:
     """Convert the first frame to RGB, turned as EXIF says, with the background behind transparent pixels.
 
     Colour profiles are ignored, as in the release. The lock for large pictures is added to `locks`.
     """
     if image.format == POSTSCRIPT:
         raise UserError("PostScript files are programs and are not run; save it as an image")
-    _require_few_pixels(image, settings)
+    width, height = image.size
+    if width * height > settings.max_pixels:
+        raise UserError(
+            f"{width}x{height} is {width * height} pixels, more than the limit of {settings.max_pixels}; change it "
+            "with --max-pixels (in Python, PictureSettings.max_pixels)"
+        )
+    if coarse is not None:
+        image.draft(None, (coarse, coarse))
     if image.width * image.height > LARGE:
         locks.enter_context(_large_picture_lock)
     image.load()
-    upright, turned = _turn_upright(image)
-    flat, was_transparent = _flatten(upright, settings.background)
-    blended = f"transparency over {settings.background}" if was_transparent else ""
-    return Picture(to_rgb(flat), tuple(filter(None, (*_format_notes(image), turned, blended))))
+    notes = []
+    if getattr(image, "is_animated", False) and image.format != STEREO:
+        notes.append("first frame of several")
+    profile = image.info.get("icc_profile") or b""
+    if profile and b"sRGB" not in profile.replace(b"\0", b""):  # names in profiles are UTF-16 or ASCII
+        notes.append("colour profile ignored")
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except MemoryError:
+        raise
+    except Exception:  # damaged EXIF is a note, not an error
+        notes.append("EXIF cannot be read")
+    else:
+        if orientation in UPRIGHT:
+            image = image.transpose(UPRIGHT[orientation])
+            notes.append("turned as EXIF says")
+    if image.has_transparency_data and not image.mode.startswith(("I", "F")):
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            canvas = Image.new("RGBA", image.size, (*ImageColor.getrgb(settings.background)[:3], 255))
+            image = Image.alpha_composite(canvas, image)
+            notes.append(f"transparency over {settings.background}")
+    return Picture(to_rgb(image), tuple(notes))
 
 
 def _encoded_file(source: Encoded) -> io.BytesIO:
@@ -183,15 +200,6 @@ def _require_file(path: str | Path) -> str | Path:
     return path
 
 
-def _require_few_pixels(image: Image.Image, settings: PictureSettings) -> None:
-    width, height = image.size
-    if width * height > settings.max_pixels:
-        raise UserError(
-            f"{width}x{height} is {width * height} pixels, more than the limit of {settings.max_pixels}; change it "
-            "with --max-pixels (in Python, PictureSettings.max_pixels)"
-        )
-
-
 def _open_image(file: str | Path | io.BytesIO, name: str | Path) -> Image.Image:
     try:
         return Image.open(file)
@@ -206,39 +214,6 @@ def _open_image(file: str | Path | io.BytesIO, name: str | Path) -> Image.Image:
         return Image.open(file)
 
 
-def _format_notes(image: Image.Image) -> list[str]:
-    notes = []
-    if getattr(image, "is_animated", False) and image.format != STEREO:
-        notes.append("first frame of several")
-    profile = image.info.get("icc_profile") or b""
-    if profile and b"sRGB" not in profile.replace(b"\0", b""):  # names in profiles are UTF-16 or ASCII
-        notes.append("colour profile ignored")
-    return notes
-
-
-def _turn_upright(image: Image.Image) -> tuple[Image.Image, str]:
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except MemoryError:
-        raise
-    except Exception:  # damaged EXIF is a note, not an error
-        return image, "EXIF cannot be read"
-    if orientation not in UPRIGHT:
-        return image, ""
-    return image.transpose(UPRIGHT[orientation]), "turned as EXIF says"
-
-
-def _flatten(image: Image.Image, background: str) -> tuple[Image.Image, bool]:
-    """Return the image without transparency, and whether it had any."""
-    if image.mode.startswith(("I", "F")) or not image.has_transparency_data:
-        return image, False
-    rgba = image.convert("RGBA")
-    if rgba.getchannel("A").getextrema() == (255, 255):
-        return rgba.convert("RGB"), False
-    canvas = Image.new("RGBA", rgba.size, (*ImageColor.getrgb(background)[:3], 255))
-    return Image.alpha_composite(canvas, rgba).convert("RGB"), True
-
-
 def to_picture(image: Any) -> Image.Image:
     """Convert a PIL image, a uint8 array (H, W) or (H, W, C), or a tensor (C, H, W), uint8 or float from 0 to 1.
 
@@ -247,11 +222,16 @@ def to_picture(image: Any) -> Image.Image:
     """
     if isinstance(image, Image.Image):
         return image
-    if isinstance(image, Tensor):
-        return _from_array(_to_array(image))
-    if isinstance(image, np.ndarray):
-        return _from_array(image)
-    raise UserError(f"an image is a path, a PIL image, a uint8 array or a tensor, got {type(image).__name__}")
+    array = _to_array(image) if isinstance(image, Tensor) else image
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"an image is a path, a PIL image, a uint8 array or a tensor, got {type(image).__name__}")
+    if array.dtype != np.uint8:
+        raise UserError(f"an image array is uint8, got {array.dtype}; scale it to 0..255 and convert it")
+    flat = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in CHANNELS)
+    if not flat or 0 in array.shape:
+        raise UserError(f"an image array is (H, W), (H, W, 3) or (H, W, 4), got {array.shape}")
+    single = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    return Image.fromarray(np.ascontiguousarray(single))
 
 
 def _to_array(tensor: Tensor) -> np.ndarray:
@@ -267,13 +247,3 @@ def _to_array(tensor: Tensor) -> np.ndarray:
     if tensor.dim() == 3 and tensor.shape[0] not in CHANNELS:
         raise UserError(f"an image tensor is (C, H, W) with C 1, 3 or 4, got {tuple(tensor.shape)}")
     return (tensor.permute(1, 2, 0) if tensor.dim() == 3 else tensor).numpy()
-
-
-def _from_array(array: np.ndarray) -> Image.Image:
-    if array.dtype != np.uint8:
-        raise UserError(f"an image array is uint8, got {array.dtype}; scale it to 0..255 and convert it")
-    flat = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in CHANNELS)
-    if not flat or 0 in array.shape:
-        raise UserError(f"an image array is (H, W), (H, W, 3) or (H, W, 4), got {array.shape}")
-    single = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    return Image.fromarray(np.ascontiguousarray(single))

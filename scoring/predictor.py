@@ -6,17 +6,15 @@ B images, V views of one image, H W image size, K bins.
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from datasets.scale import RatingScale
 from datasets.transforms import central_box, normalise
@@ -66,12 +64,8 @@ class Prepared:
     preview: Image.Image | None = None
 
 
-class Scored(NamedTuple):
-    """An image with its prediction; if it cannot be read, `prepared` is None and `prediction` is the error."""
-
-    image: ImageInput
-    prepared: Prepared | None
-    prediction: Prediction | UserError
+# an image, what was read, and its prediction; without a prediction for an error instead of what was read
+Scored = tuple[ImageInput, Prepared | UserError, Prediction | None]
 
 
 class Predictor:
@@ -96,8 +90,15 @@ class Predictor:
         self.scale = RatingScale.from_settings(network.config.scale)
         self.transform = network.config.transform
         self.preprocess = build_preprocess(preprocess, network.config.transform)
-        fused = fused_model(self.model, precision)
-        self.fused = compiled_scorer(fused, device, preprocess) if compiled else fused
+        self.fused = fused_model(self.model, precision)
+        if compiled:
+            if preprocess == FULL:
+                raise UserError(
+                    f"{COMPILE}: a network is compiled for one image size, and preprocess {FULL} has no fixed size; "
+                    "choose one"
+                )
+            require_compiler(device, COMPILE)
+            self.fused = CompiledScorer(self.fused, COMPILE)
         self.pictures = pictures
         self.device = device
         self.checkpoint = network.path
@@ -118,7 +119,8 @@ class Predictor:
             MissingFileError: The file does not exist.
             UserError: The image cannot be decoded, or has another type.
         """
-        if is_image_list(images):
+        arrays = isinstance(images, (np.ndarray, Tensor))
+        if images.ndim == 4 if arrays else isinstance(images, (list, tuple)):
             return list(self.score_many(images))
         return self.predict([self.prepare(images)])[0]
 
@@ -141,10 +143,10 @@ class Predictor:
         if batch_size < 1 or workers < 1:
             raise UserError(f"batch_size and workers are 1 or more, got {batch_size} and {workers}")
         for batch in self.scored_batches(images, batch_size, workers):
-            for _, _, prediction in batch:
-                if isinstance(prediction, UserError) and errors == "raise":
-                    raise prediction
-                yield prediction
+            for _, prepared, prediction in batch:
+                if prediction is None and errors == "raise":
+                    raise prepared
+                yield prepared if prediction is None else prediction
 
     def scored_batches(self, images: Iterable[ImageInput], batch_size: int, workers: int) -> Iterator[list[Scored]]:
         """Score a stream of images batch by batch; an image that cannot be read is returned with its error."""
@@ -156,18 +158,17 @@ class Predictor:
             try:
                 while True:
                     for image in islice(stream, AHEAD * batch_size + workers - len(waiting)):
-                        waiting.append((image, pool.submit(self._prepare_or_error, image)))
+                        waiting.append((image, pool.submit(self.prepare, image)))
                     if not waiting:
                         return
                     batch = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
-                    prepared = [future.result() for _, future in batch]
-                    predictions = iter(self.predict([item for item in prepared if isinstance(item, Prepared)]))
-                    yield [
-                        Scored(image, None, item)
-                        if isinstance(item, UserError)
-                        else Scored(image, item, next(predictions))
-                        for (image, _), item in zip(batch, prepared, strict=True)
-                    ]
+                    readable = [done.result() for _, done in batch if not isinstance(done.exception(), UserError)]
+                    scored = iter(zip(readable, self.predict(readable), strict=True))
+                    results = []
+                    for image, done in batch:
+                        error = done.exception()
+                        results.append((image, error, None) if isinstance(error, UserError) else (image, *next(scored)))
+                    yield results
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
@@ -194,15 +195,12 @@ class Predictor:
             UserError: The network predicts values that are not finite, or cannot take views of this size.
             MachineError: The device does not have enough memory.
         """
-        groups: dict[torch.Size, list[int]] = {}
-        for index, item in enumerate(prepared):
-            groups.setdefault(item.views.shape, []).append(index)
         predictions: dict[int, Prediction] = {}
-        for indices in groups.values():
+        for shape in dict.fromkeys(item.views.shape for item in prepared):
+            indices = [index for index, item in enumerate(prepared) if item.views.shape == shape]
             views = torch.cat([prepared[index].views for index in indices]).to(self.device)  # (B*V, 3, H, W)
             dos = self._dos(views).reshape(len(indices), -1, self.scale.num_bins).mean(axis=1)  # (B, V, K) -> (B, K)
-            scores = zip(self.scale.mean(dos), self.scale.std(dos), dos, strict=True)
-            for index, (mos, sos, shares) in zip(indices, scores, strict=True):
+            for index, mos, sos, shares in zip(indices, self.scale.mean(dos), self.scale.std(dos), dos, strict=True):
                 predictions[index] = Prediction(float(mos), float(sos), tuple(shares.tolist()), self.scale)
         return [predictions[index] for index in range(len(prepared))]
 
@@ -223,51 +221,19 @@ class Predictor:
         left, top, right, bottom = central_box(self.transform.resize, self.transform.crop)
         return self.scale.mean(self.model(normalise(square[:, :, top:bottom, left:right])))  # (B,)
 
-    def _prepare_or_error(self, image: ImageInput) -> Prepared | UserError:
-        try:
-            return self.prepare(image)
-        except UserError as error:
-            return error
-
     def _dos(self, views: Tensor) -> Array:
         """Return the DOS (B, K) in float64 for views (B, 3, H, W)."""
-        with self._check_size(views), enough_memory(SMALLER_BATCH):
-            dos = self.fused(views).cpu().double().numpy()
-        if not np.isfinite(dos).all():
-            reason = "its training went wrong" if self.precision == FP32 else f"try --precision {FP32}"
-            raise UserError(f"{self.checkpoint} predicts values that are not finite; {reason}")
-        return dos
-
-    @contextmanager
-    def _check_size(self, views: Tensor) -> Iterator[None]:
-        """Turn errors from torch and timm about an input of another size than in training into a UserError."""
+        height, width = views.shape[-2:]
         try:
-            yield
-        except (AssertionError, ValueError, RuntimeError) as error:
-            height, width = views.shape[-2:]
+            with enough_memory(SMALLER_BATCH):
+                dos = self.fused(views).cpu().double().numpy()
+        except (AssertionError, ValueError, RuntimeError) as error:  # from torch and timm, about another size
             if isinstance(error, UserError) or height == width == self.transform.crop:
                 raise
             raise UserError(
                 f"preprocess: this backbone cannot take {width}x{height} pixels ({one_line(error)}); use release"
             ) from error
-
-
-def compiled_scorer(network: nn.Module, device: torch.device, preprocess: str) -> CompiledScorer:
-    """Return a network compiled for views of one size.
-
-    Raises:
-        UserError: No compiler is available, or the preprocessing does not have a fixed size.
-    """
-    if preprocess == FULL:
-        raise UserError(
-            f"{COMPILE}: a network is compiled for one image size, and preprocess {FULL} has no fixed size; choose one"
-        )
-    require_compiler(device, COMPILE)
-    return CompiledScorer(network, COMPILE)
-
-
-def is_image_list(images: ImageInput | Sequence[ImageInput]) -> bool:
-    """Return whether an argument is a list of images rather than one image."""
-    if isinstance(images, (np.ndarray, Tensor)):
-        return images.ndim == 4
-    return isinstance(images, (list, tuple))
+        if not np.isfinite(dos).all():
+            reason = "its training went wrong" if self.precision == FP32 else f"try --precision {FP32}"
+            raise UserError(f"{self.checkpoint} predicts values that are not finite; {reason}")
+        return dos

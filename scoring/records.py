@@ -74,13 +74,14 @@ class RowBuilder:
         share = (prediction.mos - scale.low) / (scale.high - scale.low)
         tail = (1 - CENTRAL) / 2
         median, low, high = quantiles(dos, scale, (0.5, tail, 1 - tail))
+        present = dos[dos > 0]  # 0 ln 0 is 0
         numbers = {
             "mos": prediction.mos,
             "mos_01": share if scale.higher_is_better else 1 - share,
             "sos": prediction.sos,
             **{f"p{k}": value for k, value in enumerate(prediction.dos, start=1)},
             "median": median,
-            "entropy": entropy(dos),
+            "entropy": 0.0 - (present * np.log(present)).sum(),  # no -0
             "low_90": low,
             "high_90": high,
         }
@@ -108,12 +109,6 @@ def quantiles(dos: Array, scale: RatingScale, shares: Sequence[float]) -> Array:
     """
     below = np.concatenate([[0.0], dos.cumsum()])  # (K + 1,)
     return np.clip(np.interp(np.array(shares) * below[-1], below, scale.edges), scale.low, scale.high)
-
-
-def entropy(dos: Array) -> float:
-    """Return the Shannon entropy of a DOS (K,) in nats; 0 ln 0 is 0."""
-    present = dos[dos > 0]
-    return float(-(present * np.log(present)).sum()) + 0.0  # no -0
 
 
 def _valid_text(text: str) -> str:

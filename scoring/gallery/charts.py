@@ -32,9 +32,9 @@ def opinion_bars(
         highest: The share that is as high as the chart, the same for all that are compared.
         mark: Low end of an interval, a score in it and its high end, in units of the scale; None: no mark.
     """
-    shares = (
+    shares = [
         ", ".join(f"{name} {100 * values[k]:.1f} %" for name, values in dos.items()) for k in range(scale.num_bins)
-    )
+    ]
     description = "; ".join(f"{center:g}: {of_bin}" for center, of_bin in zip(scale.bin_centers, shares, strict=True))
     return bar_strip(
         {LOOKS[name]: np.asarray(values) / highest for name, values in dos.items()},
@@ -49,9 +49,7 @@ def histogram(mos: Array, scale: RatingScale) -> tuple[Markup, int]:
     """How many images have which MOS (N,), over the whole scale, and the number of them in the highest bar."""
     counts, edges = np.histogram(mos, HISTOGRAM_BINS, (scale.low, scale.high))
     most, fullest = int(counts.max()), int(counts.argmax())
-    description = (
-        f"{scale.low:g} to {scale.high:g}: most, {most}, between {edges[fullest]:g} and {edges[fullest + 1]:g}."
-    )
+    peak = f"most, {most}, between {edges[fullest]:g} and {edges[fullest + 1]:g}"
     ticks = [(share * HISTOGRAM_BINS, f"{scale.low + share * (scale.high - scale.low):g}") for share in QUARTERS]
-    heights = {"middle": counts / max(most, 1)}
-    return bar_strip(heights, ticks, "How many images have which MOS", description, HISTOGRAM_SIZE), most
+    title, description = "How many images have which MOS", f"{scale.low:g} to {scale.high:g}: {peak}."
+    return bar_strip({"middle": counts / max(most, 1)}, ticks, title, description, HISTOGRAM_SIZE), most

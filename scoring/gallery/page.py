@@ -3,26 +3,28 @@
 N images, K bins.
 """
 
+import argparse
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from itertools import islice
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from datasets.scale import RatingScale
-from scoring.formats import on_one_line
+from scoring.defaults import PAGE_SUFFIX
 from scoring.gallery.charts import histogram, opinion_bars
-from scoring.gallery.ranking import DISPUTED_WIDTH, EXTREMES, SHOWN, best_first, disputed, sampled
+from scoring.gallery.ranking import DISPUTED_WIDTH, EXTREMES, SHOWN, disputed, sampled
 from scoring.pictures import PictureSettings, opened_picture
 from scoring.records import ScoreRow
 from scoring.scale_text import parse_scale
-from utils.errors import UserError
-from utils.files import write_atomically
+from utils.errors import UserError, one_line, printable
+from utils.files import make_folder, require_place, write_atomically
 from utils.html import LONG_SIDE, Thumbnail, page_environment, thumbnail
 from utils.progress import Progress
 
@@ -62,15 +64,71 @@ def image_from_row(row: ScoreRow, place: str) -> ScoredImage | FailedImage:
     Raises:
         ValueError, KeyError, TypeError: Values are missing, or are not finite numbers.
     """
-    name = on_one_line(row["path"])
+    name = printable(row["path"])
     if row["error"] is not None:
-        return FailedImage(name, on_one_line(row["error"]))
+        return FailedImage(name, printable(row["error"]))
     scale = parse_scale(row["scale"])
     numbers = {key: float(row[key]) for key in ("mos", "mos_01", "sos", "low_90", "high_90")}
     dos = tuple(float(row[f"p{k}"]) for k in range(1, scale.num_bins + 1))
     if not (np.isfinite([*numbers.values(), *dos]).all() and sum(dos) > 0):
         raise ValueError(f"{name} contains values that are not numbers")
-    return ScoredImage(name, place, **numbers, dos=dos, notes=on_one_line(row["notes"] or ""))
+    return ScoredImage(name, place, **numbers, dos=dos, notes=printable(row["notes"] or ""))
+
+
+class RunGallery:
+    """Collect a few numbers of each image, but no pictures, for `--report`.
+
+    Args:
+        args: The options of the run, including `report`.
+
+    Raises:
+        UserError: The file exists and may not be replaced, has the wrong suffix, or cannot be written.
+    """
+
+    def __init__(self, args: argparse.Namespace):
+        self.path = Path(args.report)
+        self.relative_to = args.relative_to
+        self.images: list[ScoredImage | FailedImage] = []
+        if self.path.suffix.lower() != PAGE_SUFFIX:
+            raise UserError(f"--report: {self.path} should end with {PAGE_SUFFIX}")
+        if args.output is not None and os.path.realpath(args.output) == os.path.realpath(self.path):
+            raise UserError(f"--report: {self.path} is also the --output; name another file")
+        if self.path.is_dir():
+            raise UserError(f"--report: {self.path} is a folder; name a file")
+        if self.path.exists() and not (args.resume or args.overwrite):
+            raise UserError(f"--report: {self.path} already exists; --overwrite or --resume replaces it")
+        require_place(self.path.parent)
+        make_folder(self.path.parent)  # fails now rather than after hours of scoring
+
+    def add(self, rows: Iterable[ScoreRow], places: Mapping[str, str]) -> None:
+        """Add rows, either new or read back from the output of an earlier run.
+
+        Args:
+            rows: The rows.
+            places: Paths by the name in the rows; a name without an entry is used as the path.
+
+        Raises:
+            UserError: A row was edited and cannot be shown.
+        """
+        for row in rows:
+            try:
+                name = row["path"]
+                self.images.append(image_from_row(row, places.get(name) or os.path.join(self.relative_to or "", name)))
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(
+                    f"--report: an earlier row cannot be shown: {one_line(error)}; --overwrite starts again"
+                ) from error
+
+    def collect(self, batches: Iterable[list[ScoreRow]], places: Mapping[str, str]) -> Iterator[list[ScoreRow]]:
+        """Add batches of rows and pass them on."""
+        for rows in batches:
+            self.add(rows, places)
+            yield rows
+
+    def write(self, run_fields: ScoreRow, pictures: PictureSettings, workers: int) -> None:
+        """Write the page with thumbnails of the images; raises as `write_gallery` does."""
+        write_gallery(self.path, self.images, run_fields, pictures, workers)
+        print(f"report: {self.path}", file=sys.stderr)
 
 
 def write_gallery(
@@ -95,17 +153,18 @@ def write_gallery(
     scale = parse_scale(run_fields["scale"])
     scored = [image for image in images if isinstance(image, ScoredImage)]
     failed = [image for image in images if isinstance(image, FailedImage)]
-    mos_01, sos = (np.array([getattr(image, name) for image in scored]) for name in ("mos_01", "sos"))  # (N,) each
+    mos, mos_01, sos = (np.array([getattr(image, name) for image in scored]) for name in ("mos", "mos_01", "sos"))
     marked = disputed(sos, scale.high - scale.low)
-    chosen = sampled(best_first(mos_01), sos, SHOWN, EXTREMES)
+    best_first = np.argsort(-mos_01, kind="stable")  # (N,); ties keep their order
+    chosen = sampled(best_first, sos, SHOWN, EXTREMES)
     template = page_environment(Path(__file__).parent).get_template(TEMPLATE)
-    pieces = template.generate(
-        title=on_one_line(path.stem),
+    page = template.stream(
+        title=printable(path.stem),
         folder=common_folder([image.name for image in images]),
         scale=scale,
         same=run_fields,
         date=f"{datetime.now(timezone.utc):%Y-%m-%d} (UTC)",
-        summary=_summary(scored, marked, scale) if scored else None,
+        summary=_summary(mos, sos, marked, scale) if scored else None,
         shown=len(chosen),
         cards=_cards(scored, chosen, marked, scale, pictures, workers),
         failed=failed[:REASONS],
@@ -113,12 +172,7 @@ def write_gallery(
         limits={"extremes": EXTREMES, "disputed": DISPUTED_WIDTH},
         digits=digits_of(scale),
     )
-
-    def fill(file: BinaryIO) -> None:
-        for piece in pieces:
-            file.write(piece.encode())
-
-    write_atomically(path, fill)
+    write_atomically(path, partial(page.dump, encoding="utf-8"))
 
 
 def scored_thumbnail(place: str, pictures: PictureSettings = PictureSettings()) -> Thumbnail:
@@ -127,7 +181,7 @@ def scored_thumbnail(place: str, pictures: PictureSettings = PictureSettings()) 
         with opened_picture(place, pictures, coarse=LONG_SIDE) as picture:
             return thumbnail(picture.image)
     except UserError as error:
-        return Thumbnail(note=on_one_line(str(error).encode("utf-8", "backslashreplace").decode()))
+        return Thumbnail(note=printable(str(error).encode("utf-8", "backslashreplace").decode()))
 
 
 def common_folder(names: Sequence[str]) -> str:
@@ -141,12 +195,11 @@ def digits_of(scale: RatingScale) -> int:
     return max(0, 3 - int(np.ceil(np.log10(scale.high - scale.low))))
 
 
-def _summary(scored: Sequence[ScoredImage], marked: Array, scale: RatingScale) -> dict[str, Any]:
-    """All scored images, shown or not."""
-    mos, sos = (np.array([getattr(image, name) for image in scored]) for name in ("mos", "sos"))
+def _summary(mos: Array, sos: Array, marked: Array, scale: RatingScale) -> dict[str, Any]:
+    """All scored images (N,), shown or not."""
     chart, highest_bar = histogram(mos, scale)
     of_mos = {"mean": mos.mean(), "lowest": mos.min(), "highest": mos.max()}
-    counts = {"count": len(scored), "disputed": int(marked.sum())}
+    counts = {"count": len(mos), "disputed": int(marked.sum())}
     return {**counts, **of_mos, "mean_sos": sos.mean(), "histogram": chart, "highest_bar": highest_bar}
 
 
@@ -161,7 +214,8 @@ def _cards(
     """As they are needed: the next thumbnails are made meanwhile."""
     highest = max((max(scored[index].dos) for index in chosen), default=1.0)
     with Progress("report", len(chosen), "image") as progress, ThreadPoolExecutor(max(workers, 1)) as pool:
-        for some in _batches(chosen.tolist()):
+        for start in range(0, len(chosen), AT_ONCE):
+            some = chosen[start : start + AT_ONCE].tolist()
             small = pool.map(lambda index: scored_thumbnail(scored[index].place, pictures), some)
             for index, picture in zip(some, small, strict=True):
                 image = scored[index]
@@ -169,9 +223,3 @@ def _cards(
                 bars = opinion_bars({"prediction": image.dos}, scale, highest, mark)
                 yield {"image": image, "thumbnail": picture, "disputed": bool(marked[index]), "bars": bars}
             progress.update(len(some))
-
-
-def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
-    stream = iter(items)
-    while some := list(islice(stream, AT_ONCE)):
-        yield some

@@ -1,4 +1,4 @@
-"""Ranking of scored images: their order, the sample that a large page shows, and the disputed images.
+"""Ranking of scored images: the sample that a large page shows, and the disputed images.
 
 N images.
 """
@@ -12,11 +12,6 @@ DISPUTED_SHARE = 10  # one image in 10 at most
 DISPUTED_WIDTH = 0.15
 
 Array = np.ndarray
-
-
-def best_first(mos_01: Array) -> Array:
-    """Return indices (N,) by decreasing quality; ties keep their order."""
-    return np.argsort(-mos_01, kind="stable")
 
 
 def sampled(order: Array, sos: Array, most: int, extremes: int) -> Array:
@@ -43,7 +38,5 @@ def sampled(order: Array, sos: Array, most: int, extremes: int) -> Array:
 
 def disputed(sos: Array, width: float) -> Array:
     """Return whether opinions would differ (N,): SOS in the top tenth, and large relative to the scale's width."""
-    highest = np.argsort(-sos, kind="stable")[: len(sos) // DISPUTED_SHARE]
-    marked = np.zeros(len(sos), dtype=bool)
-    marked[highest] = True
-    return marked & (sos >= DISPUTED_WIDTH * width)
+    rank = np.argsort(np.argsort(-sos, kind="stable"))  # (N,), 0 for the highest SOS
+    return (rank < len(sos) // DISPUTED_SHARE) & (sos >= DISPUTED_WIDTH * width)

@@ -11,10 +11,10 @@ import socket
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 # read by Ray on import: it sends no usage statistics, and crashes are reported in our own messages
@@ -26,17 +26,19 @@ import ray
 import torch
 from ray.data import ActorPoolStrategy, Dataset
 
+from scoring.command import CPU_BATCH, GPU_BATCH, SHOWN_ERRORS, Tally, score_rows
 from scoring.defaults import is_remote, is_shard
 from scoring.loading import build_predictor
-from scoring.local import score_rows
-from scoring.options import with_options
+from scoring.options import is_folder, with_options
+from scoring.output import Output, row_format, unscored
 from scoring.parquet import schema_for
 from scoring.pictures import Encoded
 from scoring.ray.parquet_output import ParquetFolder
 from scoring.ray.remote_files import remote_image
-from scoring.ray.shards import ShardColumns, images_in
-from scoring.ray.worker_plan import WorkerPlan, split_tasks
-from scoring.records import RowBuilder, ScoreRow
+from scoring.ray.shards import images_in, require_columns
+from scoring.ray.worker_plan import WorkerPlan, plan_workers, split_tasks
+from scoring.records import RowBuilder
+from utils.config import load_config
 from utils.errors import MachineError, UserError, one_line, shortened
 
 ROOT = Path(__file__).parents[2]
@@ -48,27 +50,67 @@ CONNECT_SECONDS = 10
 SOURCE = "source"
 
 
+def score_command(args: argparse.Namespace, sources: Sequence[str]) -> int:
+    """Score images as the options say; return the number of images that could not be scored.
+
+    Raises:
+        UserError: Options contradict each other, the checkpoint does not fit or the cluster does not answer; with
+            --strict, a bad image.
+    """
+    form = None if is_folder(args.output) else row_format(args.format, args.output)
+    require_columns(sources, args)
+    predictor = build_predictor(with_options(args, device="cpu"))  # for its scale and checkpoint, and early errors
+    row_builder = RowBuilder(predictor, args.relative_to)
+    checkpoint = predictor.checkpoint
+    output = Output(form, args.output, row_builder.columns, checkpoint) if form else ParquetFolder(args.output)
+    output.check_overwrite(args.resume, args.overwrite)
+    done = output.done(row_builder.run_fields) if args.resume else Counter()
+    images, shards = ([source for source in sources if is_shard(source) == kind] for kind in (False, True))
+    images = unscored(images, map(row_builder.name, images), done)
+    remaining = images + shards  # only a worker reads what is in a shard
+    config = load_config(args.config) if args.config is not None else None
+    if row_builder.relative_to is not None and not is_remote(row_builder.relative_to):
+        row_builder.relative_to = os.path.abspath(row_builder.relative_to)  # workers run in other folders
+    tally = Tally()
+    with cluster(args.ray_address):
+        plan = plan_workers(machines(), args.device, args.workers)
+        worker_args = with_options(
+            args,
+            checkpoint=str(checkpoint),
+            config=config,
+            device="cuda" if plan.gpus else "cpu",
+            batch_size=args.batch_size or (GPU_BATCH if plan.gpus else CPU_BATCH),
+            workers=plan.threads,
+        )
+        job = Job(worker_args, row_builder, os.getcwd(), frozenset(done))
+        dataset = build_dataset(remaining, job, plan) if remaining else None
+        with _translated_errors():
+            if isinstance(output, ParquetFolder):
+                write_folder(output, dataset, args.overwrite, done.total(), tally)
+            else:
+                tables = dataset.iter_batches(batch_size=None, batch_format="pyarrow") if dataset is not None else ()
+                batches = (table.to_pylist() for table in tables if table.num_rows)
+                output.write(tally.count(batches, args.strict, None if shards else len(images)))
+    tally.print_errors()
+    print(tally.describe(), file=sys.stderr)
+    return tally.failed + output.failed
+
+
 @dataclass(frozen=True)
 class Job:
-    """Settings that all workers share.
+    """What all workers share.
 
     Args:
-        args: The options; `checkpoint`, `config` and `device` are those of the worker.
+        args: The options; those of the checkpoint, config, device, batch size and threads are the worker's.
         row_builder: Builds the rows.
-        columns: Columns of Parquet shards.
-        batch_size: Number of images per forward pass.
-        threads: As in WorkerPlan.
         folder: Working folder for relative paths, on machines that have it.
         done: Names of images in shards that already have a row.
     """
 
     args: argparse.Namespace
     row_builder: RowBuilder
-    columns: ShardColumns
-    batch_size: int
-    threads: int
     folder: str
-    done: frozenset[str] = frozenset()
+    done: Collection[str]
 
 
 class Scorer:
@@ -78,8 +120,7 @@ class Scorer:
         content, self.job = ray.get(list(references))
         if os.path.isdir(self.job.folder):
             os.chdir(self.job.folder)
-        torch.set_num_threads(self.job.threads)
-        self.schema = schema_for(self.job.row_builder.columns)
+        torch.set_num_threads(self.job.args.workers)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "checkpoint.pt"
             path.write_bytes(content)
@@ -88,15 +129,15 @@ class Scorer:
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         images = (image for source in table[SOURCE].to_pylist() for image in self._images_at(os.fsdecode(source)))
-        job = self.job
-        for rows in score_rows(images, self.predictor, job.row_builder, job.batch_size, job.threads):
-            yield pa.Table.from_pylist(rows, schema=self.schema)
+        args, row_builder = self.job.args, self.job.row_builder
+        for rows in score_rows(images, self.predictor, row_builder, args.batch_size, args.workers):
+            yield pa.Table.from_pylist(rows, schema=schema_for(row_builder.columns))
 
     def _images_at(self, source: str) -> Iterator[str | Encoded]:
         if not is_shard(source):
             yield remote_image(source) if is_remote(source) else source
             return
-        for image in images_in(source, self.job.columns):
+        for image in images_in(source, self.job.args):
             if self.job.row_builder.name(image.name) not in self.job.done:
                 yield image
 
@@ -119,36 +160,20 @@ def cluster(address: str | None) -> Iterator[None]:
         if ray.is_initialized():
             yield
             return
-        _start(address)
+        where = {"include_dashboard": False} if address is None else {"address": address}
+        packages = {"py_modules": [str(ROOT / name) for name in PACKAGES]}
+        try:
+            host, _, port = (address or "").rpartition("://")[2].rpartition(":")
+            if host and port.isdigit():  # HOST:PORT, with or without ray://; Ray itself would try for minutes
+                socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=packages, **where)
+        except (OSError, ValueError, RuntimeError) as error:
+            place = f"--ray-address: {address}" if address is not None else "--engine ray"
+            raise UserError(f"{place}: no Ray cluster is available: {one_line(error)}") from error
         try:
             yield
         finally:
             ray.shutdown()
-
-
-def _start(address: str | None) -> None:
-    packages = {"py_modules": [str(ROOT / name) for name in PACKAGES]}
-    start = partial(ray.init, log_to_driver=False, logging_level=logging.ERROR, runtime_env=packages)
-    try:
-        if address is None:
-            start(include_dashboard=False)
-        else:
-            _require_answer(address)
-            start(address=address)
-    except (OSError, ValueError, RuntimeError) as error:
-        place = f"--ray-address: {address}" if address is not None else "--engine ray"
-        raise UserError(f"{place}: no Ray cluster is available: {one_line(error)}") from error
-
-
-def _require_answer(address: str) -> None:
-    """Check that HOST:PORT, with or without ray://, answers; Ray itself would try for minutes.
-
-    Raises:
-        OSError: It does not answer.
-    """
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
 
 def machines() -> list[tuple[int, int]]:
@@ -157,12 +182,11 @@ def machines() -> list[tuple[int, int]]:
     return [(int(resources.get("CPU", 0)), int(resources.get("GPU", 0))) for resources in alive]
 
 
-def build_dataset(sources: Sequence[str], job: Job, plan: WorkerPlan, checkpoint: Path) -> Dataset:
+def build_dataset(sources: Sequence[str], job: Job, plan: WorkerPlan) -> Dataset:
     """Return the rows of all images as a lazy dataset, in no particular order."""
-    kind = pa.binary()  # a path need not be UTF-8
-    tasks = split_tasks(sources, job.batch_size, plan.workers)
-    blocks = [pa.table({SOURCE: pa.array([os.fsencode(path) for path in task], kind)}) for task in tasks]
-    references = [ray.put(checkpoint.read_bytes()), ray.put(job)]
+    tasks = split_tasks(sources, job.args.batch_size, plan.workers)
+    blocks = [pa.table({SOURCE: [os.fsencode(path) for path in task]}) for task in tasks]  # not always UTF-8
+    references = [ray.put(Path(job.args.checkpoint).read_bytes()), ray.put(job)]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")  # the last two have no other way
         return ray.data.from_arrow(blocks).map_batches(
@@ -178,25 +202,26 @@ def build_dataset(sources: Sequence[str], job: Job, plan: WorkerPlan, checkpoint
         )
 
 
-def stream(dataset: Dataset) -> Iterator[list[ScoreRow]]:
-    """Yield rows as they are ready, several at a time.
+def write_folder(folder: ParquetFolder, dataset: Dataset | None, overwrite: bool, before: int, tally: Tally) -> None:
+    """Let the workers write rows into a folder, one file per ROWS_PER_FILE rows, and count the new ones.
 
-    Raises:
-        UserError: As the local engine raises.
-        MachineError: A worker dies repeatedly.
+    Args:
+        folder: The folder.
+        dataset: The rows, or None if no image is left to score.
+        overwrite: Whether existing files are removed first.
+        before: Number of rows in the folder that are kept.
+        tally: Counter, updated in place.
     """
-    with _translated_errors():
-        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-            if batch.num_rows:
-                yield batch.to_pylist()
-
-
-def write_rows(dataset: Dataset, folder: ParquetFolder) -> None:
-    """Write rows into a folder, one file per ROWS_PER_FILE rows; raises as `stream` does."""
-    with _translated_errors():  # the workers use all cores, so writing reserves none
+    if overwrite:
+        folder.clear()
+    if dataset is not None:  # the workers use all cores, so writing reserves none
         dataset.write_parquet(
             folder.path, filesystem=folder.filesystem, min_rows_per_file=ROWS_PER_FILE, ray_remote_args={"num_cpus": 0}
         )
+    rows, errors = folder.count()
+    tally.failed = len(errors) - folder.failed
+    tally.scored = rows - before - tally.failed
+    tally.errors = errors[:SHOWN_ERRORS] if tally.failed else []
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 
 import pyarrow.parquet as pq
 from pyarrow import RecordBatch, fs
@@ -39,10 +38,6 @@ class ParquetFolder:
         Raises:
             UserError: The folder contains results without --resume or --overwrite, or it is a file.
         """
-        with self._reading():
-            kind = self.filesystem.get_file_info(self.path).type
-        if kind == fs.FileType.File:
-            raise UserError(f"--output: {self.place} is a file; name a folder")
         if self.files() and not (resume or overwrite):
             raise UserError(
                 f"--output: {self.place} already contains {SUFFIX} files; --resume continues them, --overwrite "
@@ -51,7 +46,9 @@ class ParquetFolder:
 
     def files(self) -> list[str]:
         """Return the paths of the Parquet files, sorted."""
-        with self._reading():
+        with arrow_errors(f"--output: {self.place} cannot be read"):
+            if self.filesystem.get_file_info(self.path).type == fs.FileType.File:
+                raise UserError(f"--output: {self.place} is a file; name a folder")
             found = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
         return sorted(info.path for info in found if info.type == fs.FileType.File and info.path.endswith(SUFFIX))
 
@@ -76,26 +73,17 @@ class ParquetFolder:
                 if batch.num_rows:
                     check_same_run(batch.slice(0, 1).to_pylist()[0], run_fields, path)
                 done.update(batch["path"].to_pylist())
+                self.failed += batch.num_rows - batch["error"].null_count
         return done
 
-    def count(self) -> tuple[int, int]:
-        """Return the number of rows, and how many of them have an error."""
-        rows = failed = 0
+    def count(self) -> tuple[int, list[str]]:
+        """Return the number of rows, and the errors in them."""
+        rows, errors = 0, []
         for path in self.files():
             for batch in self._batches(path, ["error"]):
                 rows += batch.num_rows
-                failed += batch.num_rows - batch["error"].null_count
-        return rows, failed
-
-    def errors(self, limit: int) -> list[str]:
-        """Return the first errors."""
-        found: list[str] = []
-        for path in self.files():
-            for batch in self._batches(path, ["error"]):
-                found += [error for error in batch["error"].to_pylist() if error is not None]
-            if len(found) >= limit:
-                break
-        return found[:limit]
+                errors += batch["error"].drop_null().to_pylist()
+        return rows, errors
 
     def _batches(self, path: str, columns: list[str]) -> Iterator[RecordBatch]:
         with (
@@ -116,9 +104,6 @@ class ParquetFolder:
             head = file.read(len(MAGIC))
             file.seek(max(file.size() - len(MAGIC), 0))
             return head in (b"", MAGIC) and file.read(len(MAGIC)) != MAGIC
-
-    def _reading(self) -> AbstractContextManager[None]:
-        return arrow_errors(f"--output: {self.place} cannot be read")
 
     def _remove(self, path: str) -> None:
         with arrow_errors(f"--output: {path} cannot be removed"):

@@ -58,20 +58,14 @@ def list_remote(place: str, recursive: bool, is_selected: Callable[[str], bool])
 
 def remote_image(uri: str) -> Encoded:
     """Return an object as an image that is fetched when it is read."""
-    return Encoded(uri, lambda: read_remote(uri))
 
+    def read() -> bytes:
+        filesystem, path = open_filesystem(uri)
+        with arrow_errors(f"{uri} cannot be read"):
+            try:
+                with filesystem.open_input_stream(path) as stream:
+                    return stream.read()
+            except FileNotFoundError as error:
+                raise MissingFileError(f"image {uri} does not exist") from error
 
-def read_remote(uri: str) -> bytes:
-    """Return the bytes of an object.
-
-    Raises:
-        MissingFileError: The object does not exist.
-        UserError: It cannot be read.
-    """
-    filesystem, path = open_filesystem(uri)
-    with arrow_errors(f"{uri} cannot be read"):
-        try:
-            with filesystem.open_input_stream(path) as stream:
-                return stream.read()
-        except FileNotFoundError as error:
-            raise MissingFileError(f"image {uri} does not exist") from error
+    return Encoded(uri, read)

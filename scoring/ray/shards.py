@@ -4,15 +4,14 @@ Shards are read as streams. If part of a shard cannot be read, one more image ra
 becomes a row with that error, and the images before it keep their rows.
 """
 
-import os
+import argparse
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scoring.defaults import BYTES_COLUMN, IMAGE_COLUMNS, IMAGE_SUFFIXES
+from scoring.defaults import BYTES_COLUMN, IMAGE_COLUMNS, is_image
 from scoring.inputs import choose_column
 from scoring.pictures import Encoded
 from scoring.ray.remote_files import open_filesystem
@@ -22,88 +21,71 @@ ROWS_AT_ONCE = 16  # rows of a Parquet table
 PARQUET = ".parquet"
 
 
-@dataclass(frozen=True)
-class ShardColumns:
-    """The columns of Parquet shards.
-
-    Args:
-        image: Column of image names; None: `image` or `path`.
-        content: Column of the image files' bytes; None: `bytes`.
-    """
-
-    image: str | None = None
-    content: str | None = None
-
-    def choose(self, shard: str, names: Sequence[str]) -> tuple[str, str]:
-        """Return the columns of image names and of bytes in a table with these columns."""
-        content = choose_column(shard, names, self.content, (BYTES_COLUMN,), "--image-bytes")
-        return choose_column(shard, names, self.image, IMAGE_COLUMNS, "--image-column"), content
-
-
-def images_in(shard: str, columns: ShardColumns) -> Iterator[Encoded]:
+def images_in(shard: str, args: argparse.Namespace) -> Iterator[Encoded]:
     """Yield the images of a shard in order; those of a tar file are named SHARD/MEMBER."""
-    images = _table_images(shard, columns) if _is_parquet(shard) else _tar_images(shard)
     try:
-        yield from images
-    except FileNotFoundError:
-        yield _unreadable(shard, f"{shard} does not exist")
+        yield from _table_images(shard, args) if _is_parquet(shard) else _tar_images(shard)
     except UserError as error:
-        yield _unreadable(shard, str(error))
+        yield _image(shard, error)
+    except FileNotFoundError:
+        yield _image(shard, UserError(f"{shard} does not exist"))
     except (tarfile.TarError, pa.ArrowException, OSError, EOFError) as error:
-        yield _unreadable(shard, f"{shard} cannot be read to its end: {one_line(error)}")
+        yield _image(shard, UserError(f"{shard} cannot be read to its end: {one_line(error)}"))
 
 
-def require_columns(shards: list[str], columns: ShardColumns) -> None:
+def require_columns(sources: Sequence[str], args: argparse.Namespace) -> None:
     """Check the columns of the first readable table, if there is one.
 
     Raises:
         UserError: A column does not exist.
     """
-    for shard in filter(_is_parquet, shards):
+    for shard in filter(_is_parquet, sources):
         filesystem, path = open_filesystem(shard)
         try:
             schema = pq.read_schema(path, filesystem=filesystem)
         except (pa.ArrowException, OSError):
             continue  # its row will contain the error
-        columns.choose(shard, schema.names)
+        choose_columns(shard, schema.names, args)
         return
+
+
+def choose_columns(shard: str, names: Sequence[str], args: argparse.Namespace) -> list[str]:
+    """Return the columns of image names and of image files in a table with these columns."""
+    return [
+        choose_column(shard, names, args.image_column, IMAGE_COLUMNS, "--image-column"),
+        choose_column(shard, names, args.image_bytes, (BYTES_COLUMN,), "--image-bytes"),
+    ]
 
 
 def _tar_images(shard: str) -> Iterator[Encoded]:
     filesystem, path = open_filesystem(shard)
     with filesystem.open_input_stream(path) as stream, tarfile.open(fileobj=stream, mode="r|*") as members:
         for member in members:
-            suffix = os.path.splitext(member.name)[1].lower()
-            if member.isfile() and suffix in IMAGE_SUFFIXES and not os.path.basename(member.name).startswith("."):
+            if member.isfile() and is_image(member.name):
                 yield _image(f"{shard}/{member.name}", members.extractfile(member).read())
 
 
-def _table_images(shard: str, columns: ShardColumns) -> Iterator[Encoded]:
+def _table_images(shard: str, args: argparse.Namespace) -> Iterator[Encoded]:
     filesystem, path = open_filesystem(shard)
     with pq.ParquetFile(path, filesystem=filesystem) as table:
-        image, content = columns.choose(shard, table.schema_arrow.names)
-        for batch in table.iter_batches(ROWS_AT_ONCE, columns=[image, content]):
-            for name, data in zip(batch[image].to_pylist(), batch[content].to_pylist(), strict=True):
-                yield _image(str(name), data)
+        columns = choose_columns(shard, table.schema_arrow.names, args)
+        for batch in table.iter_batches(ROWS_AT_ONCE, columns=columns):
+            for name, content in zip(*(batch[column].to_pylist() for column in columns), strict=True):
+                yield _image(str(name), content)
 
 
 def _is_parquet(shard: str) -> bool:
     return shard.lower().endswith(PARQUET)
 
 
-def _image(name: str, content: bytes | None) -> Encoded:
+def _image(name: str, content: bytes | UserError | None) -> Encoded:
     def read() -> bytes:
-        if content is None or isinstance(content, bytes):
-            return content or b""
-        raise UserError(
-            f"{name}: its column contains {type(content).__name__}, not bytes; choose another with --image-bytes"
-        )
+        if isinstance(content, UserError):
+            raise content
+        if content is not None and not isinstance(content, bytes):
+            raise UserError(
+                f"{name}: its column contains {type(content).__name__}, not bytes; choose another with --image-bytes"
+            )
+        return content or b""
 
     return Encoded(name, read)
-
-
-def _unreadable(shard: str, message: str) -> Encoded:
-    def fail() -> bytes:
-        raise UserError(message)
-
-    return Encoded(shard, fail)

@@ -1,5 +1,6 @@
 """What the tests of scoring share: settings of a small network, and the rows of an output."""
 
+import argparse
 import csv
 import json
 from pathlib import Path
@@ -8,6 +9,9 @@ import pyarrow.parquet as pq
 
 from datasets.scale import RatingScale
 from inference import main
+from scoring.inputs import find_images
+from scoring.options import parse_arguments
+from scoring.pictures import Picture, PictureSettings, opened_picture
 
 SUFFIXES = ("csv", "jsonl", "json", "parquet")
 ACR = RatingScale(1, 5, (1, 2, 3, 4, 5))
@@ -33,6 +37,17 @@ def scored(output: Path, *arguments) -> tuple[int, list[dict]]:
     """Exit status and rows of `inference.py ARGUMENTS --output OUTPUT`."""
     status = main([*map(str, arguments), "--device", "cpu", "--output", str(output)])
     return status, rows_of(output)
+
+
+def found(*places: str, **options) -> list[str]:
+    """The images that these places and options mean."""
+    args = parse_arguments([*places, "--list", "replaced"])
+    return find_images(argparse.Namespace(**{**vars(args), "list": [], **options}))
+
+
+def open_picture(source, settings: PictureSettings = PictureSettings()) -> Picture:
+    with opened_picture(source, settings) as picture:
+        return picture
 
 
 def _value(text: str):

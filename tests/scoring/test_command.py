@@ -12,14 +12,16 @@ from PIL import Image
 
 from inference import load_predictor, main
 from models import precision
-from scoring import defaults, preprocess
+from scoring import defaults
 from scoring.formats import ROW_FORMATS
 from scoring.loading import short_hash
 from scoring.output import StrictError
+from scoring.preprocess import build_preprocess
 from tests.running import ROOT, run_as_script
 from tests.scoring.hostile import write_hostile_folder
 from tests.scoring.scored import SUFFIXES, rows_of, scored
 from utils.errors import MachineError, UserError
+from utils.settings import TransformSettings
 
 
 def test_text_shows_mos_sos_and_bars(checkpoint, photo, capsys):
@@ -277,6 +279,7 @@ def test_scoring_imports_no_more_than_it_needs(checkpoint, photo):
 
 
 def test_names_on_the_command_line_are_those_that_there_are():
-    assert tuple(preprocess.PREPROCESS) == defaults.PREPROCESS
+    ids = [build_preprocess(name, TransformSettings()).id for name in defaults.PREPROCESS]
+    assert [shown.partition("@")[0] for shown in ids] == list(defaults.PREPROCESS)
     assert precision.PRECISIONS == defaults.PRECISIONS
     assert {*ROW_FORMATS, "parquet"} == set(defaults.FORMATS) == set(defaults.OUTPUT_SUFFIXES.values())

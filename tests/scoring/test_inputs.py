@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from scoring.inputs import Inputs, find_images
+from tests.scoring.scored import found
 from utils.errors import MissingFileError, UserError
 
 
@@ -20,15 +20,11 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def found(*places, **options):
-    return find_images(Inputs(places, **options))
-
-
 def test_folders_give_their_images_in_the_order_of_names(folder):
     assert found("photos") == ["photos/Z.gif", "photos/a.PNG", "photos/b.jpg"]
     below = ["photos/sub/z.webp", "photos/sub/deep/y.tif"]
     assert found("photos", recursive=True) == ["photos/Z.gif", "photos/a.PNG", "photos/b.jpg", *below]
-    assert found("photos", recursive=True, excluded=["photos/sub/deep"])[3:] == below[:1]
+    assert found("photos", recursive=True, map="photos/sub/deep")[3:] == below[:1]
     assert found(str(folder / "photos"))[0] == str(folder / "photos" / "Z.gif")
 
 
@@ -69,37 +65,37 @@ def test_links_that_lead_in_a_circle_end(folder):
 def test_lists(folder, monkeypatch):
     (folder / "list.txt").write_bytes(b"photos/b.jpg\r\n\n  spaced .png\nphotos/b.jpg\nodd\xff.png")
     expected = ["photos/b.jpg", "  spaced .png", "photos/b.jpg", os.fsdecode(b"odd\xff.png")]
-    assert found(lists=["list.txt"]) == expected
-    assert found("photos/a.PNG", lists=["list.txt"], root="/data") == [
+    assert found(list=["list.txt"]) == expected
+    assert found("photos/a.PNG", list=["list.txt"], root="/data") == [
         "photos/a.PNG",
         *("/data/" + name for name in expected),
     ]
     (folder / "zero.txt").write_bytes(b"two\nlines.png\0b.png\0")
-    assert found(lists=["zero.txt"]) == ["two\nlines.png", "b.png"]
+    assert found(list=["zero.txt"]) == ["two\nlines.png", "b.png"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x.png\ny.png\n")))
     assert found("-", "photos/a.PNG") == ["photos/a.PNG", "x.png", "y.png"]
 
 
 def test_tables(folder):
     (folder / "list.csv").write_text('\ufeffimage,mos\n"a, b.png",3\nc.png,4\n', encoding="utf-8")
-    assert found(lists=["list.csv"]) == ["a, b.png", "c.png"]
+    assert found(list=["list.csv"]) == ["a, b.png", "c.png"]
     (folder / "ours.tsv").write_text("id\tname\n1\tx.png\n")
-    assert found(lists=["ours.tsv"], image_column="name") == ["x.png"]
+    assert found(list=["ours.tsv"], image_column="name") == ["x.png"]
     with pytest.raises(UserError, match=r"ours\.tsv: no column 'image' or 'path'; choose one with .*: id, name"):
-        found(lists=["ours.tsv"])
+        found(list=["ours.tsv"])
     with pytest.raises(UserError, match=r"no column 'nam' .did you mean 'name'"):
-        found(lists=["ours.tsv"], image_column="nam")
+        found(list=["ours.tsv"], image_column="nam")
     (folder / "both.csv").write_text("image,path\na,b\n")
     with pytest.raises(UserError, match="more than one of the columns"):
-        found(lists=["both.csv"])
+        found(list=["both.csv"])
     (folder / "list.txt").write_text("a.png\n")
     with pytest.raises(UserError, match=r"--image-column: list\.txt has no columns"):
-        found(lists=["list.txt"], image_column="name")
+        found(list=["list.txt"], image_column="name")
 
 
 def test_lists_from_other_systems_and_damaged_ones(folder, monkeypatch):
     (folder / "list.txt").write_bytes(b"\xef\xbb\xbfa.png\r\nb.png\r\n")
-    assert found(lists=["list.txt"]) == ["a.png", "b.png"]
+    assert found(list=["list.txt"]) == ["a.png", "b.png"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"id,name\n1,x.png\n")))
     assert found("-", image_column="name") == ["x.png"]
     damaged = {
@@ -111,7 +107,7 @@ def test_lists_from_other_systems_and_damaged_ones(folder, monkeypatch):
     for name, (content, message) in damaged.items():
         (folder / name).write_bytes(content)
         with pytest.raises(UserError, match=message):
-            found(lists=[name])
+            found(list=[name])
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(UserError, match="no standard input"):
         found("-")
@@ -119,9 +115,9 @@ def test_lists_from_other_systems_and_damaged_ones(folder, monkeypatch):
 
 def test_what_is_written_to_is_not_scored(folder):
     assert "photos/sub/deep/y.tif" in found("photos/**")
-    assert "photos/sub/deep/y.tif" not in found("photos/**", excluded=["photos/sub/deep"])
+    assert "photos/sub/deep/y.tif" not in found("photos/**", map="photos/sub/deep")
     with pytest.raises(UserError, match="photos is both an input and an output"):
-        found("photos", excluded=[str(folder / "photos")])
+        found("photos", map=str(folder / "photos"))
 
 
 def test_nothing_to_score(folder):
@@ -129,9 +125,9 @@ def test_nothing_to_score(folder):
     with pytest.raises(UserError, match=r"no image in empty: files ending in .*\.jpg.*--recursive"):
         found("empty")
     with pytest.raises(MissingFileError, match=r"--list: no\.txt does not exist"):
-        found(lists=["no.txt"])
+        found(list=["no.txt"])
     with pytest.raises(UserError, match="--list: photos cannot be read"):
-        found(lists=["photos"])
+        found(list=["photos"])
 
 
 def test_a_folder_that_may_not_be_read(folder, monkeypatch):

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image, ImageCms, ImageFile
 
 from scoring import pictures
-from scoring.pictures import PictureSettings, open_picture, opened_picture
+from scoring.pictures import PictureSettings, opened_picture
+from tests.scoring.scored import open_picture
 from utils.errors import MissingFileError, UserError
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"

@@ -13,7 +13,9 @@ from PIL import Image
 from inference import main
 from scoring import defaults
 from scoring.formats import ROW_FORMATS
+from scoring.output import Output
 from scoring.predictor import Predictor
+from scoring.records import RUN_FIELDS
 from tests.running import ROOT
 from tests.scoring.scored import SUFFIXES, rows_of, scored
 from utils.errors import UserError
@@ -56,11 +58,19 @@ def test_cut_at_any_byte_resume_ends_in_the_same_file(suffix, checkpoint, tmp_pa
     content = (tmp_path / f"whole.{suffix}").read_bytes()
     assert [row["path"] for row in rows_of(tmp_path / f"whole.{suffix}")] == names
     form = ROW_FORMATS[suffix](tuple(rows_of(tmp_path / f"whole.{suffix}")[0]), str(checkpoint))
-    ends = [end for _, end in form.read(content)]
-    assert len(ends) == 4
-    for cut in range(len(content)):
-        assert [end for _, end in form.read(content[:cut])] == [end for end in ends if end <= cut], cut
+    rows = list(form.read(content.decode()))
+    assert len(rows) == 4
+    ends = [len(form.head.encode())]
+    for number, row in enumerate(rows):
+        ends.append(ends[-1] + len((form.separator * (number > 0) + form.row(row)).encode()))
+    del ends[0]
+    assert content[ends[-1] :] == form.tail.encode()
     output = tmp_path / f"out.{suffix}"
+    run_fields = {name: rows[0][name] for name in RUN_FIELDS}
+    for cut in range(len(content)):
+        output.write_bytes(content[:cut])
+        done = Output(suffix, str(output), form.columns, checkpoint).done(run_fields)
+        assert list(done) == names[: sum(end <= cut for end in ends)], cut
     for cut in (ends[0] - 3, ends[1] + 1, len(content) - 1):
         output.write_bytes(content[:cut])
         scored(output, *arguments, "--resume")

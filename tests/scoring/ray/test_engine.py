@@ -270,4 +270,4 @@ def test_from_the_command_line(checkpoint, local, photos, tmp_path):
     assert "Traceback" not in done.stderr
     done = subprocess.run([*command, "--ray-address", "127.0.0.1:1", "--output", "none.csv"], check=False, **arguments)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: --ray-address: 127.0.0.1:1: no Ray cluster to be had: ")
+    assert done.stderr.splitlines()[-1].startswith("error: --ray-address: 127.0.0.1:1: no Ray cluster is available: ")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scoring.overlay import BAR_HEIGHT, BAR_WIDTH, WIDTH, draw_overlay, lay_out, tint
+from scoring.maps import BAR_HEIGHT, BAR_WIDTH, WIDTH, draw_overlay, lay_out, tint
 
 
 def noisy(size: tuple[int, int]) -> Image.Image:
@@ -137,15 +137,3 @@ def test_other_modes_are_drawn_and_matplotlib_is_left_as_it_was():
         drawn = draw_overlay(picture.convert("L"), whole(picture), halves(), "a", "b")
     assert drawn == expected
     assert dict(mpl.rcParams) == before
-
-
-@pytest.mark.parametrize("box", [(0, 0, 31, 30), (-1, 0, 30, 30), (5, 5, 5, 9), (0, 20, 30, 10)])
-def test_a_box_beyond_the_picture_is_refused(box):
-    with pytest.raises(ValueError, match="not within the picture of 30 x 30 pixels"):
-        draw_overlay(noisy((30, 30)), box, halves(), "a", "b")
-
-
-@pytest.mark.parametrize("values", [np.zeros(4), np.zeros((0, 3)), np.array([[np.nan, 1.0]])])
-def test_values_that_are_no_map_are_refused(values):
-    with pytest.raises(ValueError, match="finite numbers"):
-        draw_overlay(noisy((30, 30)), (0, 0, 30, 30), values, "a", "b")
