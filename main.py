@@ -32,8 +32,8 @@ from experiments.training.setup import Parts, SplitRun, load_runs, open_folder, 
 from experiments.training.state import TrainingState
 from experiments.training.step import Stepper, train_epoch
 from models.weights import load_pretrained
-from utils.distributed import any_of, broadcast_from_main, in_turns, is_distributed, is_main
-from utils.processes import joined
+from utils.distributed import any_process, broadcast_from_main, in_turns, is_distributed, is_main
+from utils.processes import process_group
 from utils.runtime import Interruption, pick_device
 from utils.script import run_script
 
@@ -41,7 +41,7 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    with joined():
+    with process_group():
         return run(parse_arguments(arguments))
 
 
@@ -95,7 +95,7 @@ def run_experiment(experiment: Experiment, args: argparse.Namespace, resume: boo
             print(results_lines(read_metrics(run.folder, config)))
             if not (was_finished and is_current(experiment.path)):
                 print_report(experiment.path)
-        interruption.requested = any_of(interruption.requested)
+        interruption.requested = any_process(interruption.requested)
         if interruption.requested and not (finished and run is runs[-1]):
             return False
     if is_main():
@@ -118,7 +118,7 @@ def run_split(run: SplitRun, device: torch.device, resume: bool, delete_others: 
         return
     with run.interruption.at_once():
         model, loss, train_loader, parts = set_up(run, device)
-    if any_of(run.interruption.requested):
+    if any_process(run.interruption.requested):
         return
     ancestors = {}
     if not resuming:

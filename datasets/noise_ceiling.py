@@ -12,7 +12,7 @@ import numpy as np
 from datasets.labels import LabelRecipe, hypothesis_label, make_dos
 from datasets.ratings import Rating
 from datasets.scale import RatingScale
-from utils.metrics import emd, plcc, srcc, title_of
+from utils.metrics import emd, plcc, srcc, metric_title
 
 REPEATS = 50  # random draws for the correlations, whose means are then known to 0.002 on 500 images
 MAX_DOS_LABELS = 60_000  # over all draws: DOS labels are slow to make, and the EMD varies little
@@ -150,5 +150,7 @@ def _whole_panel(name: str, between_halves: float) -> float:
 def ceiling_line(ceiling: dict[str, float]) -> str:
     """Return the noise ceiling as text: bootstrap, and split half in brackets; undefined values are nan."""
     plain = {name: math.nan if value is None else value for name, value in ceiling.items()}
-    both = ((title_of(name), *(plain.get(key, math.nan) for key in (name, f"split_half_{name}"))) for name in CEILING)
+    both = (
+        (metric_title(name), *(plain.get(key, math.nan) for key in (name, f"split_half_{name}"))) for name in CEILING
+    )
     return "  ".join(f"{name} {bootstrap:.3f} ({split_half:.3f})" for name, bootstrap, split_half in both)

@@ -23,7 +23,7 @@ _WRITING: ContextVar[bool] = ContextVar(
 )  # inside a function decorated with `main_process_only`
 
 
-def launched() -> bool:
+def started_by_launcher() -> bool:
     """Return whether torchrun or a similar launcher started this process as one of several."""
     return os.environ.keys() >= TORCHRUN_VARIABLES and os.environ["WORLD_SIZE"] != "1"
 
@@ -61,14 +61,14 @@ def sum_over_processes(values: Tensor) -> Tensor:
     return values
 
 
-def any_of(flag: bool) -> bool:
+def any_process(flag: bool) -> bool:
     """Return whether the flag is set in any process."""
     return bool(sum_over_processes(torch.tensor(int(flag))).item()) if is_distributed() else flag
 
 
 def barrier() -> None:
     """Wait until every process reaches this point."""
-    any_of(False)
+    any_process(False)
 
 
 def gathered(items: Sequence[Item]) -> list[Item]:

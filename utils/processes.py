@@ -13,7 +13,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from utils.distributed import barrier, is_main, launched
+from utils.distributed import barrier, is_main, started_by_launcher
 from utils.errors import UserError, one_line, printable
 
 TIMEOUT = timedelta(days=1)  # long, since others may be filling a cache; failures are noticed by Watch
@@ -23,13 +23,13 @@ FAILURE, PRINTED, ENDED = "richiqa/failure", "richiqa/printed", "richiqa/ended" 
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Join the processes that torchrun started, for the duration of the block; does nothing with one process.
 
     Only process 0 prints. An error in any process ends all of them with its status: process 0 prints it in one line,
     and the traceback of an unexpected error comes from the process that raised it.
     """
-    if not launched():
+    if not started_by_launcher():
         yield
         return
     store, number, count = next(iter(dist.rendezvous("env://")))

@@ -12,7 +12,7 @@ from experiments.results.schema import read_evaluation
 from experiments.training.run_folder import METRICS
 from utils.errors import UserError, printable
 from utils.files import write_text
-from utils.metrics import as_numbers, title_of
+from utils.metrics import as_numbers, metric_title
 from utils.tables import DASH, LATEX_NEEDS, captioned_latex, escape_markdown, mean_std, to_markdown
 
 NAME = "matrix"
@@ -48,7 +48,7 @@ def write_matrix(output: Path) -> str:
             notes = [matrix_note(results), *map(escape_markdown, notes)]
             pages = [to_markdown(table, names=1) for table in tables.values()]
             write_text(output / f"{NAME}.md", "\n\n".join([*pages, *notes]) + "\n")
-            pages = [captioned_latex(tables[metric], f"{title_of(metric)}. {notes[0]}", 1) for metric in metrics]
+            pages = [captioned_latex(tables[metric], f"{metric_title(metric)}. {notes[0]}", 1) for metric in metrics]
             write_text(output / f"{NAME}.tex", "\n".join([LATEX_NEEDS, *pages]))
             long_table = pd.concat([cells(results, metric) for metric in metrics])
             write_text(output / f"{NAME}.csv", long_table.to_csv(index=False))
@@ -103,10 +103,10 @@ def matrix(results: list[dict[str, Any]], metric: str) -> pd.DataFrame:
     rows: dict[str, dict[str, str]] = {}
     for cell in cells(results, metric).itertuples():
         value = mean_std(cell.mean, cell.std) + ("" if np.isnan(cell.mean) else cell.mark)
-        row = rows.setdefault(cell.run, {f"{title_of(metric)}, trained on": cell.run})
+        row = rows.setdefault(cell.run, {f"{metric_title(metric)}, trained on": cell.run})
         row[cell.database] = f"{row[cell.database]}; {value}" if cell.database in row else value
     databases = sorted({result["database"] for result in results})
-    return pd.DataFrame(list(rows.values())).fillna(DASH)[[f"{title_of(metric)}, trained on", *databases]]
+    return pd.DataFrame(list(rows.values())).fillna(DASH)[[f"{metric_title(metric)}, trained on", *databases]]
 
 
 def cells(results: list[dict[str, Any]], metric: str) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import numpy as np
 from experiments.results.charts import scale_unit
 from experiments.results.lines import HYPOTHESIS_NOTE, SELECTION_NOTES, SOS_METRICS, SUMMARY, selection_note
 from experiments.results.results import FinishedSplit, ScoredPart
-from utils.metrics import BETTER, HIGHER, IN_UNITS, as_numbers, title_of
+from utils.metrics import BETTER, HIGHER, IN_UNITS, as_numbers, metric_title
 from utils.tables import DASH, mean_std, number
 
 HEADLINE = ("srcc", "plcc", "rmse", "sos_srcc", "emd")
@@ -69,7 +69,7 @@ def mean_std_text(values: Sequence[float | None]) -> str:
 
 def metric_heading(metric: str) -> str:
     """Return the heading of a metric, such as `SRCC ↑`; the arrow shows the better direction."""
-    return f"{title_of(metric)} {_arrow(metric)}".rstrip()
+    return f"{metric_title(metric)} {_arrow(metric)}".rstrip()
 
 
 def tiles(splits: Sequence[FinishedSplit], database_index: int | None) -> list[Tile]:
@@ -83,7 +83,7 @@ def tiles(splits: Sequence[FinishedSplit], database_index: int | None) -> list[T
         unit = scale_unit(parts[0].scale) if name in IN_UNITS else ""
         note = HYPOTHESIS_NOTE if name in SOS_METRICS and any(is_hypothetical(part) for part in parts) else ""
         shown = number(values.mean(), TILE_DIGITS)
-        made.append(Tile(title_of(name), _arrow(name), shown, _spread(name, values, parts), ceiling, unit, note))
+        made.append(Tile(metric_title(name), _arrow(name), shown, _spread(name, values, parts), ceiling, unit, note))
     return made
 
 

@@ -9,7 +9,7 @@ from experiments.results.lines import HYPOTHESIS_NOTE, SELECTION_NOTES, SOS_METR
 from experiments.results.summary.runs import MEAN, Row, choose_runs, read_runs
 from experiments.results.summary.tables import Pair, latex_page, make_sections, markdown_page, summary_table
 from utils.errors import UserError, did_you_mean, printable
-from utils.metrics import title_of
+from utils.metrics import metric_title
 
 PAGES: dict[str, Callable] = {"markdown": markdown_page, "latex": latex_page}
 
@@ -137,7 +137,7 @@ def undefined(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
         for metric in metrics:
             numbers = [number for number, result in row.results.items() if result.get(metric, 0) is None]
             if numbers:
-                notes.append(f"{row.run} on {row.database}: {title_of(metric)} of {listed(numbers)} not defined.")
+                notes.append(f"{row.run} on {row.database}: {metric_title(metric)} of {listed(numbers)} not defined.")
     return notes
 
 
@@ -152,7 +152,7 @@ def incomparable(numbers: pd.DataFrame, pairs: dict[tuple[str, str], Pair], base
         "missing or not defined in a split of either run": {line.metric for line in paired} - other,
     }
     texts = [
-        f"{', '.join(title_of(metric) for metric in dict.fromkeys(numbers['metric']) if metric in found)} ({reason})"
+        f"{', '.join(metric_title(metric) for metric in dict.fromkeys(numbers['metric']) if metric in found)} ({reason})"
         for reason, found in reasons.items()
         if found
     ]
@@ -161,7 +161,7 @@ def incomparable(numbers: pd.DataFrame, pairs: dict[tuple[str, str], Pair], base
 
 def hypothetical(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
     """Return a note on SOS metrics that carry no information beyond the MOS."""
-    sos_titles = [title_of(metric) for metric in metrics if metric in SOS_METRICS]
+    sos_titles = [metric_title(metric) for metric in metrics if metric in SOS_METRICS]
     places = [f"{row.run} on {row.database}" for row in rows if any(each.hypothesis for each in row.origins.values())]
     if not sos_titles or not places:
         return []
