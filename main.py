@@ -23,7 +23,7 @@ from experiments.evaluation.provenance import describe_ancestors, seen_test_warn
 from experiments.failures import Failures
 from experiments.results.lines import closing_lines, epoch_line, results_lines
 from experiments.results.report import is_current, print_report
-from experiments.results.schema import read_metrics
+from experiments.results.results import FinishedSplit
 from experiments.suite import Experiment, load_configs, make_experiments, resume_advice
 from experiments.training.parallel import run_in_parallel
 from experiments.training.precision import require_support, use_precision
@@ -92,14 +92,15 @@ def run_experiment(experiment: Experiment, args: argparse.Namespace, resume: boo
         finished = broadcast_from_main(run.folder.finished)
         if finished and is_main():
             print(f"split {run.number} is finished, see {run.folder.path}")
-            print(results_lines(read_metrics(run.folder, config)))
+            print(results_lines(FinishedSplit.read(run.number, run.folder).metrics))
             if not (was_finished and is_current(experiment.path)):
                 print_report(experiment.path)
         interruption.requested = any_process(interruption.requested)
         if interruption.requested and not (finished and run is runs[-1]):
             return False
     if is_main():
-        print(closing_lines(runs[-1].folder, [read_metrics(run.folder, config) for run in runs]), end="")
+        finished_splits = [FinishedSplit.read(run.number, run.folder).metrics for run in runs]
+        print(closing_lines(runs[-1].folder, finished_splits), end="")
     return True
 
 
@@ -145,6 +146,7 @@ def finish_epoch(state: TrainingState, parts: Parts, run: SplitRun) -> dict[str,
     metrics = {name: part_metrics(members, predicted[name]) for name, members in parts.items()}
     record = record_epoch(state, metrics, run.config.protocol.selection)
     run.folder.save_epoch(run.config, state)
+    run.folder.save(run.config, state)
     tqdm.write(epoch_line(record, run.config.train.epochs))
     return predicted
 

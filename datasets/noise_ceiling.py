@@ -12,7 +12,7 @@ import numpy as np
 from datasets.labels import LabelRecipe, hypothesis_label, make_dos
 from datasets.ratings import Rating
 from datasets.scale import RatingScale
-from utils.metrics import emd, plcc, srcc, metric_title
+from utils.metrics import emd, metric_title, plcc, srcc
 
 REPEATS = 50  # random draws for the correlations, whose means are then known to 0.002 on 500 images
 MAX_DOS_LABELS = 60_000  # over all draws: DOS labels are slow to make, and the EMD varies little

@@ -16,16 +16,23 @@ from experiments.evaluation.test_images import Target, choose_images
 from experiments.failures import Failures
 from experiments.results.lines import metrics_line
 from experiments.results.matrix import write_matrix
-from experiments.results.schema import read_evaluation
 from experiments.training.precision import require_precision, scoring_precision, use_precision
-from experiments.training.run_folder import BEST, METRICS, PREDICTIONS, SPLIT_FOLDER, require_split
+from experiments.training.run_folder import (
+    BEST,
+    METRICS,
+    PREDICTIONS,
+    SPLIT_FOLDER,
+    read_checked,
+    require_split,
+    write_checked,
+)
 from experiments.training.selection import keyed_by_title
 from models.weights import TrainedNetwork, load_network
 from utils.config import load_config
 from utils.errors import MissingFileError, UserError
-from utils.files import require_place, to_json, write_text
+from utils.files import require_place, write_text
 from utils.runtime import environment, pick_device
-from utils.schema import VERSION, EvaluationMetrics, checked
+from utils.schema import VERSION, EvaluationMetrics
 from utils.settings import Config
 
 FOLDER = "evaluations"
@@ -158,12 +165,11 @@ def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path
         "precision": train.precision,
         "environment": environment(device),
     }
-    checked(EvaluationMetrics, metrics, folder / METRICS)
     write_text(folder / PREDICTIONS, table(database, test.names, dos).to_csv(index=False))
-    write_text(folder / METRICS, to_json(metrics, indent=2) + "\n")
+    write_checked(folder / METRICS, EvaluationMetrics, metrics, indent=2)
     turned = ", bins turned" if database.reversed_bins else ""
     unfinished = "" if metrics["finished"] else ", training not finished"
-    print(f"  {database.title}: {test.description}{turned}{unfinished}\n    {metrics_line(metrics)}")
+    print(f"  {database.title}: {test.part}{turned}{unfinished}\n    {metrics_line(metrics)}")
     for note in test.notes:
         print(f"    note: {note}")
     ceiling = metrics["noise_ceiling"][database.title]
@@ -184,7 +190,7 @@ def require_same_results(folder: Path, checkpoint: Path, target: dict[str, Any])
     """Check that existing results in a folder are of the same checkpoint, images and labels."""
     if not (folder / METRICS).exists():
         return
-    before = read_evaluation(folder / METRICS)
+    before = read_checked(folder / METRICS, EvaluationMetrics)
     if Path(before["checkpoint"]).absolute() != checkpoint.absolute():
         raise UserError(f"{folder} contains results of {before['checkpoint']}; choose another folder with --output")
     if before["target"] != target:

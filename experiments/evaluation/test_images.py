@@ -1,6 +1,7 @@
 """The images of a database that a network is evaluated on: by default never its training images."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from datasets.database import Database
@@ -40,37 +41,30 @@ class Target:
 
 @dataclass(frozen=True)
 class TestImages:
-    """The images to evaluate, and what is known about them.
+    """The images to evaluate, and what is known about them; all but their names is written to metrics.json.
 
     Args:
         names: Names of the images, each once.
-        description: Which images they are, in words.
+        part: Which images they are, in words.
         own: Whether the network or one of its ancestors was trained on this database.
         trained_on: Number of these images that they were trained on.
+        training_images: Whether the training images of the network are `known` or `unknown`.
         optimistic: Whether the epoch of the checkpoint was selected by its results on these images.
-        known: Whether the training images of the network are known.
         notes: Assumptions, in words.
     """
 
     names: tuple[str, ...]
-    description: str
+    part: str
     own: bool
-    trained_on: int = 0
-    optimistic: bool = False
-    known: bool = True
-    notes: list[str] = field(default_factory=list)
+    trained_on: int
+    training_images: str
+    optimistic: bool
+    notes: list[str]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entries for metrics.json."""
-        return {
-            "images": len(self.names),
-            "part": self.description,
-            "own": self.own,
-            "trained_on": self.trained_on,
-            "training_images": "known" if self.known else "unknown",
-            "optimistic": self.optimistic,
-            "notes": self.notes,
-        }
+        entries = asdict(self)
+        return {"images": len(entries.pop("names")), **entries}
 
 
 def choose_images(network: TrainedNetwork, target: Target, part: str) -> TestImages:
@@ -106,12 +100,18 @@ def choose_images(network: TrainedNetwork, target: Target, part: str) -> TestIma
         )
     selected = network.chosen_epoch and network.config.protocol.selection == "release"
     optimistic = selected and not set(names).isdisjoint(tests)
-    words += "".join(f", {note}" for note, holds in ((OPTIMISTIC, optimistic), (UNKNOWN, not past.known)) if holds)
-    trained_on = len(seen.intersection(names))
-    return TestImages(names, words, bool(own or seen), trained_on, optimistic, past.known, [*notes, *more_notes])
+    return TestImages(
+        names=names,
+        part=f"{words}{f', {OPTIMISTIC}' if optimistic else ''}{'' if past.known else f', {UNKNOWN}'}",
+        own=bool(own or seen),
+        trained_on=len(seen.intersection(names)),
+        training_images="known" if past.known else "unknown",
+        optimistic=optimistic,
+        notes=[*notes, *more_notes],
+    )
 
 
-def _same(databases: tuple[SeenDatabase, ...], target: Target) -> tuple[list[SeenDatabase], list[str]]:
+def _same(databases: Sequence[SeenDatabase], target: Target) -> tuple[list[SeenDatabase], list[str]]:
     """Return the databases that are the target's, and what was assumed about all of them."""
     found = [(one, *is_same_database(one, target.name, target.database)) for one in databases]
     notes = [assumed for _, _, assumed in found if assumed]

@@ -8,11 +8,9 @@ from dataclasses import fields
 from datetime import datetime, timezone
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from datasets.labels import LabelRecipe
 from experiments.results.captions import part_drawings, training_curves
-from experiments.results.results import FinishedSplit, finished_splits, split_folders
+from experiments.results.results import FinishedSplit, read_finished
 from experiments.results.tables import (
     all_metrics_table,
     origins_table,
@@ -21,9 +19,9 @@ from experiments.results.tables import (
     tiles,
 )
 from experiments.results.thumbnails import gallery
-from experiments.training.run_folder import METRICS, SPLIT_FOLDER
+from experiments.training.run_folder import CONFIG, METRICS, SPLIT_FOLDER, file_lock, split_folders
 from utils.config import dump_config
-from utils.errors import UserError, one_line, printable
+from utils.errors import MissingFileError, UserError, one_line, printable
 from utils.files import write_text
 from utils.html import page_environment
 from utils.tables import number
@@ -39,20 +37,20 @@ def write_report(run: Path) -> Path:
 
     Raises:
         MissingFileError: The folder does not exist.
-        UserError: No split is finished, splits have different settings, a file is damaged, or the report cannot be
-        written.
+        UserError: It is not the folder of a run, no split is finished, splits have different settings, a file is
+            damaged, or the report cannot be written.
     """
-    split_folders(run)  # raises before a lock file is created
-    try:
-        with FileLock(run / f".{FILE}.lock", timeout=WAIT):
-            splits = finished_splits(run)
-            write_text(run / FILE, render(printable(run.resolve().name), splits))
-    except Timeout as error:
-        raise UserError(f"{run / FILE} is being written by another process; wait for it and try again") from error
-    except UserError:  # MissingFileError is also an OSError
-        raise
-    except OSError as error:
-        raise UserError(f"{run / FILE} cannot be written: {error.strerror or error}") from error
+    if not run.is_dir():
+        raise MissingFileError(f"{run} is not a folder; name the folder of a run, such as checkpoint/demo")
+    if SPLIT_FOLDER.fullmatch(run.resolve().name) and (run / CONFIG).exists():
+        raise UserError(f"{run} is one split; name the folder of its run, {run.resolve().parent}")
+    if not split_folders(run):
+        raise UserError(f"{run} contains no split_NN; name the folder of a run, such as checkpoint/demo")
+    with file_lock(run / FILE, "wait for it and try again", WAIT):
+        splits = read_finished(run, split_folders(run))
+        if not splits:
+            raise UserError(f"{run}: no split is finished; main.py --resume continues them")
+        write_text(run / FILE, render(printable(run.resolve().name), splits))
     return run / FILE
 
 
@@ -71,10 +69,8 @@ def is_current(run: Path) -> bool:
     """Return whether the report of a run exists and is newer than its finished splits."""
     if not (run / FILE).is_file():
         return False
-    finished = [
-        path.stat().st_mtime_ns for path in run.glob(f"*/{METRICS}") if SPLIT_FOLDER.fullmatch(path.parent.name)
-    ]
-    return (run / FILE).stat().st_mtime_ns >= max(finished, default=0)
+    finished = [(folder.path / METRICS).stat() for folder in split_folders(run).values() if folder.finished]
+    return (run / FILE).stat().st_mtime_ns >= max((metrics.st_mtime_ns for metrics in finished), default=0)
 
 
 def render(name: str, splits: Sequence[FinishedSplit]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from experiments.results.charts import scale_unit
 from experiments.results.lines import HYPOTHESIS_NOTE, SELECTION_NOTES, SOS_METRICS, SUMMARY, selection_note
 from experiments.results.results import FinishedSplit, ScoredPart
-from utils.metrics import BETTER, HIGHER, IN_UNITS, as_numbers, metric_title
+from utils.metrics import BETTER, HIGHER, IN_UNITS, LOWER, as_numbers, metric_title
 from utils.tables import DASH, mean_std, number
 
 HEADLINE = ("srcc", "plcc", "rmse", "sos_srcc", "emd")
@@ -30,15 +30,11 @@ OPTIMISTIC = "release"  # selection that uses the test labels
 
 @dataclass(frozen=True)
 class Tile:
-    """One headline number with its spread, noise ceiling, unit and a note."""
+    """One headline number, and lines below it, of which some may be empty: spread, unit, noise ceiling, a note."""
 
-    name: str
-    arrow: str
+    heading: str
     value: str
-    spread: str
-    ceiling: str
-    unit: str
-    note: str = ""
+    lines: list[str]
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,8 @@ def mean_std_text(values: Sequence[float | None]) -> str:
 
 def metric_heading(metric: str) -> str:
     """Return the heading of a metric, such as `SRCC ↑`; the arrow shows the better direction."""
-    return f"{metric_title(metric)} {_arrow(metric)}".rstrip()
+    arrow = {HIGHER: " ↑", LOWER: " ↓"}.get(BETTER.get(metric), "")
+    return f"{metric_title(metric)}{arrow}"
 
 
 def tiles(splits: Sequence[FinishedSplit], database_index: int | None) -> list[Tile]:
@@ -79,11 +76,11 @@ def tiles(splits: Sequence[FinishedSplit], database_index: int | None) -> list[T
     made = []
     for name in [name for name in HEADLINE if database_index is not None or name not in IN_UNITS]:
         values = as_numbers([one.metrics.get(name) for one in tested])
-        ceiling = "" if database_index is None else ceiling_text(name, parts)
         unit = scale_unit(parts[0].scale) if name in IN_UNITS else ""
+        ceiling = "" if database_index is None else ceiling_text(name, parts)
         note = HYPOTHESIS_NOTE if name in SOS_METRICS and any(is_hypothetical(part) for part in parts) else ""
-        shown = number(values.mean(), TILE_DIGITS)
-        made.append(Tile(metric_title(name), _arrow(name), shown, _spread(name, values, parts), ceiling, unit, note))
+        lines = [_spread(name, values, parts), unit, ceiling, note]
+        made.append(Tile(metric_heading(name), number(values.mean(), TILE_DIGITS), lines))
     return made
 
 
@@ -200,7 +197,3 @@ def _spread(name: str, values: np.ndarray, parts: Sequence[ScoredPart]) -> str:
     interval = parts[0].intervals.get(name) if len(parts) == 1 else None
     known = interval is not None and None not in interval
     return f"[{', '.join(number(end, TILE_DIGITS) for end in interval)}]" if known else ""
-
-
-def _arrow(metric: str) -> str:
-    return ("↑" if BETTER[metric] == HIGHER else "↓") if metric in BETTER else ""
