@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from experiments.command_line import check_processes, parse_arguments
 from experiments.evaluation.evaluate import run_evaluation
-from experiments.evaluation.predict import Predicted, finish_split, part_metrics, predict_parts
+from experiments.evaluation.predict import Predictions, finish_split, part_metrics, predict_parts
 from experiments.evaluation.provenance import describe_ancestors, seen_test_warnings
 from experiments.failures import Failures
 from experiments.results.lines import closing_lines, epoch_line, results_lines
@@ -136,14 +136,13 @@ def run_split(run: SplitRun, device: torch.device, resume: bool, delete_others: 
                 return
             run.folder.save(config, state)  # evaluation may take longer than a cluster waits before it kills the job
             predicted = finish_epoch(state, parts, run)
-        test = parts["test"]
-        finish_split(state, test, predicted.get("test") or predict_parts(state, test, config), run)
+        finish_split(state, predicted.get("test") or predict_parts(state, parts["test"], config), run)
 
 
-def finish_epoch(state: TrainingState, parts: Parts, run: SplitRun) -> dict[str, Predicted]:
-    """Evaluate, record, save and print an epoch; return the predicted DOS of each part."""
+def finish_epoch(state: TrainingState, parts: Parts, run: SplitRun) -> dict[str, list[Predictions]]:
+    """Evaluate, record, save and print an epoch; return the predictions of each part."""
     predicted = {name: predict_parts(state, members, run.config) for name, members in parts.items()}
-    metrics = {name: part_metrics(members, predicted[name]) for name, members in parts.items()}
+    metrics = {name: part_metrics(predictions) for name, predictions in predicted.items()}
     record = record_epoch(state, metrics, run.config.protocol.selection)
     run.folder.save_epoch(run.config, state)
     run.folder.save(run.config, state)

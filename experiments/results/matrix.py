@@ -1,5 +1,6 @@
 """The cross-database matrix: a table for each metric, with a row for each run and a column for each database."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -68,21 +69,15 @@ def read_results(output: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def matrix_note(results: list[dict[str, Any]]) -> str:
-    """Return the note below the matrix: the marks that it contains, and unfinished trainings."""
+    """Return the note below the matrix: its marks, unfinished trainings, columns of different labels."""
     used = {mark for result in results for mark in result_marks(result)}
     marks = [f"{mark} {text}." for mark, text in MARKS.items() if mark in used]
     unfinished = sorted({result["checkpoint"] for result in results if not result["finished"]})
     unfinished_note = [f"Training not finished when evaluated: {', '.join(unfinished)}."] if unfinished else []
-    return printable(" ".join([SPREAD, *marks, *unfinished_note, *_mixed(results)]))
-
-
-def _mixed(results: list[dict[str, Any]]) -> list[str]:
-    """Return a note on columns whose results are on different labels."""
-    labels: dict[str, set[str]] = {}
-    for result in results:
-        labels.setdefault(result["database"], set()).add(result["target"]["labels"])
-    titles = sorted(title for title, hashes in labels.items() if len(hashes) > 1)
-    return [f"Different labels under one title, not comparable: {', '.join(titles)}."] if titles else []
+    labels = {(result["database"], result["target"]["labels"]) for result in results}
+    mixed = sorted(title for title, count in Counter(title for title, _ in labels).items() if count > 1)
+    mixed_note = [f"Different labels under one title, not comparable: {', '.join(mixed)}."] if mixed else []
+    return printable(" ".join([SPREAD, *marks, *unfinished_note, *mixed_note]))
 
 
 def result_marks(result: dict[str, Any]) -> str:

@@ -14,14 +14,15 @@ import numpy as np
 import pandas as pd
 
 from datasets.scale import RatingScale
-from experiments.training.run_folder import CONFIG, LOG, METRICS, PREDICTIONS, SPLIT, RunFolder, require_one_config
-from utils.config import load_config, validated
-from utils.errors import UserError, one_line
+from experiments.training.run_folder import CONFIG, FREE_KEYS, LOG, METRICS, PREDICTIONS, SPLIT, RunFolder, read_checked
+from utils.config import changed_keys, load_config, validated
+from utils.errors import UserError, one_line, some_of
 from utils.metrics import emd
-from utils.schema import EpochRecord
+from utils.schema import EpochRecord, SplitMetrics
 from utils.settings import Config, DatasetSettings
 
 NAMES = ("database", "image")  # text columns
+SHOWN = 8  # keys in one message
 REQUIRED = (*NAMES, "target_mos", "pred_mos", "target_sos", "pred_sos")
 
 Array = np.ndarray
@@ -47,7 +48,7 @@ class FinishedSplit:
         """
         config = load_config(folder.path / CONFIG)
         titles = [settings.title for settings in config.dataset]
-        files = {METRICS: folder.metrics(), SPLIT: folder.origin()}
+        files = {METRICS: read_checked(folder.path / METRICS, SplitMetrics), SPLIT: folder.origin()}
         for name, content in files.items():
             if set(titles) != content["databases"].keys():
                 raise UserError(
@@ -55,11 +56,6 @@ class FinishedSplit:
                     f"config.yaml beside it: {', '.join(titles)}; restore the file, or train the split again"
                 )
         return cls(number, folder.path, config, files[METRICS], files[SPLIT]["databases"])
-
-    @property
-    def finished_at(self) -> float:
-        """Time at which the split finished, in seconds since 1970."""
-        return (self.folder / METRICS).stat().st_mtime
 
     @cached_property
     def log(self) -> pd.DataFrame:
@@ -69,8 +65,7 @@ class FinishedSplit:
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """predictions.csv, always with a column `database`."""
-        titles = [settings.title for settings in self.config.dataset]
-        return _undamaged(self.folder / PREDICTIONS, lambda path: _read_predictions(path, titles))
+        return _undamaged(self.folder / PREDICTIONS, lambda path: _read_predictions(path, list(self.origin)))
 
     @cached_property
     def tests(self) -> "list[ScoredPart]":
@@ -137,8 +132,13 @@ def read_finished(run: Path, folders: dict[int, RunFolder]) -> list[FinishedSpli
         UserError: Splits have different settings, or a file is damaged.
     """
     splits = [FinishedSplit.read(number, folder) for number, folder in folders.items() if folder.finished]
-    if splits:
-        require_one_config(run, {split.number: split.config for split in splits})
+    for split in splits[1:]:
+        changed = changed_keys(splits[0].config, split.config, ignored=FREE_KEYS)
+        if changed:
+            raise UserError(
+                f"{run}: splits {splits[0].number} and {split.number} were trained with different settings and cannot "
+                f"be averaged: {some_of(changed, SHOWN)}; train one of them again with main.py --split N --overwrite"
+            )
     return splits
 
 

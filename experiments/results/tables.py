@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.results.charts import scale_unit
+from datasets.scale import RatingScale
 from experiments.results.lines import HYPOTHESIS_NOTE, SELECTION_NOTES, SOS_METRICS, SUMMARY, selection_note
 from experiments.results.results import FinishedSplit, ScoredPart
 from utils.metrics import BETTER, HIGHER, IN_UNITS, LOWER, as_numbers, metric_title
@@ -17,10 +17,7 @@ HEADLINE = ("srcc", "plcc", "rmse", "sos_srcc", "emd")
 CEILING_KEYS = {"srcc": "mos_srcc", "plcc": "mos_plcc", "plcc_raw": "mos_plcc"}
 CEILING_KEYS |= {name: name for name in ("sos_srcc", "sos_plcc", "emd")}
 CEILINGS = {  # by prefix in metrics.json: name and meaning
-    "": (
-        "bootstrap",
-        "what a perfect predictor would reach if the votes were the true distribution: optimistic",
-    ),
+    "": ("bootstrap", "what a perfect predictor would reach if the votes were the true distribution: optimistic"),
     "split_half_": ("split half", "the same, estimated from two halves of the voters"),
 }
 WITHOUT_FIT = "noise ceiling without the fit"
@@ -63,6 +60,11 @@ def mean_std_text(values: Sequence[float | None]) -> str:
     return mean_std(array.mean(), array.std(ddof=1) if len(array) > 1 else math.nan)
 
 
+def scale_unit(scale: RatingScale) -> str:
+    """Return the unit of a rating scale, such as `points of 1 to 5`."""
+    return f"points of {scale.low:g} to {scale.high:g}"
+
+
 def metric_heading(metric: str) -> str:
     """Return the heading of a metric, such as `SRCC ↑`; the arrow shows the better direction."""
     arrow = {HIGHER: " ↑", LOWER: " ↓"}.get(BETTER.get(metric), "")
@@ -86,14 +88,12 @@ def tiles(splits: Sequence[FinishedSplit], database_index: int | None) -> list[T
 
 def ceiling_text(name: str, parts: Sequence[ScoredPart]) -> str:
     """Return both noise ceilings of a metric in words, averaged over parts; empty if they are unknown."""
-    known = [as_numbers([_ceiling(part, name, start) for part in parts]) for start in CEILINGS]
-    if not np.isfinite(known[0].mean()):
+    ceilings = {way: [_ceiling(part, name, start) for part in parts] for start, (way, _) in CEILINGS.items()}
+    means = {way: as_numbers(values).mean() for way, values in ceilings.items()}
+    if not np.isfinite(means["bootstrap"]):
         return ""
-    both = (
-        f"{number(values.mean(), TILE_DIGITS)} by {way}"
-        for values, (way, _) in zip(known, CEILINGS.values(), strict=True)
-    )
-    return f"{WITHOUT_FIT if name == 'plcc' else 'noise ceiling'} {', '.join(both)}"
+    both = ", ".join(f"{number(mean, TILE_DIGITS)} by {way}" for way, mean in means.items())
+    return f"{WITHOUT_FIT if name == 'plcc' else 'noise ceiling'} {both}"
 
 
 def resampled_units(parts: Sequence[ScoredPart]) -> str:
@@ -124,10 +124,14 @@ def selections_table(splits: Sequence[FinishedSplit], database_index: int | None
         whole = splits[0].metrics["selections"][selection]
         remark = selection_note(selection, whole) if len(splits) == 1 else SELECTION_NOTES[selection]
         rows.append(Row(selection, cells, remark, "optimistic" if selection == OPTIMISTIC else ""))
+    known = [part for part in parts if part.ceiling]
+    for start, (way, remark) in CEILINGS.items() if known else ():
+        cells = [mean_std_text([_ceiling(part, name, start) for part in known]) for name in names]
+        rows.append(Row(f"noise ceiling, {way}", cells, f"{remark}; PLCC without the fit"))
     title = parts[0].title if parts else "Mean over the databases"
     hypothetical = any(is_hypothetical(part) for part in parts or [part for split in splits for part in split.tests])
     note = f"SOS SRCC: {HYPOTHESIS_NOTE}." if hypothetical else ""
-    return Table(title, [metric_heading(name) for name in names], [*rows, *_ceiling_rows(parts, names)], note)
+    return Table(title, [metric_heading(name) for name in names], rows, note)
 
 
 def all_metrics_table(part: ScoredPart) -> Table:
@@ -142,10 +146,8 @@ def all_metrics_table(part: ScoredPart) -> Table:
         remarks += [WITHOUT_FIT] if name == "plcc" and part.ceiling else []
         remarks += [HYPOTHESIS_NOTE] if name in SOS_METRICS and is_hypothetical(part) else []
         rows.append(Row(metric_heading(name), cells, "; ".join(remarks)))
-    ceilings = [f"noise ceiling, {way}" for way, _ in CEILINGS.values()]
-    return Table(
-        part.title, ["last epoch", "95 % interval", *ceilings], rows, f"Intervals: over {resampled_units([part])}."
-    )
+    columns = ["last epoch", "95 % interval", *(f"noise ceiling, {way}" for way, _ in CEILINGS.values())]
+    return Table(part.title, columns, rows, f"Intervals: over {resampled_units([part])}.")
 
 
 def origins_table(splits: Sequence[FinishedSplit]) -> Table:
@@ -155,11 +157,8 @@ def origins_table(splits: Sequence[FinishedSplit]) -> Table:
         for part in split.tests:
             sizes = [str(len(part.origin[name])) for name in ("train", "validation", "test")]
             hashes = [part.origin["hash"], part.origin["labels"]["hash"]]
-            made = [
-                str(len(split.log)),
-                duration(split.metrics["seconds"]),
-                split.metrics["environment"].get("machine", DASH),
-            ]
+            machine = split.metrics["environment"].get("machine", DASH)
+            made = [str(len(split.log)), duration(split.metrics["seconds"]), machine]
             rows.append(Row(f"split {split.number}, {part.title}", [*sizes, *hashes, *made]))
     columns = ["training images", "validation", "test", "split hash", "labels hash", "epochs", "time", "machine"]
     return Table("Splits", columns, rows)
@@ -178,15 +177,6 @@ def duration(seconds: float | None) -> str:
 
 def _ceiling(part: ScoredPart, name: str, start: str) -> float | None:
     return part.ceiling.get(start + CEILING_KEYS[name]) if name in CEILING_KEYS else None
-
-
-def _ceiling_rows(parts: Sequence[ScoredPart], names: Sequence[str]) -> list[Row]:
-    known = [part for part in parts if part.ceiling]
-    rows = []
-    for start, (way, remark) in CEILINGS.items() if known else ():
-        cells = [mean_std_text([_ceiling(part, name, start) for part in known]) for name in names]
-        rows.append(Row(f"noise ceiling, {way}", cells, f"{remark}; PLCC without the fit"))
-    return rows
 
 
 def _spread(name: str, values: np.ndarray, parts: Sequence[ScoredPart]) -> str:

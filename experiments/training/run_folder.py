@@ -18,7 +18,7 @@ from experiments.training.tensorboard import write_events
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.config import changed_keys, dump_config, load_config
 from utils.distributed import main_process_only
-from utils.errors import UserError, some_of
+from utils.errors import UserError
 from utils.files import (
     DOOMED,
     delete_folder,
@@ -34,7 +34,6 @@ from utils.settings import Config
 
 LAST, BEST, CONFIG, SPLIT = "last.pt", "best.pt", "config.yaml", "split.json"
 LOG, METRICS, PREDICTIONS = "log.jsonl", "metrics.json", "predictions.csv"
-SHOWN = 8  # keys in one message
 SPLIT_FOLDER = re.compile(r"split_(\d+)")
 # keys that may differ when a run is resumed: they change where and how fast it runs, not its results
 FREE_KEYS = (
@@ -134,12 +133,9 @@ class RunFolder:
     @main_process_only
     def begin(self, config: Config, split: dict[str, Any]) -> None:
         """Empty the folder and write split.json and config.yaml."""
-        self.delete()
+        delete_folder(self.path)
         write_checked(self.path / SPLIT, SplitContent, split, indent=1)
         write_text(self.path / CONFIG, dump_config(config))
-
-    def delete(self) -> None:
-        delete_folder(self.path)
 
     @main_process_only
     def delete_other_splits(self) -> None:
@@ -149,16 +145,13 @@ class RunFolder:
             UserError: Another process has locked one of them; then none is deleted.
         """
         names = {path.name.removeprefix(".").removesuffix(DOOMED) for path in self.path.parent.iterdir()}
-        others = [
-            RunFolder(self.path.with_name(name))
-            for name in sorted(names - {self.path.name})
-            if SPLIT_FOLDER.fullmatch(name)
-        ]
+        others = filter(SPLIT_FOLDER.fullmatch, sorted(names - {self.path.name}))
+        folders = [RunFolder(self.path.with_name(name)) for name in others]
         with ExitStack() as stack:
-            for other in others:
-                stack.enter_context(other.lock())
-            for other in others:
-                other.delete()
+            for folder in folders:
+                stack.enter_context(folder.lock())
+            for folder in folders:
+                delete_folder(folder.path)
 
     def restore(self, state: TrainingState) -> None:
         """Restore the state as last saved, and write the log that agrees with it.
@@ -204,10 +197,6 @@ class RunFolder:
         write_text(self.path / PREDICTIONS, predictions.to_csv(index=False))
         write_checked(self.path / METRICS, SplitMetrics, metrics, indent=1)
 
-    def metrics(self) -> dict[str, Any]:
-        """Return metrics.json; see `read_checked`."""
-        return read_checked(self.path / METRICS, SplitMetrics)
-
     def origin(self) -> dict[str, Any]:
         """Return split.json; see `read_checked`."""
         return read_checked(self.path / SPLIT, SplitContent)
@@ -242,26 +231,6 @@ def split_folders(run: Path) -> dict[int, RunFolder]:
     """Return the folders split_NN of a run, by number; {} if there is no such folder."""
     matches = [(SPLIT_FOLDER.fullmatch(path.name), path) for path in run.glob("split_*")]
     return dict(sorted((int(match[1]), RunFolder(path)) for match, path in matches if match))
-
-
-def require_one_config(path: Path, configs: dict[int, Config]) -> None:
-    """Check that all splits of a run have the same settings, apart from FREE_KEYS.
-
-    Args:
-        path: Folder of the run, for the message.
-        configs: Settings of each split, by number.
-
-    Raises:
-        UserError: The settings of two splits differ.
-    """
-    first, *others = configs
-    for number in others:
-        changed = changed_keys(configs[first], configs[number], ignored=FREE_KEYS)
-        if changed:
-            raise UserError(
-                f"{path}: splits {first} and {number} were trained with different settings and cannot be averaged: "
-                f"{some_of(changed, SHOWN)}; train one of them again with main.py --split N --overwrite"
-            )
 
 
 def require_split(config: Config, number: int) -> None:

@@ -43,12 +43,10 @@ def _runs_at(place: str) -> tuple[list[Path], bool]:
     if not place:
         raise UserError("RUN is empty; name the folder of a run or of runs, such as checkpoint/demo")
     path = Path(place)
-    if is_run(path):
-        return [path], True
     fitting = [path] if path.exists() else sorted(map(Path, glob.glob(place)))
     runs = [run for fit in fitting for run in ([fit] if is_run(fit) else _runs_in(fit))]
     if runs:
-        return runs, False
+        return runs, runs == [path]
     if SPLIT_FOLDER.fullmatch(path.name) and is_run(path.parent):
         raise UserError(f"{place} is one split; name the folder of its run, {path.parent}")
     if path.exists():

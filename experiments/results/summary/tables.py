@@ -13,26 +13,10 @@ from experiments.results.statistics import MOST_TIED, Comparison, compare, descr
 from experiments.results.summary.runs import groups, metric_values
 from experiments.results.tables import metric_heading
 from utils.metrics import BETTER, HIGHER
-from utils.tables import (
-    DASH,
-    DIGITS,
-    LATEX_NEEDS,
-    captioned_latex,
-    escape_markdown,
-    mean_std,
-    number,
-    to_markdown,
-)
+from utils.tables import DASH, DIGITS, LATEX_NEEDS, captioned_latex, escape_markdown, mean_std, number, to_markdown
 
 OURS = "RichIQA"  # method whose published numbers are shown beside ours
-MOS_METRICS = (
-    "srcc",
-    "plcc",
-    "krcc",
-    "rmse",
-    "plcc_raw",
-    "rmse_raw",
-)  # independent of SOS and DOS labels
+MOS_METRICS = ("srcc", "plcc", "krcc", "rmse", "plcc_raw", "rmse_raw")  # independent of SOS and DOS labels
 NUMBERS = ("mean", "std", "median", "t_p", "corrected_p", "wilcoxon_p", "difference", "published")
 COUNTS = ("paired_splits", "wilcoxon_n")
 COLUMNS = ("run", "database", "selection", "metric", "splits", *NUMBERS, *COUNTS)
