@@ -9,7 +9,7 @@ from datasets.database import load_databases
 from datasets.loader import make_loader
 from datasets.noise_ceiling import ceiling_line
 from datasets.scale import RatingScale
-from experiments.evaluation.predict import Predictions, part_details, part_metrics, predict
+from experiments.evaluation.predict import Predictions, details, part_metrics, predict
 from experiments.evaluation.test_images import Target, choose_images
 from experiments.failures import Failures
 from experiments.results.lines import metrics_line
@@ -131,7 +131,7 @@ def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path
     metrics = {
         "version": VERSION,
         **part_metrics([predictions]),
-        **part_details([predictions]),
+        **details([predictions]),
         **test.as_dict(),
         "turned": database.reversed_bins,
         "target": target.as_dict(part),

@@ -117,11 +117,11 @@ def part_metrics(predictions: Sequence[Predictions]) -> dict[str, Any]:
     return joined_metrics({each.database.title: each.database.metrics(each.names, each.dos) for each in predictions})
 
 
-def part_details(predictions: Sequence[Predictions]) -> dict[str, dict[str, Any]]:
+def details(predictions: Sequence[Predictions]) -> dict[str, dict[str, Any]]:
     """Return the details of a part of each database, by key and title."""
-    details = {each.database.title: each.details() for each in predictions}
-    keys = next(iter(details.values()))
-    return {key: {title: values[key] for title, values in details.items()} for key in keys}
+    by_title = {each.database.title: each.details() for each in predictions}
+    keys = next(iter(by_title.values()))
+    return {key: {title: values[key] for title, values in by_title.items()} for key in keys}
 
 
 def joined_metrics(metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
@@ -139,4 +139,4 @@ def finish_split(state: TrainingState, predictions: Sequence[Predictions], run: 
     """Write the predictions of the test parts after the last epoch, and the metrics."""
     tables = {each.database.title: each.table() for each in predictions}
     table = pd.concat(tables, names=["database"]).reset_index("database", drop=len(tables) == 1)
-    run.folder.finish(table, final_metrics(state, run.config, part_details(predictions)))
+    run.folder.finish(table, final_metrics(state, run.config, details(predictions)))

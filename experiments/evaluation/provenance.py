@@ -94,6 +94,15 @@ def is_same_database(one: SeenDatabase, name: str, database: Database) -> tuple[
     return False, f"{here}: assumed to be different images; if they are the same, give both the same folder or title"
 
 
+def same_databases(
+    databases: Sequence[SeenDatabase], name: str, database: Database
+) -> tuple[list[SeenDatabase], list[str]]:
+    """Return those databases that are the same as another one, and what was assumed about all of them."""
+    found = [(one, *is_same_database(one, name, database)) for one in databases]
+    notes = [assumed for _, _, assumed in found if assumed]
+    return [one for one, same, _ in found if same], list(dict.fromkeys(notes))
+
+
 def seen_test_warnings(
     config: Config, databases: Sequence[Database], splits: Sequence[Split], origin: dict[str, Any]
 ) -> list[str]:
@@ -112,9 +121,9 @@ def seen_test_warnings(
             "are too good"
         )
     for settings, database, split in zip(config.dataset, databases, splits, strict=True):
-        found = [(one, *is_same_database(one, settings.name, database)) for one in before.databases]
-        warnings += [f"{database.title}: {assumed}" for _, _, assumed in found if assumed]
-        seen = {name for one, same, _ in found if same for name in one.seen} & set(split.test)
+        same, notes = same_databases(before.databases, settings.name, database)
+        warnings += [f"{database.title}: {assumed}" for assumed in notes]
+        seen = {name for one in same for name in one.seen} & set(split.test)
         if seen:
             warnings.append(
                 f"{database.title}: {config.model.pretrained} was trained on {len(seen)} of the {len(split.test)} test "

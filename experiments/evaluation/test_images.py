@@ -1,12 +1,11 @@
 """The images of a database that a network is evaluated on: by default never its training images."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from datasets.database import Database
 from datasets.splits import Split
-from experiments.evaluation.provenance import SeenDatabase, TrainingHistory, is_same_database
+from experiments.evaluation.provenance import TrainingHistory, same_databases
 from models.weights import TrainedNetwork
 from utils.errors import UserError
 from utils.settings import Config
@@ -78,9 +77,9 @@ def choose_images(network: TrainedNetwork, target: Target, part: str) -> TestIma
     """
     past = TrainingHistory.from_checkpoint(network.config, network.origin)
     records = target.database.records
-    own, notes = _same(past.own, target)
+    own, notes = same_databases(past.own, target.name, target.database)
     own = [one for one in own if not records.keys().isdisjoint((*one.seen, *one.test))]
-    before, more_notes = _same(past.before, target)
+    before, more_notes = same_databases(past.before, target.name, target.database)
     seen = {name for one in (*own, *before) for name in one.seen} & records.keys()
     tests = tuple(dict.fromkeys(name for one in own for name in one.test if name in records and name not in seen))
     if part == "all" or not (own or seen or target.test):
@@ -109,10 +108,3 @@ def choose_images(network: TrainedNetwork, target: Target, part: str) -> TestIma
         optimistic=optimistic,
         notes=[*notes, *more_notes],
     )
-
-
-def _same(databases: Sequence[SeenDatabase], target: Target) -> tuple[list[SeenDatabase], list[str]]:
-    """Return the databases that are the target's, and what was assumed about all of them."""
-    found = [(one, *is_same_database(one, target.name, target.database)) for one in databases]
-    notes = [assumed for _, _, assumed in found if assumed]
-    return [one for one, same, _ in found if same], list(dict.fromkeys(notes))

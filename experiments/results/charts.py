@@ -53,7 +53,7 @@ def training_curves(splits: Sequence[FinishedSplit]) -> list[Drawing]:
     ]
     if len(splits[0].tests) > 1:
         drawings += [_metric_curves(splits, "srcc", index) for index in range(len(splits[0].tests))]
-    thin = " Thin: each split; thick: their mean." if len(splits) > 1 else ""
+    thin = " Thin: each split; thick: their mean." if len(splits) > 1 else ""  # its place in each caption is {thin}
     return [(chart, caption.format(thin=thin)) for chart, caption in drawings]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from datasets.scale import RatingScale
 from experiments.results.lines import HYPOTHESIS_NOTE, SELECTION_NOTES, SOS_METRICS, SUMMARY, selection_note
 from experiments.results.results import FinishedSplit, ScoredPart
+from experiments.results.statistics import describe
 from utils.metrics import BETTER, HIGHER, IN_UNITS, LOWER, as_numbers, metric_title
 from utils.tables import DASH, mean_std, number
 
@@ -56,8 +57,8 @@ class Table:
 
 def mean_std_text(values: Sequence[float | None]) -> str:
     """Return mean and standard deviation of several values as text, or a single value."""
-    array = as_numbers(list(values))
-    return mean_std(array.mean(), array.std(ddof=1) if len(array) > 1 else math.nan)
+    mean, std, _ = describe(as_numbers(list(values)))
+    return mean_std(mean, std)
 
 
 def scale_unit(scale: RatingScale) -> str:
