@@ -18,12 +18,12 @@ from tqdm import tqdm
 
 from experiments.command_line import check_processes, parse_arguments
 from experiments.evaluation.evaluate import run_evaluation
-from experiments.evaluation.predict import Predicted, finish_split, part_metrics, predict_parts
+from experiments.evaluation.predict import Predictions, finish_split, part_metrics, predict_parts
 from experiments.evaluation.provenance import describe_ancestors, seen_test_warnings
 from experiments.failures import Failures
 from experiments.results.lines import closing_lines, epoch_line, results_lines
 from experiments.results.report import is_current, print_report
-from experiments.results.schema import read_metrics
+from experiments.results.results import FinishedSplit
 from experiments.suite import Experiment, load_configs, make_experiments, resume_advice
 from experiments.training.parallel import run_in_parallel
 from experiments.training.precision import require_support, use_precision
@@ -32,8 +32,8 @@ from experiments.training.setup import Parts, SplitRun, load_runs, open_folder, 
 from experiments.training.state import TrainingState
 from experiments.training.step import Stepper, train_epoch
 from models.weights import load_pretrained
-from utils.distributed import any_of, broadcast_from_main, in_turns, is_distributed, is_main
-from utils.processes import joined
+from utils.distributed import any_process, broadcast_from_main, in_turns, is_distributed, is_main
+from utils.processes import process_group
 from utils.runtime import Interruption, pick_device
 from utils.script import run_script
 
@@ -41,7 +41,7 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    with joined():
+    with process_group():
         return run(parse_arguments(arguments))
 
 
@@ -92,14 +92,15 @@ def run_experiment(experiment: Experiment, args: argparse.Namespace, resume: boo
         finished = broadcast_from_main(run.folder.finished)
         if finished and is_main():
             print(f"split {run.number} is finished, see {run.folder.path}")
-            print(results_lines(read_metrics(run.folder, config)))
+            print(results_lines(FinishedSplit.read(run.number, run.folder).metrics))
             if not (was_finished and is_current(experiment.path)):
                 print_report(experiment.path)
-        interruption.requested = any_of(interruption.requested)
+        interruption.requested = any_process(interruption.requested)
         if interruption.requested and not (finished and run is runs[-1]):
             return False
     if is_main():
-        print(closing_lines(runs[-1].folder, [read_metrics(run.folder, config) for run in runs]), end="")
+        finished_splits = [FinishedSplit.read(run.number, run.folder).metrics for run in runs]
+        print(closing_lines(runs[-1].folder, finished_splits), end="")
     return True
 
 
@@ -118,7 +119,7 @@ def run_split(run: SplitRun, device: torch.device, resume: bool, delete_others: 
         return
     with run.interruption.at_once():
         model, loss, train_loader, parts = set_up(run, device)
-    if any_of(run.interruption.requested):
+    if any_process(run.interruption.requested):
         return
     ancestors = {}
     if not resuming:
@@ -135,16 +136,16 @@ def run_split(run: SplitRun, device: torch.device, resume: bool, delete_others: 
                 return
             run.folder.save(config, state)  # evaluation may take longer than a cluster waits before it kills the job
             predicted = finish_epoch(state, parts, run)
-        test = parts["test"]
-        finish_split(state, test, predicted.get("test") or predict_parts(state, test, config), run)
+        finish_split(state, predicted.get("test") or predict_parts(state, parts["test"], config), run)
 
 
-def finish_epoch(state: TrainingState, parts: Parts, run: SplitRun) -> dict[str, Predicted]:
-    """Evaluate, record, save and print an epoch; return the predicted DOS of each part."""
+def finish_epoch(state: TrainingState, parts: Parts, run: SplitRun) -> dict[str, list[Predictions]]:
+    """Evaluate, record, save and print an epoch; return the predictions of each part."""
     predicted = {name: predict_parts(state, members, run.config) for name, members in parts.items()}
-    metrics = {name: part_metrics(members, predicted[name]) for name, members in parts.items()}
+    metrics = {name: part_metrics(predictions) for name, predictions in predicted.items()}
     record = record_epoch(state, metrics, run.config.protocol.selection)
     run.folder.save_epoch(run.config, state)
+    run.folder.save(run.config, state)
     tqdm.write(epoch_line(record, run.config.train.epochs))
     return predicted
 

@@ -13,7 +13,7 @@ import numpy as np
 from datasets.labels import LabelRecipe, hypothesis_label, make_dos
 from datasets.ratings import Rating
 from datasets.scale import RatingScale
-from utils.metrics import as_numbers, emd, plcc, srcc, title_of
+from utils.metrics import as_numbers, emd, metric_title, plcc, srcc
 
 REPEATS = 50  # random draws for the correlations, whose means are then known to 0.002 on 500 images
 MAX_DOS_LABELS = 60_000  # over all draws: DOS labels are slow to make, and the EMD varies little
@@ -144,4 +144,4 @@ def _whole_panel(name: str, between_halves: float) -> float:
 def ceiling_line(ceiling: dict[str, float]) -> str:
     """Return the noise ceiling as text: bootstrap, and split half in brackets; undefined values are nan."""
     values = as_numbers([ceiling.get(key) for name in CEILING for key in (name, f"split_half_{name}")]).reshape(-1, 2)
-    return "  ".join(f"{title_of(name)} {a:.3f} ({b:.3f})" for name, (a, b) in zip(CEILING, values, strict=True))
+    return "  ".join(f"{metric_title(name)} {a:.3f} ({b:.3f})" for name, (a, b) in zip(CEILING, values, strict=True))

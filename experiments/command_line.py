@@ -91,8 +91,16 @@ def check_processes(configs: Sequence[Config], args: argparse.Namespace) -> None
             f"--evaluate runs in one process, and torchrun has started {world()}; start it with python alone"
         )
     for config in configs:
-        _check_batch_size(config.run.name, config.train.batch_size, config.train.accumulate)
-        at_a_time = config.protocol.parallel_splits
+        size, accumulate, at_a_time = config.train.batch_size, config.train.accumulate, config.protocol.parallel_splits
+        unit = world() * accumulate
+        if size % unit:
+            parts = f", in {accumulate} parts each (train.accumulate)" if accumulate > 1 else ""
+            near = max(unit, round(size / unit) * unit)
+            raise UserError(
+                f"{config.run.name}: train.batch_size: {size}, the batch of all processes together, cannot be shared "
+                f"equally by {world()} processes{parts}; set it to a multiple of {unit}, such as {near}, or start "
+                "fewer processes"
+            )
         if at_a_time > 1 and args.split is None:
             raise UserError(
                 f"{KEY}: {at_a_time} splits at a time need their own processes, and torchrun has started {world()} for "
@@ -100,14 +108,3 @@ def check_processes(configs: Sequence[Config], args: argparse.Namespace) -> None
             )
         if any(member.cache == "ram" for member in config.dataset):
             raise UserError(f"dataset.cache: each of {world()} processes would need a copy; use disk or none")
-
-
-def _check_batch_size(name: str, batch_size: int, accumulate: int) -> None:
-    unit = world() * accumulate
-    if batch_size % unit:
-        parts = f", in {accumulate} parts each (train.accumulate)" if accumulate > 1 else ""
-        near = max(unit, round(batch_size / unit) * unit)
-        raise UserError(
-            f"{name}: train.batch_size: {batch_size}, the batch of all processes together, cannot be shared equally by "
-            f"{world()} processes{parts}; set it to a multiple of {unit}, such as {near}, or start fewer processes"
-        )

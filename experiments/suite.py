@@ -23,30 +23,10 @@ class Experiment:
     config: Config
     folders: dict[int, RunFolder]
 
-    @classmethod
-    def from_config(cls, config: Config, split: int | None) -> "Experiment":
-        """Return the experiment with all splits, or with one.
-
-        Raises:
-            UserError: The config has no such split.
-        """
-        if split is not None:
-            require_split(config, split)
-        numbers = range(1, config.protocol.splits + 1) if split is None else [split]
-        return cls(config, {number: RunFolder.for_split(config, number) for number in numbers})
-
     @property
     def path(self) -> Path:
         """Folder of the run."""
         return next(iter(self.folders.values())).path.parent
-
-    def check_overwrite(self, resume: bool, overwrite: bool) -> None:
-        """Check, before anything is written, that the run may be started or continued and that it can be logged."""
-        require_place(self.path)
-        if self.config.logging.tensorboard:
-            require_tensorboard()
-        for folder in () if overwrite else self.folders.values():
-            folder.check_overwrite(self.config, resume)
 
 
 def is_override(text: str) -> bool:
@@ -74,10 +54,16 @@ def make_experiments(configs: Sequence[Config], split: int | None, resume: bool,
     """Return the experiments of different configs, checked before anything is written.
 
     Raises:
-        UserError: Two configs write to the same folder, or a run exists and may not be continued or overwritten.
+        UserError: A config has no such split, two configs write to the same folder, a run exists and may not be
+            continued or overwritten, or TensorBoard is not installed.
     """
-    unique = [config for number, config in enumerate(configs) if config not in configs[:number]]
-    experiments = [Experiment.from_config(config, split) for config in unique]
+    experiments = []
+    for config in [config for number, config in enumerate(configs) if config not in configs[:number]]:
+        if split is not None:
+            require_split(config, split)
+        numbers = range(1, config.protocol.splits + 1) if split is None else [split]
+        folders = {number: RunFolder.for_split(config, number) for number in numbers}
+        experiments.append(Experiment(config, folders))
     paths = [str(experiment.path) for experiment in experiments]
     repeated = sorted({path for path in paths if paths.count(path) > 1})
     if repeated:
@@ -86,7 +72,11 @@ def make_experiments(configs: Sequence[Config], split: int | None, resume: bool,
             "not on the command line, where it applies to all"
         )
     for experiment in experiments:
-        experiment.check_overwrite(resume, overwrite)
+        require_place(experiment.path)
+        if experiment.config.logging.tensorboard:
+            require_tensorboard()
+        for folder in () if overwrite else experiment.folders.values():
+            folder.check_overwrite(experiment.config, resume)
     return experiments
 
 

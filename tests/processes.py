@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from utils.processes import joined
+from utils.processes import process_group
 from utils.script import run_script
 
 SECONDS = 300  # that they may take, on a busy machine
@@ -57,7 +57,7 @@ def results(function: Callable[[], Any], folder: Path, count: int = 2, seconds: 
     """What a function returns in each of several processes that are joined."""
 
     def keep() -> int:
-        with joined():
+        with process_group():
             torch.save(function(), folder / f"result_{os.environ['RANK']}")
         return 0
 

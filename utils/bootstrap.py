@@ -7,6 +7,7 @@ image.
 from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
+import pandas as pd
 
 from utils.metrics import fit_logistic, logistic, per_image_metrics
 
@@ -54,7 +55,7 @@ def confidence_intervals(
     mapped = pred_mos if fitted is None else logistic(pred_mos, *fitted)
     images = per_image_metrics(pred["dos"], target, centers) if "dos" in pred else {}
     samples: dict[str, list[Array]] = {}
-    unit_ids = _unit_ids(range(len(pred_mos)) if units is None else units)
+    unit_ids, _ = pd.factorize(np.arange(len(pred_mos)) if units is None else np.array(units, dtype=object))
     for weights in _resamples(unit_ids, resamples, np.random.default_rng(seed)):
         values = {
             **_mos_metrics(weights, pred_mos, mapped, target_mos),
@@ -79,12 +80,6 @@ def _mos_metrics(weights: Array, pred: Array, mapped: Array, target: Array) -> d
         "plcc_raw": _pearson(weights, pred, target),
         "rmse_raw": np.sqrt(_mean(weights, (pred - target) ** 2)),
     }
-
-
-def _unit_ids(units: Sequence[Hashable]) -> Array:
-    """Return an integer for the unit of each image (N,), numbered by first appearance."""
-    numbers: dict[Hashable, int] = {}
-    return np.array([numbers.setdefault(unit, len(numbers)) for unit in units])
 
 
 def _resamples(unit_ids: Array, resamples: int, generator: np.random.Generator) -> Iterator[Array]:

@@ -7,7 +7,6 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import torch
@@ -18,12 +17,8 @@ Item = TypeVar("Item")
 
 TORCHRUN_VARIABLES = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 
-_WRITING: ContextVar[bool] = ContextVar(
-    "writing", default=False
-)  # inside a function decorated with `main_process_only`
 
-
-def launched() -> bool:
+def started_by_launcher() -> bool:
     """Return whether torchrun or a similar launcher started this process as one of several."""
     return os.environ.keys() >= TORCHRUN_VARIABLES and os.environ["WORLD_SIZE"] != "1"
 
@@ -61,14 +56,14 @@ def sum_over_processes(values: Tensor) -> Tensor:
     return values
 
 
-def any_of(flag: bool) -> bool:
+def any_process(flag: bool) -> bool:
     """Return whether the flag is set in any process."""
     return bool(sum_over_processes(torch.tensor(int(flag))).item()) if is_distributed() else flag
 
 
 def barrier() -> None:
     """Wait until every process reaches this point."""
-    any_of(False)
+    any_process(False)
 
 
 def gathered(items: Sequence[Item]) -> list[Item]:
@@ -92,20 +87,13 @@ def broadcast_from_main(value: Item) -> Item:
 def main_process_only(write: Callable[..., None]) -> Callable[..., None]:
     """Decorate a function that writes, so that only process 0 runs it while the others wait.
 
-    Decorated functions may call each other; the processes wait for the outermost call only.
+    A decorated function must not call another one, for which the others do not wait.
     """
 
     @functools.wraps(write)
     def wrapper(*arguments: Any, **named: Any) -> None:
-        if _WRITING.get():
-            write(*arguments, **named)
-            return
         if is_main():
-            before = _WRITING.set(True)
-            try:
-                write(*arguments, **named)
-            finally:
-                _WRITING.reset(before)
+            write(*arguments, **named)
         barrier()
 
     return wrapper

@@ -244,7 +244,7 @@ def _relative_entropy(p: Array, q: Array) -> Array:
     return (p * np.log(ratio)).sum(1)
 
 
-def title_of(metric: str) -> str:
+def metric_title(metric: str) -> str:
     """Return the title of a metric, such as `SOS SRCC` for `sos_srcc`."""
     return metric.replace("_", " ").upper()
 

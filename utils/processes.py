@@ -7,13 +7,13 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
-from utils.distributed import barrier, is_main, launched
+from utils.distributed import barrier, is_main, started_by_launcher
 from utils.errors import UserError, one_line, printable
 
 TIMEOUT = timedelta(days=1)  # long, since others may be filling a cache; failures are noticed by Watch
@@ -23,13 +23,13 @@ FAILURE, PRINTED, ENDED = "richiqa/failure", "richiqa/printed", "richiqa/ended" 
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Join the processes that torchrun started, for the duration of the block; does nothing with one process.
 
     Only process 0 prints. An error in any process ends all of them with its status: process 0 prints it in one line,
     and the traceback of an unexpected error comes from the process that raised it.
     """
-    if not launched():
+    if not started_by_launcher():
         yield
         return
     store, number, count = next(iter(dist.rendezvous("env://")))
@@ -57,11 +57,10 @@ def joined() -> Iterator[None]:
 
 @contextmanager
 def _only_main_prints() -> Iterator[None]:
-    with ExitStack() as stack:
-        if not is_main():
-            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
-            stack.enter_context(redirect_stdout(nowhere))
-            stack.enter_context(redirect_stderr(nowhere))
+    if is_main():
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         yield
 
 

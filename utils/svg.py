@@ -15,11 +15,8 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 360, 252  # of a chart, in drawing units: about a pixel on a phone
 LEFT, RIGHT, TOP, BOTTOM = 50, 352, 24, 214  # of the area between the axes
-NARROW, NARROW_WIDTH, OTHER_WIDTH = (
-    "fijlrt =.",
-    3.8,
-    6.5,
-)  # approximate widths of characters, to place the legend's entries
+NARROW = "fijlrt =."  # characters
+NARROW_WIDTH, OTHER_WIDTH = 3.8, 6.5  # approximate widths of characters, to place the legend's entries
 KEY, KEY_GAP, ENTRY_GAP = 18, 5, 13  # widths in the legend
 MOST_TICKS, MOST_DECIMALS = 7, 4  # per axis; of a tick's number
 LAYERS = 12  # paths of a scatter: overlapping points of different paths look darker
@@ -126,7 +123,7 @@ class Chart:
         self._draw_legend(root)
         if self.note:
             _write(root, self.note, (LEFT + RIGHT) / 2, (TOP + BOTTOM) / 2)
-        return _markup(root)
+        return Markup(tostring(root, encoding="unicode"))
 
     def _places(self, x: Array, y: Array) -> Array:
         """Return the positions of points (N, 2), in drawing units."""
@@ -197,7 +194,7 @@ def bar_strip(
         SubElement(root, "circle", {"class": "here", "cx": _text(middle), "cy": _text(height + 6), "r": "2.8"})
     for place, text in ticks:
         _write(root, text, place * step, below + 10.5)
-    return _markup(root)
+    return Markup(tostring(root, encoding="unicode"))
 
 
 def group_ticks(names: Sequence[str]) -> list[tuple[float, str]]:
@@ -211,10 +208,6 @@ def _root(title: str, description: str, width: float, height: float) -> Element:
     SubElement(root, "title").text = title
     SubElement(root, "desc").text = description
     return root
-
-
-def _markup(root: Element) -> Markup:
-    return Markup(tostring(root, encoding="unicode"))
 
 
 def _write(root: Element, text: str, x: float, y: float, **attributes: str) -> None:

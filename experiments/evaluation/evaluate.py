@@ -5,40 +5,72 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from datasets.database import load_databases
 from datasets.loader import make_loader
 from datasets.noise_ceiling import ceiling_line
 from datasets.scale import RatingScale
-from experiments.evaluation.predict import details, joined_metrics, predict, table
+from experiments.evaluation.predict import Predictions, details, part_metrics, predict
 from experiments.evaluation.test_images import Target, choose_images
 from experiments.failures import Failures
 from experiments.results.lines import metrics_line
 from experiments.results.matrix import write_matrix
-from experiments.results.schema import read_evaluation
 from experiments.training.precision import require_precision, scoring_precision, use_precision
-from experiments.training.run_folder import BEST, METRICS, PREDICTIONS, SPLIT_FOLDER, require_split
-from experiments.training.selection import keyed_by_title
+from experiments.training.run_folder import (
+    BEST,
+    METRICS,
+    PREDICTIONS,
+    SPLIT_FOLDER,
+    read_checked,
+    require_split,
+    write_checked,
+)
 from models.weights import TrainedNetwork, load_network
 from utils.config import load_config
 from utils.errors import MissingFileError, UserError
-from utils.files import require_place, to_json, write_text
+from utils.files import require_place, write_text
 from utils.runtime import environment, pick_device
-from utils.schema import VERSION, EvaluationMetrics, checked
+from utils.schema import VERSION, EvaluationMetrics
 from utils.settings import Config
 
 FOLDER = "evaluations"
 
 
 def run_evaluation(args: argparse.Namespace, configs: Sequence[Config]) -> int:
-    """Evaluate one checkpoint, or a folder of runs, on the databases of the configs; return the exit status."""
+    """Evaluate one checkpoint, or a folder of runs, on the databases of the configs; return the exit status.
+
+    Each pair is written to `<output>/<run>/split_NN/<database>/` as metrics.json and predictions.csv, then the matrix
+    of all results in the output folder, including earlier ones.
+
+    Raises:
+        UserError: A pair failed, after all others were evaluated; or the device does not support `train.precision`.
+    """
     output = Path(args.output or Path(configs[0].run.root) / FOLDER)
     require_place(output)
     part, checkpoints = args.part or "auto", find_checkpoints(args.evaluate)
-    trained_with = load_config(args.trained_with) if args.trained_with else None
+    release_config = load_config(args.trained_with) if args.trained_with else None
     device = pick_device(configs[0].train.device)
-    evaluate(checkpoints, find_targets(configs, part, args.split or 1), part, device, output, trained_with)
+    targets = find_targets(configs, part, args.split or 1)
+    for target in targets:
+        require_precision(target.config.train.precision, device)
+    failures = Failures(collecting=len(checkpoints) * len(targets) > 1)
+    for path in checkpoints:
+        label = checkpoint_label(path)
+        failures.release()
+        with failures.collect(str(label), count=len(targets)):
+            network = load_network(path, release_config)
+            if network.own and release_config is not None:
+                raise UserError(f"{path} contains the config that it was trained with; omit --trained-with")
+            network.model.to(device)
+            print(f"{path}: {network.config.model.backbone} on {device}")
+            for target in targets:
+                with failures.collect(f"{label} on {target.database.title}"):
+                    evaluate_on(network, target, part, output / label)
+    text = write_matrix(output)
+    if text:
+        print(f"\n{text}")
+    if output.is_dir():
+        print(f"written to {output}")
+    failures.raise_any(len(checkpoints) * len(targets), "evaluations")
     return 0
 
 
@@ -82,57 +114,6 @@ def find_targets(configs: Sequence[Config], part: str, number: int) -> list[Targ
     return targets
 
 
-def evaluate(
-    checkpoints: Sequence[Path],
-    targets: Sequence[Target],
-    part: str,
-    device: torch.device,
-    output: Path,
-    release_config: Config | None = None,
-) -> None:
-    """Evaluate each checkpoint on each database; write and print the metrics and their matrix.
-
-    Each pair is written to `<output>/<run>/split_NN/<database>/` as metrics.json and predictions.csv.
-
-    Args:
-        checkpoints: Checkpoint files.
-        targets: Databases.
-        part: One of PARTS.
-        device: Device of the networks.
-        output: Output folder. The matrix includes earlier results in it.
-        config_of_release: Config that a checkpoint of the release was trained with.
-
-    Raises:
-        UserError: A pair failed, after all others were evaluated; or the device does not support `train.precision`.
-    """
-    for target in targets:
-        require_precision(target.config.train.precision, device)
-    failures = Failures(collecting=len(checkpoints) * len(targets) > 1)
-    for path in checkpoints:
-        failures.release()
-        with failures.collect(str(checkpoint_label(path)), count=len(targets)):
-            network = load_trained(path, release_config)
-            network.model.to(device)
-            print(f"{path}: {network.config.model.backbone} on {device}")
-            for target in targets:
-                with failures.collect(f"{checkpoint_label(path)} on {target.database.title}"):
-                    evaluate_on(network, target, part, output / checkpoint_label(path))
-    print_matrix(output)
-    failures.raise_any(len(checkpoints) * len(targets), "evaluations")
-
-
-def load_trained(path: Path, release_config: Config | None) -> TrainedNetwork:
-    """Return a network to evaluate.
-
-    Raises:
-        UserError: A checkpoint of the release without a config, or a checkpoint of this project with one.
-    """
-    network = load_network(path, release_config)
-    if network.own and release_config is not None:
-        raise UserError(f"{path} contains the config that it was trained with; omit --trained-with")
-    return network
-
-
 def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path) -> None:
     """Evaluate one network on one database; write its metrics and predictions, and print the metrics."""
     database = target.database.for_network(RatingScale.from_settings(network.config.scale))
@@ -140,30 +121,31 @@ def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path
     folder = output / database.title
     require_same_results(folder, network.path, target.as_dict(part))
     dataset = database.dataset(test.names, network.config.transform)
+    run, *split = checkpoint_label(network.path).parts
     train = target.config.train
     device = next(network.model.parameters()).device
     loader = make_loader(dataset, train.batch_size, workers=train.workers, pin_memory=device.type == "cuda")
     with use_precision(train.precision, device):
         dos = predict(network.model, loader, scoring_precision(train.precision))
+    predictions = Predictions(database, test.names, dos)
     metrics = {
         "version": VERSION,
-        **joined_metrics({database.title: database.metrics(test.names, dos)}),
-        **keyed_by_title({database.title: details(database, test.names, dos)}),
+        **part_metrics([predictions]),
+        **details([predictions]),
         **test.as_dict(),
         "turned": database.reversed_bins,
         "target": target.as_dict(part),
-        "run": row_name(network.path),
-        "finished": is_finished(network.path),
+        "run": f"{run} ({network.path.name})" if len(split) > 1 else run,  # a last.pt gets its own row in the matrix
+        "finished": not split or (network.path.absolute().parent / METRICS).exists(),
         "checkpoint": str(network.path),
         "precision": train.precision,
         "environment": environment(device),
     }
-    checked(EvaluationMetrics, metrics, folder / METRICS)
-    write_text(folder / PREDICTIONS, table(database, test.names, dos).to_csv(index=False))
-    write_text(folder / METRICS, to_json(metrics, indent=2) + "\n")
+    write_text(folder / PREDICTIONS, predictions.table().to_csv(index=False))
+    write_checked(folder / METRICS, EvaluationMetrics, metrics, indent=2)
     turned = ", bins turned" if database.reversed_bins else ""
     unfinished = "" if metrics["finished"] else ", training not finished"
-    print(f"  {database.title}: {test.description}{turned}{unfinished}\n    {metrics_line(metrics)}")
+    print(f"  {database.title}: {test.part}{turned}{unfinished}\n    {metrics_line(metrics)}")
     for note in test.notes:
         print(f"    note: {note}")
     ceiling = metrics["noise_ceiling"][database.title]
@@ -171,20 +153,11 @@ def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path
         print(f"    noise ceiling   {ceiling_line(ceiling)}")
 
 
-def print_matrix(output: Path) -> None:
-    """Print the matrix of all results in a folder, if there are several, and the folder."""
-    text = write_matrix(output)
-    if text:
-        print(f"\n{text}")
-    if output.is_dir():
-        print(f"written to {output}")
-
-
 def require_same_results(folder: Path, checkpoint: Path, target: dict[str, Any]) -> None:
     """Check that existing results in a folder are of the same checkpoint, images and labels."""
     if not (folder / METRICS).exists():
         return
-    before = read_evaluation(folder / METRICS)
+    before = read_checked(folder / METRICS, EvaluationMetrics)
     if Path(before["checkpoint"]).absolute() != checkpoint.absolute():
         raise UserError(f"{folder} contains results of {before['checkpoint']}; choose another folder with --output")
     if before["target"] != target:
@@ -204,15 +177,3 @@ def checkpoint_label(checkpoint: Path) -> Path:
         return Path(path.stem)
     folder = Path(path.parent.parent.name) / path.parent.name
     return folder if path.name == BEST else folder / path.stem
-
-
-def row_name(checkpoint: Path) -> str:
-    """Return the name of a checkpoint's row in the matrix: its run; a last.pt gets its own row."""
-    run, *below = checkpoint_label(checkpoint).parts
-    return f"{run} ({checkpoint.name})" if len(below) > 1 else run
-
-
-def is_finished(checkpoint: Path) -> bool:
-    """Return whether the training of a checkpoint has finished; True for a checkpoint outside a run folder."""
-    folder = checkpoint.absolute().parent
-    return not SPLIT_FOLDER.fullmatch(folder.name) or (folder / METRICS).exists()

@@ -1,6 +1,7 @@
 """Predictions on a part of a database, their tables and metrics, and the confidence intervals of the metrics."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,6 @@ from utils.progress import Progress
 from utils.settings import Config
 
 Array = np.ndarray
-Predicted = list[Array]  # DOS (N, K) of one part of each database
 
 
 @torch.inference_mode()
@@ -62,39 +62,66 @@ def predict(model: RichIQA, loader: DataLoader, precision: str = FP32) -> Array:
     return predicted
 
 
-def table(database: Database, names: Sequence[str], dos: Array) -> pd.DataFrame:
-    """Return a table with one row per image, from predicted distributions (N, K).
+@dataclass(frozen=True)
+class Predictions:
+    """The predicted DOS (N, K) of N images of a database."""
 
-    Columns: image, target_mos, pred_mos, target_sos, pred_sos, target_p1..pK, pred_p1..pK; the latter only if the
-    network's bins are those of the labels.
-    """
-    pred, target = database.quantities(dos), database.targets(names)
-    columns = {"image": [database.records[name].image for name in names]}
-    for quantity in ("mos", "sos"):
-        columns |= {"target_" + quantity: target[quantity], "pred_" + quantity: pred[quantity]}
-    for side, values in (("target", target), ("pred", pred)):
-        shares = values["dos"].T if "dos" in values else ()
-        columns |= {f"{side}_p{k}": column for k, column in enumerate(shares, start=1)}
-    return pd.DataFrame(columns)
+    database: Database
+    names: Sequence[str]
+    dos: Array
+
+    def table(self) -> pd.DataFrame:
+        """Return a table with one row per image.
+
+        Columns: image, target_mos, pred_mos, target_sos, pred_sos, target_p1..pK, pred_p1..pK; the latter only if the
+        network's bins are those of the labels.
+        """
+        pred, target = self.database.quantities(self.dos), self.database.targets(self.names)
+        columns = {"image": [self.database.records[name].image for name in self.names]}
+        for quantity in ("mos", "sos"):
+            columns |= {"target_" + quantity: target[quantity], "pred_" + quantity: pred[quantity]}
+        for side, values in (("target", target), ("pred", pred)):
+            shares = values["dos"].T if "dos" in values else ()
+            columns |= {f"{side}_p{k}": column for k, column in enumerate(shares, start=1)}
+        return pd.DataFrame(columns)
+
+    def details(self) -> dict[str, Any]:
+        """Return what metrics.json contains besides the metrics.
+
+        Returns:
+            `noise_ceiling`: two estimates of what a perfect predictor would reach, None if the database has no votes.
+            `intervals`: 95 % interval of each metric. `interval_units`: the `unit` that the bootstrap draws, the
+            reference or image set if splits keep it together, and their `count`. `pit_histogram`: share of images in
+            each tenth of the PIT, None if the network's bins are not those of the labels.
+        """
+        units, centers = self.database.units(self.names), self.database.scale.bin_centers
+        pred, target = self.database.quantities(self.dos), self.database.targets(self.names)
+        return {
+            "noise_ceiling": self.database.ceiling(self.names),
+            "intervals": confidence_intervals(pred, target, centers, units),
+            "interval_units": {"unit": self.database.unit, "count": len(set(units))},
+            "pit_histogram": pit_histogram(pred["dos"], target["mos"], centers) if "dos" in pred else None,
+        }
 
 
-def details(database: Database, names: Sequence[str], dos: Array) -> dict[str, Any]:
-    """Return what metrics.json contains besides the metrics of predicted distributions (N, K).
+def predict_parts(state: TrainingState, parts: Sequence[EvaluatedPart], config: Config) -> list[Predictions]:
+    """Return the predictions for a part of each database, by the network that is kept."""
+    precision = scoring_precision(config.train.precision)
+    return [
+        Predictions(part.database, part.names, predict(state.scored_model, part.loader, precision)) for part in parts
+    ]
 
-    Returns:
-        `noise_ceiling`: two estimates of what a perfect predictor would reach, None if the database has no votes.
-        `intervals`: 95 % interval of each metric. `interval_units`: the `unit` that the bootstrap draws, the reference
-        or image set if splits keep it together, and their `count`. `pit_histogram`: share of images in each tenth of
-        the PIT, None if the network's bins are not those of the labels.
-    """
-    units = database.units(names)
-    pred, target, centers = database.quantities(dos), database.targets(names), database.scale.bin_centers
-    return {
-        "noise_ceiling": database.ceiling(names),
-        "intervals": confidence_intervals(pred, target, centers, units),
-        "interval_units": {"unit": database.unit, "count": len(set(units))},
-        "pit_histogram": pit_histogram(pred["dos"], target["mos"], centers) if "dos" in pred else None,
-    }
+
+def part_metrics(predictions: Sequence[Predictions]) -> dict[str, Any]:
+    """Return the metrics of a part of each database, see `joined_metrics`."""
+    return joined_metrics({each.database.title: each.database.metrics(each.names, each.dos) for each in predictions})
+
+
+def details(predictions: Sequence[Predictions]) -> dict[str, dict[str, Any]]:
+    """Return the details of a part of each database, by key and title."""
+    by_title = {each.database.title: each.details() for each in predictions}
+    keys = next(iter(by_title.values()))
+    return {key: {title: values[key] for title, values in by_title.items()} for key in keys}
 
 
 def joined_metrics(metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
@@ -107,24 +134,9 @@ def joined_metrics(metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
     return {**means, "databases": metrics}
 
 
-def predict_parts(state: TrainingState, parts: Sequence[EvaluatedPart], config: Config) -> Predicted:
-    """Return the predicted DOS (N, K) of a part of each database, by the network that is kept."""
-    precision = scoring_precision(config.train.precision)
-    return [predict(state.scored_model, part.loader, precision) for part in parts]
-
-
-def part_metrics(parts: Sequence[EvaluatedPart], predicted: Predicted) -> dict[str, Any]:
-    """Return the metrics of the predicted DOS (N, K) of a part of each database, see `joined_metrics`."""
-    pairs = zip(parts, predicted, strict=True)
-    return joined_metrics({part.database.title: part.database.metrics(part.names, dos) for part, dos in pairs})
-
-
 @main_process_only
-def finish_split(state: TrainingState, parts: Sequence[EvaluatedPart], predicted: Predicted, run: SplitRun) -> None:
+def finish_split(state: TrainingState, predictions: Sequence[Predictions], run: SplitRun) -> None:
     """Write the predictions of the test parts after the last epoch, and the metrics."""
-    tables, label_details = {}, {}
-    for part, dos in zip(parts, predicted, strict=True):
-        tables[part.database.title] = table(part.database, part.names, dos)
-        label_details[part.database.title] = details(part.database, part.names, dos)
-    predictions = pd.concat(tables, names=["database"]).reset_index("database", drop=len(tables) == 1)
-    run.folder.finish(predictions, final_metrics(state, run.config, label_details))
+    tables = {each.database.title: each.table() for each in predictions}
+    table = pd.concat(tables, names=["database"]).reset_index("database", drop=len(tables) == 1)
+    run.folder.finish(table, final_metrics(state, run.config, details(predictions)))

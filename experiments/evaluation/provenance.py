@@ -10,10 +10,11 @@ from datasets.splits import SEEN_BEFORE, Split
 from models.timm_backbone import PREFIX as TIMM_PREFIX
 from models.weights import translate_weights
 from utils.checkpoint import is_own, read_tensors
-from utils.schema import CheckpointContent, SeenDatabase, checked
+from utils.schema import CheckpointContent, SeenBefore, SeenDatabase, SplitContent, checked
 from utils.settings import Config, ModelSettings
 
 CSV = "csv"  # name shared by many databases
+NO_ANCESTORS = SeenBefore(known=True, databases=())
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,14 @@ class TrainingHistory:
         """Return the history from a checkpoint's config and split, which is None if it has none."""
         if origin is None:
             return cls(known=False)
-        before = origin.get(SEEN_BEFORE, {})
-        ancestors = tuple(SeenDatabase(**one) for one in before.get("databases", ()))
-        return cls(_own_databases(config, origin), ancestors, before.get("known", True))
+        split, own = SplitContent(**origin), []
+        for settings in config.dataset:
+            entry = split.databases[settings.title]
+            known = {key: getattr(settings, key) for key in ("name", "title", "root")}
+            known |= {"labels": entry.labels.hash, "mos_hash": entry.labels.mos_hash}
+            own.append(SeenDatabase(**known, seen=(*entry.train, *entry.validation), test=entry.test))
+        before = split.seen_before or NO_ANCESTORS
+        return cls(tuple(own), before.databases, before.known)
 
     def for_descendant(self) -> dict[str, Any]:
         """Return `seen_before` of split.json for a training that starts from this network, without test images."""
@@ -88,6 +94,15 @@ def is_same_database(one: SeenDatabase, name: str, database: Database) -> tuple[
     return False, f"{here}: assumed to be different images; if they are the same, give both the same folder or title"
 
 
+def same_databases(
+    databases: Sequence[SeenDatabase], name: str, database: Database
+) -> tuple[list[SeenDatabase], list[str]]:
+    """Return those databases that are the same as another one, and what was assumed about all of them."""
+    found = [(one, *is_same_database(one, name, database)) for one in databases]
+    notes = [assumed for _, _, assumed in found if assumed]
+    return [one for one, same, _ in found if same], list(dict.fromkeys(notes))
+
+
 def seen_test_warnings(
     config: Config, databases: Sequence[Database], splits: Sequence[Split], origin: dict[str, Any]
 ) -> list[str]:
@@ -99,18 +114,16 @@ def seen_test_warnings(
         splits: Split of each database.
         origin: Content of split.json.
     """
-    before = origin.get(SEEN_BEFORE, {})
-    warnings = []
-    if not before.get("known", True):
+    before, warnings = SplitContent(**origin).seen_before or NO_ANCESTORS, []
+    if not before.known:
         warnings.append(
             f"the training images of {config.model.pretrained} are unknown; if test images are among them, the results "
             "are too good"
         )
-    ancestors = [SeenDatabase(**one) for one in before.get("databases", ())]
     for settings, database, split in zip(config.dataset, databases, splits, strict=True):
-        found = [(one, *is_same_database(one, settings.name, database)) for one in ancestors]
-        warnings += [f"{database.title}: {assumed}" for _, _, assumed in found if assumed]
-        seen = {name for one, same, _ in found if same for name in one.seen} & set(split.test)
+        same, notes = same_databases(before.databases, settings.name, database)
+        warnings += [f"{database.title}: {assumed}" for assumed in notes]
+        seen = {name for one in same for name in one.seen} & set(split.test)
         if seen:
             warnings.append(
                 f"{database.title}: {config.model.pretrained} was trained on {len(seen)} of the {len(split.test)} test "
@@ -118,13 +131,3 @@ def seen_test_warnings(
                 "protocol.split_seed and --split, or protocol.method=file with its split.json"
             )
     return warnings
-
-
-def _own_databases(config: Config, origin: dict[str, Any]) -> tuple[SeenDatabase, ...]:
-    databases = []
-    for settings in config.dataset:
-        split = origin["databases"][settings.title]
-        known = {key: getattr(settings, key) for key in ("name", "title", "root")}
-        known |= {"labels": split["labels"]["hash"], "mos_hash": split["labels"]["mos_hash"]}
-        databases.append(SeenDatabase(**known, seen=(*split["train"], *split["validation"]), test=split["test"]))
-    return tuple(databases)

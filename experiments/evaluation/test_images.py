@@ -1,11 +1,11 @@
 """The images of a database that a network is evaluated on: by default never its training images."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from datasets.database import Database
 from datasets.splits import Split
-from experiments.evaluation.provenance import SeenDatabase, TrainingHistory, is_same_database
+from experiments.evaluation.provenance import TrainingHistory, same_databases
 from models.weights import TrainedNetwork
 from utils.errors import UserError
 from utils.settings import Config
@@ -40,37 +40,30 @@ class Target:
 
 @dataclass(frozen=True)
 class TestImages:
-    """The images to evaluate, and what is known about them.
+    """The images to evaluate, and what is known about them; all but their names is written to metrics.json.
 
     Args:
         names: Names of the images, each once.
-        description: Which images they are, in words.
+        part: Which images they are, in words.
         own: Whether the network or one of its ancestors was trained on this database.
         trained_on: Number of these images that they were trained on.
+        training_images: Whether the training images of the network are `known` or `unknown`.
         optimistic: Whether the epoch of the checkpoint was selected by its results on these images.
-        known: Whether the training images of the network are known.
         notes: Assumptions, in words.
     """
 
     names: tuple[str, ...]
-    description: str
+    part: str
     own: bool
-    trained_on: int = 0
-    optimistic: bool = False
-    known: bool = True
-    notes: list[str] = field(default_factory=list)
+    trained_on: int
+    training_images: str
+    optimistic: bool
+    notes: list[str]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entries for metrics.json."""
-        return {
-            "images": len(self.names),
-            "part": self.description,
-            "own": self.own,
-            "trained_on": self.trained_on,
-            "training_images": "known" if self.known else "unknown",
-            "optimistic": self.optimistic,
-            "notes": self.notes,
-        }
+        entries = asdict(self)
+        return {"images": len(entries.pop("names")), **entries}
 
 
 def choose_images(network: TrainedNetwork, target: Target, part: str) -> TestImages:
@@ -84,9 +77,9 @@ def choose_images(network: TrainedNetwork, target: Target, part: str) -> TestIma
     """
     past = TrainingHistory.from_checkpoint(network.config, network.origin)
     records = target.database.records
-    own, notes = _same(past.own, target)
+    own, notes = same_databases(past.own, target.name, target.database)
     own = [one for one in own if not records.keys().isdisjoint((*one.seen, *one.test))]
-    before, more_notes = _same(past.before, target)
+    before, more_notes = same_databases(past.before, target.name, target.database)
     seen = {name for one in (*own, *before) for name in one.seen} & records.keys()
     tests = tuple(dict.fromkeys(name for one in own for name in one.test if name in records and name not in seen))
     if part == "all" or not (own or seen or target.test):
@@ -106,13 +99,12 @@ def choose_images(network: TrainedNetwork, target: Target, part: str) -> TestIma
         )
     selected = network.chosen_epoch and network.config.protocol.selection == "release"
     optimistic = selected and not set(names).isdisjoint(tests)
-    words += "".join(f", {note}" for note, holds in ((OPTIMISTIC, optimistic), (UNKNOWN, not past.known)) if holds)
-    trained_on = len(seen.intersection(names))
-    return TestImages(names, words, bool(own or seen), trained_on, optimistic, past.known, [*notes, *more_notes])
-
-
-def _same(databases: tuple[SeenDatabase, ...], target: Target) -> tuple[list[SeenDatabase], list[str]]:
-    """Return the databases that are the target's, and what was assumed about all of them."""
-    found = [(one, *is_same_database(one, target.name, target.database)) for one in databases]
-    notes = [assumed for _, _, assumed in found if assumed]
-    return [one for one, same, _ in found if same], list(dict.fromkeys(notes))
+    return TestImages(
+        names=names,
+        part=f"{words}{f', {OPTIMISTIC}' if optimistic else ''}{'' if past.known else f', {UNKNOWN}'}",
+        own=bool(own or seen),
+        trained_on=len(seen.intersection(names)),
+        training_images="known" if past.known else "unknown",
+        optimistic=optimistic,
+        notes=[*notes, *more_notes],
+    )

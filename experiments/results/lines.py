@@ -8,7 +8,7 @@ import numpy as np
 
 from datasets.noise_ceiling import ceiling_line
 from experiments.training.run_folder import RunFolder
-from utils.metrics import as_numbers, title_of
+from utils.metrics import as_numbers, metric_title
 
 Array = np.ndarray
 
@@ -35,7 +35,7 @@ def epoch_line(record: dict[str, Any], epochs: int) -> str:
 
 def metrics_line(metrics: dict[str, Any]) -> str:
     """Return the main metrics of a part in one line; an undefined correlation is shown as nan."""
-    shown = ((title_of(name), metrics[name]) for name in SUMMARY if name in metrics)
+    shown = ((metric_title(name), metrics[name]) for name in SUMMARY if name in metrics)
     return "  ".join(f"{name} {math.nan if value is None else value:.4f}" for name, value in shown)
 
 
@@ -90,7 +90,7 @@ def split_summary(splits: list[dict[str, Any]]) -> str:
             for name in SUMMARY:
                 if name in values_by_split[0]:
                     values = as_numbers([split.get(name) for split in values_by_split])
-                    lines.append(f"    {title_of(name):8} {values.mean():.4f} ({values.std(ddof=1):.4f})")
+                    lines.append(f"    {metric_title(name):8} {values.mean():.4f} ({values.std(ddof=1):.4f})")
     return "\n".join(lines)
 
 

@@ -1,18 +1,19 @@
 """The cross-database matrix: a table for each metric, with a row for each run and a column for each database."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from experiments.results.lines import SUMMARY
-from experiments.results.schema import read_evaluation
-from experiments.training.run_folder import METRICS
+from experiments.results.statistics import describe
+from experiments.training.run_folder import METRICS, file_lock, read_checked
 from utils.errors import UserError, printable
 from utils.files import write_text
-from utils.metrics import as_numbers, title_of
+from utils.metrics import as_numbers, metric_title
+from utils.schema import EvaluationMetrics
 from utils.tables import DASH, LATEX_NEEDS, captioned_latex, escape_markdown, mean_std, to_markdown
 
 NAME = "matrix"
@@ -38,23 +39,20 @@ def write_matrix(output: Path) -> str:
     """
     if not output.is_dir():
         return ""
-    try:
-        with FileLock(output / f".{NAME}.lock", timeout=WAIT):  # several evaluations may finish at the same time
-            results, notes = read_results(output)
-            if len(results) < 2:
-                return "\n".join(notes)
-            metrics = [metric for metric in SUMMARY if any(metric in result for result in results)]
-            tables = {metric: matrix(results, metric) for metric in metrics}
-            notes = [matrix_note(results), *map(escape_markdown, notes)]
-            pages = [to_markdown(table, names=1) for table in tables.values()]
-            write_text(output / f"{NAME}.md", "\n\n".join([*pages, *notes]) + "\n")
-            pages = [captioned_latex(tables[metric], f"{title_of(metric)}. {notes[0]}", 1) for metric in metrics]
-            write_text(output / f"{NAME}.tex", "\n".join([LATEX_NEEDS, *pages]))
-            long_table = pd.concat([cells(results, metric) for metric in metrics])
-            write_text(output / f"{NAME}.csv", long_table.to_csv(index=False))
-    except Timeout as error:
-        raise UserError(f"{output / NAME} is being written by another process; wait for it and try again") from error
-    return "\n\n".join([*(to_markdown(tables[metric], names=1) for metric in SHOWN if metric in tables), *notes])
+    with file_lock(output / NAME, "wait for it and try again", WAIT):  # several evaluations may finish at once
+        results, notes = read_results(output)
+        if len(results) < 2:
+            return "\n".join(notes)
+        numbers = matrix_numbers(results)
+        tables = {metric: matrix(group) for metric, group in numbers.groupby("metric", sort=False)}
+        notes = [matrix_note(results), *map(escape_markdown, notes)]
+        pages = {metric: to_markdown(table, names=1) for metric, table in tables.items()}
+        write_text(output / f"{NAME}.md", "\n\n".join([*pages.values(), *notes]) + "\n")
+        captions = {metric: f"{metric_title(metric)}. {notes[0]}" for metric in tables}
+        floats = [captioned_latex(table, captions[metric], 1) for metric, table in tables.items()]
+        write_text(output / f"{NAME}.tex", "\n".join([LATEX_NEEDS, *floats]))
+        write_text(output / f"{NAME}.csv", numbers.to_csv(index=False))
+    return "\n\n".join([*(pages[metric] for metric in SHOWN if metric in pages), *notes])
 
 
 def read_results(output: Path) -> tuple[list[dict[str, Any]], list[str]]:
@@ -62,7 +60,7 @@ def read_results(output: Path) -> tuple[list[dict[str, Any]], list[str]]:
     results, notes = [], []
     for path in sorted(output.rglob(METRICS)):
         try:
-            content = read_evaluation(path)
+            content = read_checked(path, EvaluationMetrics)
             named = {**content, "run": printable(content["run"])}
             results += [{**named, "database": title, **scores} for title, scores in content["databases"].items()]
         except UserError as error:
@@ -71,21 +69,15 @@ def read_results(output: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def matrix_note(results: list[dict[str, Any]]) -> str:
-    """Return the note below the matrix: the marks that it contains, and unfinished trainings."""
+    """Return the note below the matrix: its marks, unfinished trainings, columns of different labels."""
     used = {mark for result in results for mark in result_marks(result)}
     marks = [f"{mark} {text}." for mark, text in MARKS.items() if mark in used]
     unfinished = sorted({result["checkpoint"] for result in results if not result["finished"]})
     unfinished_note = [f"Training not finished when evaluated: {', '.join(unfinished)}."] if unfinished else []
-    return printable(" ".join([SPREAD, *marks, *unfinished_note, *_mixed(results)]))
-
-
-def _mixed(results: list[dict[str, Any]]) -> list[str]:
-    """Return a note on columns whose results are on different labels."""
-    labels: dict[str, set[str]] = {}
-    for result in results:
-        labels.setdefault(result["database"], set()).add(result["target"]["labels"])
-    titles = sorted(title for title, hashes in labels.items() if len(hashes) > 1)
-    return [f"Different labels under one title, not comparable: {', '.join(titles)}."] if titles else []
+    labels = {(result["database"], result["target"]["labels"]) for result in results}
+    mixed = sorted(title for title, count in Counter(title for title, _ in labels).items() if count > 1)
+    mixed_note = [f"Different labels under one title, not comparable: {', '.join(mixed)}."] if mixed else []
+    return printable(" ".join([SPREAD, *marks, *unfinished_note, *mixed_note]))
 
 
 def result_marks(result: dict[str, Any]) -> str:
@@ -95,29 +87,26 @@ def result_marks(result: dict[str, Any]) -> str:
     return "".join(mark for mark, applies in holds.items() if applies)
 
 
-def matrix(results: list[dict[str, Any]], metric: str) -> pd.DataFrame:
+def matrix_numbers(results: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return mean, standard deviation and number of splits for each metric, run, database and mark."""
+    splits: dict[tuple[str, str, bool, str], list[dict[str, Any]]] = {}
+    for result in results:
+        key = (result["run"], result["database"], result["own"], result_marks(result))
+        splits.setdefault(key, []).append(result)
+    rows = []
+    for metric in [metric for metric in SUMMARY if any(metric in result for result in results)]:
+        for key, members in splits.items():
+            mean, std, _ = describe(as_numbers([member.get(metric) for member in members]))
+            rows.append([metric, *key, mean, std, len(members)])
+    return pd.DataFrame(rows, columns=["metric", "run", "database", "own", "mark", "mean", "std", "splits"])
+
+
+def matrix(numbers: pd.DataFrame) -> pd.DataFrame:
     """Return the table of one metric, as text; the first column is named after it.
 
     If splits of a run have different marks, its cell has a value for each.
     """
-    rows: dict[str, dict[str, str]] = {}
-    for cell in cells(results, metric).itertuples():
-        value = mean_std(cell.mean, cell.std) + ("" if np.isnan(cell.mean) else cell.mark)
-        row = rows.setdefault(cell.run, {f"{title_of(metric)}, trained on": cell.run})
-        row[cell.database] = f"{row[cell.database]}; {value}" if cell.database in row else value
-    databases = sorted({result["database"] for result in results})
-    return pd.DataFrame(list(rows.values())).fillna(DASH)[[f"{title_of(metric)}, trained on", *databases]]
-
-
-def cells(results: list[dict[str, Any]], metric: str) -> pd.DataFrame:
-    """Return mean, standard deviation (ddof 1) and number of splits of a metric for each run, database and mark."""
-    values: dict[tuple[str, str, bool, str], list[float | None]] = {}
-    for result in results:
-        key = (result["run"], result["database"], result["own"], result_marks(result))
-        values.setdefault(key, []).append(result.get(metric))
-    rows = []
-    for (run, database, own, mark), values_by_split in values.items():
-        numbers = as_numbers(values_by_split)
-        std = numbers.std(ddof=1) if len(numbers) > 1 else np.nan
-        rows.append([metric, run, database, own, mark, numbers.mean(), std, len(numbers)])
-    return pd.DataFrame(rows, columns=["metric", "run", "database", "own", "mark", "mean", "std", "splits"])
+    texts = [mean_std(row.mean, row.std) + ("" if np.isnan(row.mean) else row.mark) for row in numbers.itertuples()]
+    cells = numbers.assign(text=texts).groupby(["run", "database"])["text"].agg("; ".join).unstack(fill_value=DASH)
+    heading = f"{metric_title(numbers['metric'].iloc[0])}, trained on"
+    return cells.loc[numbers["run"].unique()].rename_axis(index=heading, columns=None).reset_index()

@@ -4,26 +4,17 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import fields
 from datetime import datetime, timezone
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from datasets.labels import LabelRecipe
-from experiments.results.captions import part_drawings, training_curves
-from experiments.results.results import FinishedSplit, finished_splits, split_folders
-from experiments.results.tables import (
-    all_metrics_table,
-    origins_table,
-    resampled_units,
-    selections_table,
-    tiles,
-)
+from experiments.results.charts import part_drawings, training_curves
+from experiments.results.results import FinishedSplit, read_finished
+from experiments.results.tables import all_metrics_table, origins_table, resampled_units, selections_table, tiles
 from experiments.results.thumbnails import gallery
-from experiments.training.run_folder import METRICS, SPLIT_FOLDER
+from experiments.training.run_folder import CONFIG, METRICS, SPLIT_FOLDER, file_lock, split_folders
 from utils.config import dump_config
-from utils.errors import UserError, one_line, printable
+from utils.errors import MissingFileError, UserError, one_line, printable
 from utils.files import write_text
 from utils.html import page_environment
 from utils.tables import number
@@ -39,20 +30,20 @@ def write_report(run: Path) -> Path:
 
     Raises:
         MissingFileError: The folder does not exist.
-        UserError: No split is finished, splits have different settings, a file is damaged, or the report cannot be
-        written.
+        UserError: It is not the folder of a run, no split is finished, splits have different settings, a file is
+            damaged, or the report cannot be written.
     """
-    split_folders(run)  # raises before a lock file is created
-    try:
-        with FileLock(run / f".{FILE}.lock", timeout=WAIT):
-            splits = finished_splits(run)
-            write_text(run / FILE, render(printable(run.resolve().name), splits))
-    except Timeout as error:
-        raise UserError(f"{run / FILE} is being written by another process; wait for it and try again") from error
-    except UserError:  # MissingFileError is also an OSError
-        raise
-    except OSError as error:
-        raise UserError(f"{run / FILE} cannot be written: {error.strerror or error}") from error
+    if not run.is_dir():
+        raise MissingFileError(f"{run} is not a folder; name the folder of a run, such as checkpoint/demo")
+    if SPLIT_FOLDER.fullmatch(run.resolve().name) and (run / CONFIG).exists():
+        raise UserError(f"{run} is one split; name the folder of its run, {run.resolve().parent}")
+    if not split_folders(run):
+        raise UserError(f"{run} contains no split_NN; name the folder of a run, such as checkpoint/demo")
+    with file_lock(run / FILE, "wait for it and try again", WAIT):
+        splits = read_finished(run, split_folders(run))
+        if not splits:
+            raise UserError(f"{run}: no split is finished; main.py --resume continues them")
+        write_text(run / FILE, render(printable(run.resolve().name), splits))
     return run / FILE
 
 
@@ -71,35 +62,28 @@ def is_current(run: Path) -> bool:
     """Return whether the report of a run exists and is newer than its finished splits."""
     if not (run / FILE).is_file():
         return False
-    finished = [
-        path.stat().st_mtime_ns for path in run.glob(f"*/{METRICS}") if SPLIT_FOLDER.fullmatch(path.parent.name)
-    ]
-    return (run / FILE).stat().st_mtime_ns >= max(finished, default=0)
+    finished = [(folder.path / METRICS).stat() for folder in split_folders(run).values() if folder.finished]
+    return (run / FILE).stat().st_mtime_ns >= max((metrics.st_mtime_ns for metrics in finished), default=0)
 
 
 def render(name: str, splits: Sequence[FinishedSplit]) -> str:
     """Return the HTML page."""
     environment = page_environment(Path(__file__).parent)
-    environment.filters |= {
-        "number": number,
-        "drawings": part_drawings,
-        "gallery": gallery,
-        "metrics": all_metrics_table,
-    }
+    environment.filters.update(number=number, drawings=part_drawings, gallery=gallery, metrics=all_metrics_table)
     config = splits[0].config
     indices = [*([None] if len(config.dataset) > 1 else []), *range(len(config.dataset))]  # None: mean over databases
     tables = [selections_table(splits, index) for index in indices]
     titles = [table.title if len(indices) > 1 else "" for table in tables]
+    finished_at = max((split.folder / METRICS).stat().st_mtime for split in splits)
     page = environment.get_template(TEMPLATE).render(
         name=name,
         config=config,
-        header=_header(splits),
+        splits=splits,
+        finished_at=datetime.fromtimestamp(finished_at, timezone.utc),
         groups=[(title, tiles(splits, index)) for title, index in zip(titles, indices, strict=True)],
         tables=tables,
         units=resampled_units(splits[0].tests),
-        best=_best(splits),
         curves=training_curves(splits),
-        splits=splits,
         origins=origins_table(splits),
         recipes=_recipes(splits),
         versions=_versions(splits),
@@ -108,35 +92,13 @@ def render(name: str, splits: Sequence[FinishedSplit]) -> str:
     return page.strip() + "\n"
 
 
-def _header(splits: Sequence[FinishedSplit]) -> list[tuple[str, str]]:
-    config = splits[0].config
-    databases = ", ".join(f"{part.title} (scale {part.scale.describe()})" for part in splits[0].tests)
-    expected = max(split.config.protocol.splits for split in splits)
-    date = datetime.fromtimestamp(max(split.finished_at for split in splits), timezone.utc)
-    which = "" if len(splits) == expected else f" ({', '.join(str(split.number) for split in splits)})"
-    return [
-        ("Databases" if len(splits[0].tests) > 1 else "Database", databases),
-        ("Backbone", f"{config.model.backbone}, initial weights: {config.model.pretrained}"),
-        ("Splits finished", f"{len(splits)} of {expected}{which}"),
-        ("Last finished on", f"{date:%Y-%m-%d} (UTC)"),
-    ]
-
-
-def _best(splits: Sequence[FinishedSplit]) -> str:
-    """Return which epoch's weights best.pt contains."""
-    epochs = [split.metrics["selected_epoch"] for split in splits]
-    chosen = f"epoch {epochs[0]}" if len(set(epochs)) == 1 else f"epochs {', '.join(map(str, epochs))}, split by split"
-    return f"best.pt contains the weights of {chosen}: protocol.selection is {splits[0].config.protocol.selection}."
-
-
 def _recipes(splits: Sequence[FinishedSplit]) -> list[tuple[str, str]]:
     """Return the label recipe of each database, as printed on the terminal, each once."""
-    known = {field.name for field in fields(LabelRecipe)}
     found = {}
     for split in splits:
         for part in split.tests:
-            recipe = LabelRecipe(**{key: value for key, value in part.origin["labels"].items() if key in known})
-            found[part.title, recipe.describe()] = None
+            recipe = {key: value for key, value in part.origin["labels"].items() if not key.endswith("hash")}
+            found[part.title, LabelRecipe(**recipe).describe()] = None
     return list(found)
 
 

@@ -3,69 +3,80 @@
 N images, K bins.
 """
 
-import io
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from datasets.scale import RatingScale
-from experiments.results.schema import read_metrics, read_origin
-from experiments.training.run_folder import (
-    CONFIG,
-    LOG,
-    METRICS,
-    PREDICTIONS,
-    SPLIT_FOLDER,
-    RunFolder,
-    require_one_config,
-)
-from utils.config import load_config, validated
-from utils.errors import MissingFileError, UserError, one_line
+from experiments.training.run_folder import CONFIG, FREE_KEYS, LOG, METRICS, PREDICTIONS, SPLIT, RunFolder, read_checked
+from utils.config import changed_keys, load_config, validated
+from utils.errors import UserError, one_line, some_of
 from utils.metrics import emd
-from utils.schema import EpochRecord
+from utils.schema import EpochRecord, SplitMetrics
 from utils.settings import Config, DatasetSettings
 
 NAMES = ("database", "image")  # text columns
+SHOWN = 8  # keys in one message
 REQUIRED = (*NAMES, "target_mos", "pred_mos", "target_sos", "pred_sos")
 
 Array = np.ndarray
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
 class FinishedSplit:
-    """One finished split: config, metrics.json, databases of split.json, epoch records and predictions.csv."""
+    """One finished split: its config, metrics.json and databases of split.json; large files are read when needed."""
 
     number: int
     folder: Path
     config: Config
     metrics: dict[str, Any]
     origin: dict[str, Any]
-    log: list[dict[str, Any]]
-    predictions: pd.DataFrame
 
-    @property
-    def finished_at(self) -> float:
-        """Time at which the split finished, in seconds since 1970."""
-        return (self.folder / METRICS).stat().st_mtime
+    @classmethod
+    def read(cls, number: int, folder: RunFolder) -> "FinishedSplit":
+        """Return the split in a folder.
+
+        Raises:
+            UserError: A file does not fit its schema, or the databases of config.yaml.
+        """
+        config = load_config(folder.path / CONFIG)
+        titles = [settings.title for settings in config.dataset]
+        files = {METRICS: read_checked(folder.path / METRICS, SplitMetrics), SPLIT: folder.origin()}
+        for name, content in files.items():
+            if set(titles) != content["databases"].keys():
+                raise UserError(
+                    f"{folder.path / name}: databases: {', '.join(content['databases']) or 'none'}; expected, from "
+                    f"config.yaml beside it: {', '.join(titles)}; restore the file, or train the split again"
+                )
+        return cls(number, folder.path, config, files[METRICS], files[SPLIT]["databases"])
+
+    @cached_property
+    def log(self) -> pd.DataFrame:
+        """Records of the epochs, with columns such as `train.total` and `test.databases.TITLE.srcc`."""
+        return _undamaged(self.folder / LOG, _read_log)
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """predictions.csv, always with a column `database`."""
+        return _undamaged(self.folder / PREDICTIONS, lambda path: _read_predictions(path, list(self.origin)))
 
     @cached_property
     def tests(self) -> "list[ScoredPart]":
         """Test part of each database."""
-        return [ScoredPart.from_split(self, settings) for settings in self.config.dataset]
+        return [ScoredPart(self, settings) for settings in self.config.dataset]
 
 
-@dataclass(frozen=True)
 class ScoredPart:
     """The test images of one database in a split.
 
-    Args:
+    Attributes:
         title: Title of the database.
         root: Folder of its images.
         scale: Its rating scale.
@@ -79,35 +90,18 @@ class ScoredPart:
         predictions: Rows of predictions.csv.
     """
 
-    title: str
-    root: Path
-    scale: RatingScale
-    origin: dict[str, Any]
-    metrics: dict[str, Any]
-    selections: dict[str, dict[str, Any]]
-    ceiling: dict[str, Any]
-    intervals: dict[str, Any]
-    units: dict[str, Any]
-    pit: list[float] | None
-    predictions: pd.DataFrame
-
-    @classmethod
-    def from_split(cls, split: FinishedSplit, settings: DatasetSettings) -> "ScoredPart":
-        """Return the test part of one database of the config."""
-        metrics, title = split.metrics, settings.title
-        return cls(
-            title=title,
-            root=Path(settings.root),
-            scale=RatingScale.from_settings(settings.scale),
-            origin=split.origin[title],
-            metrics=metrics["databases"][title],
-            selections={name: scores["databases"][title] for name, scores in metrics["selections"].items()},
-            ceiling=metrics["noise_ceiling"][title] or {},
-            intervals=metrics["intervals"][title],
-            units=metrics["interval_units"][title],
-            pit=metrics["pit_histogram"][title],
-            predictions=split.predictions[split.predictions["database"] == title],
-        )
+    def __init__(self, split: FinishedSplit, settings: DatasetSettings):
+        metrics, self.title = split.metrics, settings.title
+        self.root = Path(settings.root)
+        self.scale = RatingScale.from_settings(settings.scale)
+        self.origin = split.origin[self.title]
+        self.metrics = metrics["databases"][self.title]
+        self.selections = {name: scores["databases"][self.title] for name, scores in metrics["selections"].items()}
+        self.ceiling = metrics["noise_ceiling"][self.title] or {}
+        self.intervals = metrics["intervals"][self.title]
+        self.units = metrics["interval_units"][self.title]
+        self.pit = metrics["pit_histogram"][self.title]
+        self.predictions = split.predictions[split.predictions["database"] == self.title]
 
     def values(self, column: str) -> Array:
         """Return a column of predictions.csv (N,), float64."""
@@ -131,64 +125,43 @@ class ScoredPart:
         return emd(pred, target)
 
 
-def split_folders(run: Path) -> dict[int, Path]:
-    """Return the folders split_NN of a run, by number.
+def read_finished(run: Path, folders: dict[int, RunFolder]) -> list[FinishedSplit]:
+    """Return the splits of a run that have a metrics.json, by number.
 
     Raises:
-        MissingFileError: The folder does not exist.
-        UserError: It is not the folder of a run.
+        UserError: Splits have different settings, or a file is damaged.
     """
-    if not run.is_dir():
-        raise MissingFileError(f"{run} is not a folder; name the folder of a run, such as checkpoint/demo")
-    if SPLIT_FOLDER.fullmatch(run.resolve().name) and (run / CONFIG).exists():
-        raise UserError(f"{run} is one split; name the folder of its run, {run.resolve().parent}")
-    folders = {int(match[1]): path for path in run.iterdir() if (match := SPLIT_FOLDER.fullmatch(path.name))}
-    if not folders:
-        raise UserError(f"{run} contains no split_NN; name the folder of a run, such as checkpoint/demo")
-    return dict(sorted(folders.items()))
+    splits = [FinishedSplit.read(number, folder) for number, folder in folders.items() if folder.finished]
+    for split in splits[1:]:
+        changed = changed_keys(splits[0].config, split.config, ignored=FREE_KEYS)
+        if changed:
+            raise UserError(
+                f"{run}: splits {splits[0].number} and {split.number} were trained with different settings and cannot "
+                f"be averaged: {some_of(changed, SHOWN)}; train one of them again with main.py --split N --overwrite"
+            )
+    return splits
 
 
-def finished_splits(run: Path) -> list[FinishedSplit]:
-    """Return every split of a run that has a metrics.json, by number.
-
-    Raises:
-        MissingFileError: The folder does not exist.
-        UserError: It is not the folder of a run, no split is finished, splits have different settings, or a file is
-        damaged.
-    """
-    finished = [_read(number, path) for number, path in split_folders(run).items() if (path / METRICS).exists()]
-    if not finished:
-        raise UserError(f"{run}: no split is finished; main.py --resume continues them")
-    require_one_config(run, {split.number: split.config for split in finished})
-    return finished
-
-
-def _read(number: int, folder: Path) -> FinishedSplit:
-    config = load_config(folder / CONFIG)
-    metrics, origin = read_metrics(RunFolder(folder), config), read_origin(RunFolder(folder), config)
-    with _undamaged(folder / LOG) as text:
-        log = [json.loads(line) for line in text.splitlines()]
-        if not log:
-            raise ValueError("no epoch in it")
-        for line, record in enumerate(log, start=1):
-            validated(EpochRecord, record, f"line {line}")
-    with _undamaged(folder / PREDICTIONS) as text:
-        predictions = _parse_predictions(text, [settings.title for settings in config.dataset])
-    return FinishedSplit(number, folder, config, metrics, origin, log, predictions)
-
-
-@contextmanager
-def _undamaged(path: Path) -> Iterator[str]:
-    """Yield the text of a file; turn an error into one that names the file."""
+def _undamaged(path: Path, read: Callable[[Path], Content]) -> Content:
+    """Return what `read` returns for a file; turn an error into one that names the file."""
     try:
-        yield path.read_text(encoding="utf-8")
+        return read(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is missing or damaged ({one_line(error)}); restore it or delete the split") from error
 
 
-def _parse_predictions(text: str, titles: Sequence[str]) -> pd.DataFrame:
+def _read_log(path: Path) -> pd.DataFrame:
+    log = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    if not log:
+        raise ValueError("no epoch in it")
+    for line, record in enumerate(log, start=1):
+        validated(EpochRecord, record, f"line {line}")
+    return pd.json_normalize(log)
+
+
+def _read_predictions(path: Path, titles: Sequence[str]) -> pd.DataFrame:
     """Return predictions.csv with a `database` column; names such as `NA` or `007` stay text."""
-    table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
     if len(titles) == 1:
         table["database"] = titles[0]
     missing = [name for name in REQUIRED if name not in table]

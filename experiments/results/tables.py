@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.results.charts import scale_unit
+from datasets.scale import RatingScale
 from experiments.results.lines import HYPOTHESIS_NOTE, SELECTION_NOTES, SOS_METRICS, SUMMARY, selection_note
 from experiments.results.results import FinishedSplit, ScoredPart
-from utils.metrics import BETTER, HIGHER, IN_UNITS, as_numbers, title_of
+from experiments.results.statistics import describe
+from utils.metrics import BETTER, HIGHER, IN_UNITS, LOWER, as_numbers, metric_title
 from utils.tables import DASH, mean_std, number
 
 HEADLINE = ("srcc", "plcc", "rmse", "sos_srcc", "emd")
@@ -17,10 +18,7 @@ HEADLINE = ("srcc", "plcc", "rmse", "sos_srcc", "emd")
 CEILING_KEYS = {"srcc": "mos_srcc", "plcc": "mos_plcc", "plcc_raw": "mos_plcc"}
 CEILING_KEYS |= {name: name for name in ("sos_srcc", "sos_plcc", "emd")}
 CEILINGS = {  # by prefix in metrics.json: name and meaning
-    "": (
-        "bootstrap",
-        "what a perfect predictor would reach if the votes were the true distribution: optimistic",
-    ),
+    "": ("bootstrap", "what a perfect predictor would reach if the votes were the true distribution: optimistic"),
     "split_half_": ("split half", "the same, estimated from two halves of the voters"),
 }
 WITHOUT_FIT = "noise ceiling without the fit"
@@ -30,15 +28,11 @@ OPTIMISTIC = "release"  # selection that uses the test labels
 
 @dataclass(frozen=True)
 class Tile:
-    """One headline number with its spread, noise ceiling, unit and a note."""
+    """One headline number, and lines below it, of which some may be empty: spread, unit, noise ceiling, a note."""
 
-    name: str
-    arrow: str
+    heading: str
     value: str
-    spread: str
-    ceiling: str
-    unit: str
-    note: str = ""
+    lines: list[str]
 
 
 @dataclass(frozen=True)
@@ -63,13 +57,19 @@ class Table:
 
 def mean_std_text(values: Sequence[float | None]) -> str:
     """Return mean and standard deviation of several values as text, or a single value."""
-    array = as_numbers(list(values))
-    return mean_std(array.mean(), array.std(ddof=1) if len(array) > 1 else math.nan)
+    mean, std, _ = describe(as_numbers(list(values)))
+    return mean_std(mean, std)
+
+
+def scale_unit(scale: RatingScale) -> str:
+    """Return the unit of a rating scale, such as `points of 1 to 5`."""
+    return f"points of {scale.low:g} to {scale.high:g}"
 
 
 def metric_heading(metric: str) -> str:
     """Return the heading of a metric, such as `SRCC ↑`; the arrow shows the better direction."""
-    return f"{title_of(metric)} {_arrow(metric)}".rstrip()
+    arrow = {HIGHER: " ↑", LOWER: " ↓"}.get(BETTER.get(metric), "")
+    return f"{metric_title(metric)}{arrow}"
 
 
 def tiles(splits: Sequence[FinishedSplit], database_index: int | None) -> list[Tile]:
@@ -79,24 +79,22 @@ def tiles(splits: Sequence[FinishedSplit], database_index: int | None) -> list[T
     made = []
     for name in [name for name in HEADLINE if database_index is not None or name not in IN_UNITS]:
         values = as_numbers([one.metrics.get(name) for one in tested])
-        ceiling = "" if database_index is None else ceiling_text(name, parts)
         unit = scale_unit(parts[0].scale) if name in IN_UNITS else ""
+        ceiling = "" if database_index is None else ceiling_text(name, parts)
         note = HYPOTHESIS_NOTE if name in SOS_METRICS and any(is_hypothetical(part) for part in parts) else ""
-        shown = number(values.mean(), TILE_DIGITS)
-        made.append(Tile(title_of(name), _arrow(name), shown, _spread(name, values, parts), ceiling, unit, note))
+        lines = [_spread(name, values, parts), unit, ceiling, note]
+        made.append(Tile(metric_heading(name), number(values.mean(), TILE_DIGITS), lines))
     return made
 
 
 def ceiling_text(name: str, parts: Sequence[ScoredPart]) -> str:
     """Return both noise ceilings of a metric in words, averaged over parts; empty if they are unknown."""
-    known = [as_numbers([_ceiling(part, name, start) for part in parts]) for start in CEILINGS]
-    if not np.isfinite(known[0].mean()):
+    ceilings = {way: [_ceiling(part, name, start) for part in parts] for start, (way, _) in CEILINGS.items()}
+    means = {way: as_numbers(values).mean() for way, values in ceilings.items()}
+    if not np.isfinite(means["bootstrap"]):
         return ""
-    both = (
-        f"{number(values.mean(), TILE_DIGITS)} by {way}"
-        for values, (way, _) in zip(known, CEILINGS.values(), strict=True)
-    )
-    return f"{WITHOUT_FIT if name == 'plcc' else 'noise ceiling'} {', '.join(both)}"
+    both = ", ".join(f"{number(mean, TILE_DIGITS)} by {way}" for way, mean in means.items())
+    return f"{WITHOUT_FIT if name == 'plcc' else 'noise ceiling'} {both}"
 
 
 def resampled_units(parts: Sequence[ScoredPart]) -> str:
@@ -127,10 +125,14 @@ def selections_table(splits: Sequence[FinishedSplit], database_index: int | None
         whole = splits[0].metrics["selections"][selection]
         remark = selection_note(selection, whole) if len(splits) == 1 else SELECTION_NOTES[selection]
         rows.append(Row(selection, cells, remark, "optimistic" if selection == OPTIMISTIC else ""))
+    known = [part for part in parts if part.ceiling]
+    for start, (way, remark) in CEILINGS.items() if known else ():
+        cells = [mean_std_text([_ceiling(part, name, start) for part in known]) for name in names]
+        rows.append(Row(f"noise ceiling, {way}", cells, f"{remark}; PLCC without the fit"))
     title = parts[0].title if parts else "Mean over the databases"
     hypothetical = any(is_hypothetical(part) for part in parts or [part for split in splits for part in split.tests])
     note = f"SOS SRCC: {HYPOTHESIS_NOTE}." if hypothetical else ""
-    return Table(title, [metric_heading(name) for name in names], [*rows, *_ceiling_rows(parts, names)], note)
+    return Table(title, [metric_heading(name) for name in names], rows, note)
 
 
 def all_metrics_table(part: ScoredPart) -> Table:
@@ -145,10 +147,8 @@ def all_metrics_table(part: ScoredPart) -> Table:
         remarks += [WITHOUT_FIT] if name == "plcc" and part.ceiling else []
         remarks += [HYPOTHESIS_NOTE] if name in SOS_METRICS and is_hypothetical(part) else []
         rows.append(Row(metric_heading(name), cells, "; ".join(remarks)))
-    ceilings = [f"noise ceiling, {way}" for way, _ in CEILINGS.values()]
-    return Table(
-        part.title, ["last epoch", "95 % interval", *ceilings], rows, f"Intervals: over {resampled_units([part])}."
-    )
+    columns = ["last epoch", "95 % interval", *(f"noise ceiling, {way}" for way, _ in CEILINGS.values())]
+    return Table(part.title, columns, rows, f"Intervals: over {resampled_units([part])}.")
 
 
 def origins_table(splits: Sequence[FinishedSplit]) -> Table:
@@ -158,11 +158,8 @@ def origins_table(splits: Sequence[FinishedSplit]) -> Table:
         for part in split.tests:
             sizes = [str(len(part.origin[name])) for name in ("train", "validation", "test")]
             hashes = [part.origin["hash"], part.origin["labels"]["hash"]]
-            made = [
-                str(len(split.log)),
-                duration(split.metrics["seconds"]),
-                split.metrics["environment"].get("machine", DASH),
-            ]
+            machine = split.metrics["environment"].get("machine", DASH)
+            made = [str(len(split.log)), duration(split.metrics["seconds"]), machine]
             rows.append(Row(f"split {split.number}, {part.title}", [*sizes, *hashes, *made]))
     columns = ["training images", "validation", "test", "split hash", "labels hash", "epochs", "time", "machine"]
     return Table("Splits", columns, rows)
@@ -183,15 +180,6 @@ def _ceiling(part: ScoredPart, name: str, start: str) -> float | None:
     return part.ceiling.get(start + CEILING_KEYS[name]) if name in CEILING_KEYS else None
 
 
-def _ceiling_rows(parts: Sequence[ScoredPart], names: Sequence[str]) -> list[Row]:
-    known = [part for part in parts if part.ceiling]
-    rows = []
-    for start, (way, remark) in CEILINGS.items() if known else ():
-        cells = [mean_std_text([_ceiling(part, name, start) for part in known]) for name in names]
-        rows.append(Row(f"noise ceiling, {way}", cells, f"{remark}; PLCC without the fit"))
-    return rows
-
-
 def _spread(name: str, values: np.ndarray, parts: Sequence[ScoredPart]) -> str:
     """Return the standard deviation over splits (S,), or for one split of one database the interval."""
     if len(values) > 1:
@@ -200,7 +188,3 @@ def _spread(name: str, values: np.ndarray, parts: Sequence[ScoredPart]) -> str:
     interval = parts[0].intervals.get(name) if len(parts) == 1 else None
     known = interval is not None and None not in interval
     return f"[{', '.join(number(end, TILE_DIGITS) for end in interval)}]" if known else ""
-
-
-def _arrow(metric: str) -> str:
-    return ("↑" if BETTER[metric] == HIGHER else "↓") if metric in BETTER else ""

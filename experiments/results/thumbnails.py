@@ -3,7 +3,6 @@
 N images, K bins.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,33 +23,26 @@ BY_MOS = ("difference of predicted MOS and MOS label", "MOS off by")
 Array = np.ndarray
 
 
-@dataclass(frozen=True)
-class Gallery:
-    """Cards of the best predictions and of the worst; `by` names what orders them, `short` is its name on a card."""
-
-    best: list[dict[str, Any]]
-    worst: list[dict[str, Any]]
-    by: str
-    short: str
-
-
-def gallery(part: ScoredPart) -> Gallery:
+def gallery(part: ScoredPart) -> dict[str, Any]:
     """Return up to four images whose prediction is nearest to their label, and four whose prediction is farthest.
 
     Ordered by the EMD of the distributions, or by the MOS difference if there are no predicted distributions on the
     labels' bins. No image is in both lists.
+
+    Returns:
+        Cards of the `best` and of the `worst`; `by` says what orders them, `short` is its name on a card.
     """
     distances = part.distances
     order = np.argsort(distances, kind="stable")
     best = order[: min(SHOWN, (len(order) + 1) // 2)]
-    worst = order[::-1][: min(SHOWN, len(order) - len(best))]
+    chosen = {"best": best, "worst": order[::-1][: min(SHOWN, len(order) - len(best))]}
     sides = {"label": part.dos("target"), "prediction": part.dos("pred")}
     dos = {name: shares for name, shares in sides.items() if shares is not None}
-    shown = [*best, *worst]
+    shown = np.concatenate(list(chosen.values()))
     highest = max((float(shares[shown].max()) for shares in dos.values()), default=1.0)
-    cards = {index: _card(part, index, dos, highest) for index in shown}
+    cards = {name: [_card(part, index, dos, highest) for index in side] for name, side in chosen.items()}
     by, short = BY_DOS if "prediction" in dos else BY_MOS
-    return Gallery([cards[index] for index in best], [cards[index] for index in worst], by, short)
+    return {**cards, "by": by, "short": short}
 
 
 def image_thumbnail(path: Path) -> Thumbnail:

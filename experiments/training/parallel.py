@@ -16,10 +16,11 @@ from typing import TextIO
 import torch
 
 from experiments.failures import Failures
-from experiments.training.setup import SplitRun, check_set_up
+from experiments.training.setup import SplitRun, set_up
+from models.weights import load_pretrained
 from utils.config import dump_config
 from utils.errors import UserError
-from utils.files import write_text
+from utils.files import delete_folder, write_text
 from utils.runtime import Interruption, pick_device
 from utils.settings import Config
 
@@ -37,13 +38,15 @@ def run_in_parallel(runs: list[SplitRun], device: torch.device, resume: bool, ov
     environments = process_environments(config, min(config.protocol.parallel_splits, len(runs)))
     interruption = runs[0].interruption
     with interruption.at_once():
-        check_set_up(runs[0], device, resume)
+        model, *_ = set_up(runs[0], device)  # finds mistakes before anything is deleted, and fills a disk cache once
+        if not resume:
+            load_pretrained(model, config.model)
     if interruption.requested:
         return False
     if overwrite:
         with first.lock():
             first.delete_other_splits()
-            first.delete()
+            delete_folder(first.path)
     return run_processes(config, [run.number for run in runs], environments, resume, interruption)
 
 

@@ -3,13 +3,14 @@
 import json
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from filelock import FileLock, Timeout
+from pydantic import BaseModel
 
 from datasets.readers import with_defaults
 from experiments.training.state import TrainingState
@@ -17,15 +18,22 @@ from experiments.training.tensorboard import write_events
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.config import changed_keys, dump_config, load_config
 from utils.distributed import main_process_only
-from utils.errors import UserError, some_of
-from utils.files import DOOMED, delete_folder, make_folder, read_object, to_json, write_json_lines, write_text
+from utils.errors import UserError
+from utils.files import (
+    DOOMED,
+    delete_folder,
+    make_folder,
+    not_written,
+    read_object,
+    to_json,
+    write_json_lines,
+    write_text,
+)
 from utils.schema import SplitContent, SplitMetrics, checked
 from utils.settings import Config
 
 LAST, BEST, CONFIG, SPLIT = "last.pt", "best.pt", "config.yaml", "split.json"
 LOG, METRICS, PREDICTIONS = "log.jsonl", "metrics.json", "predictions.csv"
-SCHEMAS = {METRICS: SplitMetrics, SPLIT: SplitContent}
-SHOWN = 8  # keys in one message
 SPLIT_FOLDER = re.compile(r"split_(\d+)")
 # keys that may differ when a run is resumed: they change where and how fast it runs, not its results
 FREE_KEYS = (
@@ -33,6 +41,32 @@ FREE_KEYS = (
     *("protocol.splits", "protocol.parallel_splits"),
     *("train.device", "train.workers", "train.save_steps", "train.checkpointing", "logging.tensorboard"),
 )
+
+
+@contextmanager
+def file_lock(path: Path, advice: str, timeout: float = 0) -> Iterator[None]:
+    """Lock a file or folder that is being written against other processes; a lock file stays beside it.
+
+    Args:
+        path: The file or folder, which may not exist yet.
+        advice: Next step, for the message.
+        timeout: Seconds to wait for another process.
+
+    Raises:
+        UserError: Another process has locked it, or the lock file cannot be written.
+    """
+    make_folder(path.parent)
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=timeout)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(f"{path} is being written by another process; {advice}") from error
+    except OSError as error:
+        raise not_written(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True)
@@ -52,6 +86,10 @@ class RunFolder:
         return any((self.path / name).exists() for name in (LAST, BEST, METRICS))
 
     @property
+    def configured(self) -> bool:
+        return (self.path / CONFIG).exists()
+
+    @property
     def resumable(self) -> bool:
         return (self.path / LAST).exists()
 
@@ -63,25 +101,9 @@ class RunFolder:
     def best(self) -> Path:
         return self.path / BEST
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Lock the folder against other processes until the block ends or this process dies.
-
-        Raises:
-            UserError: Another process has locked it.
-        """
-        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=0)
-        try:
-            make_folder(self.path.parent)
-            lock.acquire()
-        except Timeout as error:
-            raise UserError(
-                f"{self.path} is being written by another process; wait for it, or use another run.name"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
+    def lock(self) -> AbstractContextManager[None]:
+        """Lock the folder against other processes until the block ends or this process dies; see `file_lock`."""
+        return file_lock(self.path, "wait for it, or use another run.name")
 
     def check_overwrite(self, config: Config, resume: bool) -> None:
         """Check that an existing run may be continued.
@@ -111,12 +133,9 @@ class RunFolder:
     @main_process_only
     def begin(self, config: Config, split: dict[str, Any]) -> None:
         """Empty the folder and write split.json and config.yaml."""
-        self.delete()
-        self._write(SPLIT, split)
-        write_text(self.path / CONFIG, dump_config(config))
-
-    def delete(self) -> None:
         delete_folder(self.path)
+        write_checked(self.path / SPLIT, SplitContent, split, indent=1)
+        write_text(self.path / CONFIG, dump_config(config))
 
     @main_process_only
     def delete_other_splits(self) -> None:
@@ -126,16 +145,13 @@ class RunFolder:
             UserError: Another process has locked one of them; then none is deleted.
         """
         names = {path.name.removeprefix(".").removesuffix(DOOMED) for path in self.path.parent.iterdir()}
-        others = [
-            RunFolder(self.path.with_name(name))
-            for name in sorted(names - {self.path.name})
-            if SPLIT_FOLDER.fullmatch(name)
-        ]
+        others = filter(SPLIT_FOLDER.fullmatch, sorted(names - {self.path.name}))
+        folders = [RunFolder(self.path.with_name(name)) for name in others]
         with ExitStack() as stack:
-            for other in others:
-                stack.enter_context(other.lock())
-            for other in others:
-                other.delete()
+            for folder in folders:
+                stack.enter_context(folder.lock())
+            for folder in folders:
+                delete_folder(folder.path)
 
     def restore(self, state: TrainingState) -> None:
         """Restore the state as last saved, and write the log that agrees with it.
@@ -165,9 +181,9 @@ class RunFolder:
 
     @main_process_only
     def save_epoch(self, config: Config, state: TrainingState) -> None:
-        """Save an epoch: best.pt if it is the best, the log, and last.pt.
+        """Save what an epoch has added: best.pt if it is the best, and the log.
 
-        last.pt is written last, so an interrupted save is repeated on resume.
+        Call `save` next: last.pt is written last, so an interrupted save is repeated on resume.
         """
         if state.best is state.history[-1]:
             weights = {"model": state.scored_model.state_dict(), "epoch": state.epoch, "metrics": state.best}
@@ -175,33 +191,15 @@ class RunFolder:
         self._write_log(state)
         if config.logging.tensorboard:
             write_events(self.path, state.history)
-        self.save(config, state)
 
     def finish(self, predictions: pd.DataFrame, metrics: dict[str, Any]) -> None:
         """Write predictions.csv, then metrics.json, whose presence marks the split as finished."""
         write_text(self.path / PREDICTIONS, predictions.to_csv(index=False))
-        self._write(METRICS, metrics)
-
-    def metrics(self) -> dict[str, Any]:
-        """Return metrics.json.
-
-        Raises:
-            UserError: The file is missing or does not fit its schema.
-        """
-        return self._read(METRICS)
+        write_checked(self.path / METRICS, SplitMetrics, metrics, indent=1)
 
     def origin(self) -> dict[str, Any]:
-        """Return split.json; raises as `metrics`."""
-        return self._read(SPLIT)
-
-    def _write(self, name: str, content: dict[str, Any]) -> None:
-        checked(SCHEMAS[name], content, self.path / name)
-        write_text(self.path / name, to_json(content, indent=1) + "\n")
-
-    def _read(self, name: str) -> dict[str, Any]:
-        content = read_object(self.path / name)
-        checked(SCHEMAS[name], content, self.path / name)
-        return content
+        """Return split.json; see `read_checked`."""
+        return read_checked(self.path / SPLIT, SplitContent)
 
     def _inference_part(self, config: Config) -> dict[str, Any]:
         """Return what inference needs besides the weights, and which images they were trained on."""
@@ -212,25 +210,27 @@ class RunFolder:
         write_json_lines(self.path / LOG, state.history)
 
 
-def require_one_config(path: Path, configs: dict[int, Config]) -> Config:
-    """Return the settings that all splits of a run share, apart from FREE_KEYS.
+def write_checked(path: Path, schema: type[BaseModel], content: dict[str, Any], indent: int) -> None:
+    """Write a JSON file that fits its schema."""
+    checked(schema, content, path)
+    write_text(path, to_json(content, indent) + "\n")
 
-    Args:
-        path: Folder of the run, for the message.
-        configs: Settings of each split, by number.
+
+def read_checked(path: Path, schema: type[BaseModel]) -> dict[str, Any]:
+    """Return the content of a JSON file.
 
     Raises:
-        UserError: The settings of two splits differ.
+        UserError: The file is missing, damaged or does not fit its schema.
     """
-    first, *others = configs
-    for number in others:
-        changed = changed_keys(configs[first], configs[number], ignored=FREE_KEYS)
-        if changed:
-            raise UserError(
-                f"{path}: splits {first} and {number} were trained with different settings and cannot be averaged: "
-                f"{some_of(changed, SHOWN)}; train one of them again with main.py --split N --overwrite"
-            )
-    return configs[first]
+    content = read_object(path)
+    checked(schema, content, path)
+    return content
+
+
+def split_folders(run: Path) -> dict[int, RunFolder]:
+    """Return the folders split_NN of a run, by number; {} if there is no such folder."""
+    matches = [(SPLIT_FOLDER.fullmatch(path.name), path) for path in run.glob("split_*")]
+    return dict(sorted((int(match[1]), RunFolder(path)) for match, path in matches if match))
 
 
 def require_split(config: Config, number: int) -> None:

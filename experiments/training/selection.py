@@ -92,13 +92,13 @@ def _best_values(tests: list[dict[str, Any]]) -> dict[str, Any]:
     return best
 
 
-def final_metrics(state: TrainingState, config: Config, label_details: dict[str, dict[str, Any]]) -> dict:
+def final_metrics(state: TrainingState, config: Config, details: dict[str, dict[str, Any]]) -> dict:
     """Return the content of metrics.json: metrics of the last epoch and of each selection, time and environment.
 
     Args:
         state: State after the last epoch.
         config: Config of the run.
-        label_details: Details of each test part by title, see `experiments.evaluation.predict.details`.
+        details: Details of the test parts by key and title, see `experiments.evaluation.predict.Predictions.details`.
     """
     return {
         "version": VERSION,
@@ -109,13 +109,7 @@ def final_metrics(state: TrainingState, config: Config, label_details: dict[str,
         "selected": state.best["test"],
         "selections": selections(state.history),
         "undefined": [part for part in PARTS if part in state.history[-1] and undefined(state.history, part)],
-        **keyed_by_title(label_details),
+        **details,
         "seconds": sum(record["seconds"] for record in state.history),
         "environment": environment(state.device),
     }
-
-
-def keyed_by_title(details: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return details by key and title, from details by title and key."""
-    keys = next(iter(details.values()))
-    return {key: {title: values[key] for title, values in details.items()} for key in keys}

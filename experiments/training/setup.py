@@ -13,18 +13,16 @@ from datasets.dataset import JoinedDataset
 from datasets.loader import make_loader
 from datasets.splits import Split
 from experiments.training.run_folder import RunFolder
+from experiments.training.selection import PARTS
 from experiments.training.state import TrainingState
 from losses import JointLoss, build_loss
 from models import RichIQA, build_model
 from models.sync_batchnorm import synchronise
-from models.weights import load_pretrained
 from utils.distributed import barrier, broadcast_from_main, in_turns, is_distributed, is_main
 from utils.errors import UserError, one_line
 from utils.runtime import Interruption, derive_seed, seed_everything
 from utils.schema import VERSION
 from utils.settings import Config
-
-EVALUATED = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def build_loaders(
             for db, names in ((db, getattr(split, part)) for db, split in pairs)
             if names
         ]
-        for part in EVALUATED
+        for part in PARTS
         if any(getattr(split, part) for split in splits)
     }
     together = size // config.train.accumulate
@@ -106,18 +104,10 @@ def load_runs(config: Config, folders: dict[int, RunFolder], interruption: Inter
         databases = load_databases(config)
     for database in databases:
         print(f"{database.title}: {database.recipe.describe()}")
-    runs = []
-    for number, folder in folders.items():
-        splits = tuple(database.split(config, number) for database in databases)
-        runs.append(SplitRun(config, number, databases, splits, folder, interruption))
-    return runs
-
-
-def check_set_up(run: SplitRun, device: torch.device, resume: bool) -> None:
-    """Set up a split to find mistakes before anything is deleted; also fills a disk cache, once for all splits."""
-    model, *_ = set_up(run, device)
-    if not resume:
-        load_pretrained(model, run.config.model)
+    return [
+        SplitRun(config, number, databases, tuple(db.split(config, number) for db in databases), folder, interruption)
+        for number, folder in folders.items()
+    ]
 
 
 def set_up(run: SplitRun, device: torch.device) -> tuple[RichIQA, JointLoss, DataLoader, Parts]:
@@ -139,12 +129,7 @@ def set_up(run: SplitRun, device: torch.device) -> tuple[RichIQA, JointLoss, Dat
 
 @contextmanager
 def open_folder(
-    run: SplitRun,
-    state: TrainingState,
-    steps: int,
-    resuming: bool,
-    ancestors: dict[str, Any],
-    delete_others: bool,
+    run: SplitRun, state: TrainingState, steps: int, resuming: bool, ancestors: dict[str, Any], delete_others: bool
 ) -> Iterator[None]:
     """Lock the folder of a split, then restore the saved state or begin the folder.
 

@@ -14,6 +14,7 @@ from utils.settings import Config
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
+POSITION = ("epoch", "step", "seconds", "loss_sums", "history", "best")  # attributes that are saved as they are
 FUSED = True  # one pass over a parameter and its state per step, on every device
 
 SCHEDULES: dict[str, Callable[[Optimizer, float, int], LRScheduler]] = {
@@ -105,12 +106,7 @@ class TrainingState:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "random": random_states(self.device),
-            "epoch": self.epoch,
-            "step": self.step,
-            "seconds": self.seconds,
-            "loss_sums": self.loss_sums,
-            "history": self.history,
-            "best": self.best,
+            **{name: getattr(self, name) for name in POSITION},
         }
 
     def restore(self, captured: dict[str, Any]) -> None:
@@ -118,10 +114,11 @@ class TrainingState:
         self.model.load_state_dict(captured["model"])
         if self.average is not None:
             self.average.load_state_dict(captured["average"])
-        self.optimizer.load_state_dict(with_fused(captured["optimizer"]))
+        groups = [{**group, "fused": FUSED} for group in captured["optimizer"]["param_groups"]]  # whatever was saved
+        self.optimizer.load_state_dict({**captured["optimizer"], "param_groups": groups})
         match_memory_layout(self.optimizer)
         self.scheduler.load_state_dict(captured["scheduler"])
-        for name in ("epoch", "step", "seconds", "loss_sums", "history", "best"):
+        for name in POSITION:
             setattr(self, name, captured[name])
         self.counted = self.step
         restore_random_states(captured["random"], self.device)
@@ -137,8 +134,3 @@ def match_memory_layout(optimizer: Optimizer) -> None:
         for name, value in kept.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
                 kept[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-
-
-def with_fused(state: dict[str, Any]) -> dict[str, Any]:
-    """Return an optimizer's state for fused kernels, whichever kernels it was saved with."""
-    return {**state, "param_groups": [{**group, "fused": FUSED} for group in state["param_groups"]]}

@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -99,6 +99,7 @@ class Stepper:
         self.compiled = settings.compile
         replayed = self.parts == 1 and not is_distributed()  # a replay overwrites the gradients of the one before
         self.network = wrap_ddp(compiled(state.model, replayed=replayed) if self.compiled else state.model)
+        self.no_sync = self.network.no_sync if is_distributed() else nullcontext  # processes then keep their gradients
         self.late = state.device.type == "cuda"
         self.unread: Losses | None = None
         self.asked_to_stop = False  # this process; shared with the losses
@@ -114,12 +115,14 @@ class Stepper:
         with compiling(COMPILE) if self.compiled else nullcontext():
             terms = self._gradients(batch)
         losses = self._start_copy(terms, batch["name"])
-        if not self.late:
-            self._count(losses)
-        self.state.update()
         if self.late:
+            self.state.update()
             self.read()
             self.unread = losses
+        else:
+            self.unread = losses
+            self.read()
+            self.state.update()
 
     def read(self) -> None:
         """Read the losses of the last step, before saving and at the end of an epoch.
@@ -129,11 +132,8 @@ class Stepper:
         """
         losses, self.unread = self.unread, None
         if losses is not None:
-            self._count(losses)
-
-    def _count(self, losses: Losses) -> None:
-        self.state.count(losses.read())
-        self.stopping = losses.stopping()
+            self.state.count(losses.read())
+            self.stopping = losses.stopping()
 
     def _gradients(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Compute the gradients of a batch, part by part; return the loss and its terms, averaged over the parts."""
@@ -141,16 +141,11 @@ class Stepper:
         parts = zip(*(value.chunk(self.parts) for value in on_device.values()), strict=True)
         terms = []
         for number, (image, *labels) in enumerate(parts, start=1):
-            with self._maybe_sync(last=number == self.parts):
+            with nullcontext() if number == self.parts else self.no_sync():
                 part_terms = self.loss(self._predicted(image), dict(zip(TARGETS, labels, strict=True)))
                 (part_terms["total"] / self.parts).backward()
             terms.append({name: term.detach() for name, term in part_terms.items()})
         return {name: torch.stack([part_terms[name] for part_terms in terms]).mean() for name in terms[0]}
-
-    def _maybe_sync(self, last: bool) -> AbstractContextManager:
-        """Return a context in which processes exchange gradients only after the last part."""
-        wrapped = isinstance(self.network, DistributedDataParallel)
-        return self.network.no_sync() if wrapped and not last else nullcontext()
 
     def _predicted(self, pixels: Tensor) -> Tensor:
         """Return the DOS (B, K), float32, of pixels (B, 3, H, W), uint8."""
@@ -175,9 +170,7 @@ def wrap_ddp(model: torch.nn.Module) -> torch.nn.Module:
     # with channels-last maps, gradients of convolutions have other strides than the weights, which is harmless
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     known = signature(DistributedDataParallel.__init__).parameters
-    buffers = (
-        "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    )  # from torch 2.14 on, else
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # from torch 2.14 on
     return DistributedDataParallel(
         model,
         device_ids=None if device.index is None else [device.index],

@@ -1,9 +1,10 @@
 """Write the log as TensorBoard event files."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from utils.errors import UserError, one_line
 from utils.files import delete_folder
@@ -41,18 +42,12 @@ def write_events(folder: Path, history: list[dict[str, Any]]) -> None:
     try:
         with SummaryWriter(folder / FOLDER) as writer:
             for record in history:
-                for tag, value in _scalars(record):
-                    writer.add_scalar(tag, value, record["epoch"])
+                (values,) = pd.json_normalize(record, sep="/").to_dict("records")
+                for tag, value in values.items():
+                    if tag not in UNNAMED and isinstance(value, (int, float)) and math.isfinite(value):
+                        writer.add_scalar(tag, value, record["epoch"])
     except OSError as error:
         raise UserError(
             f"{folder / FOLDER} cannot be written: {error.strerror or one_line(error)}; fix this and use --resume, "
             "or continue without it: --resume logging.tensorboard=false"
         ) from error
-
-
-def _scalars(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _scalars(value, f"{prefix}{name}/")
-        elif isinstance(value, (int, float)) and name not in UNNAMED and math.isfinite(value):
-            yield f"{prefix}{name}", value

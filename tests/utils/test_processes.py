@@ -9,7 +9,7 @@ import torch
 
 from tests.processes import results, run_processes
 from utils.distributed import (
-    any_of,
+    any_process,
     barrier,
     broadcast_from_main,
     gathered,
@@ -20,11 +20,11 @@ from utils.distributed import (
     sum_over_processes,
 )
 from utils.errors import MachineError, UserError
-from utils.processes import joined
+from utils.processes import process_group
 
 
 def test_in_one_process_nothing_happens(tmp_path):
-    assert (is_main(), any_of(True), any_of(False), gathered([1, 2]), broadcast_from_main(3)) == (
+    assert (is_main(), any_process(True), any_process(False), gathered([1, 2]), broadcast_from_main(3)) == (
         True,
         True,
         False,
@@ -33,7 +33,7 @@ def test_in_one_process_nothing_happens(tmp_path):
     )
     values = torch.ones(2)
     assert sum_over_processes(values) is values
-    with joined(), in_turns():
+    with process_group(), in_turns():
         main_process_only((tmp_path / "file").write_text)("text", encoding="utf-8")
     assert (tmp_path / "file").read_text() == "text"
 
@@ -43,7 +43,13 @@ def test_what_is_agreed_on_is_the_same_in_all(tmp_path):
         barrier()
         gathered_items = gathered([f"{rank()}{letter}" for letter in "abc"[: rank()]])
         total = sum_over_processes(torch.tensor([1.0, rank()]))
-        return [gathered_items, broadcast_from_main(rank()), any_of(rank() == 2), any_of(False), total.tolist()]
+        return [
+            gathered_items,
+            broadcast_from_main(rank()),
+            any_process(rank() == 2),
+            any_process(False),
+            total.tolist(),
+        ]
 
     assert results(together, tmp_path, 3) == [[["1a", "2a", "2b"], 0, True, False, [3.0, 3.0]]] * 3
 
@@ -63,7 +69,7 @@ def test_the_first_comes_first_and_writes_alone(tmp_path):
 
 
 def script(fail) -> int:
-    with joined():
+    with process_group():
         print("said once")
         print("and once there", file=sys.stderr)
         fail()

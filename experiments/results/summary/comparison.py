@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import pandas as pd
 
 from experiments.results.lines import HYPOTHESIS_NOTE, SELECTION_NOTES, SOS_METRICS, SUMMARY
-from experiments.results.summary.runs import MEAN, Row, choose_runs, read_runs
+from experiments.results.summary.runs import MEAN, choose_runs, groups, read_runs
 from experiments.results.summary.tables import Pair, latex_page, make_sections, markdown_page, summary_table
 from utils.errors import UserError, did_you_mean, printable
-from utils.metrics import title_of
+from utils.metrics import metric_title
 
 PAGES: dict[str, Callable] = {"markdown": markdown_page, "latex": latex_page}
 
@@ -30,31 +29,30 @@ def summarise(
         UserError: A named run has no results, no run can be compared, or a metric is unknown.
     """
     found, baseline = choose_runs(places, baseline)
-    rows, notes = read_runs(found, baseline, selection)
-    metrics = choose_metrics(names, rows)
-    pairs, unpaired = pair_up(rows, baseline) if baseline is not None else ({}, [])
-    numbers = summary_table(rows, metrics, selection, pairs)
-    notes += [*undefined(rows, metrics), *hypothetical(rows, metrics), *unpaired]
+    splits, notes = read_runs(found, baseline, selection)
+    metrics = choose_metrics(names, splits)
+    pairs, unpaired = pair_up(splits, baseline) if baseline is not None else ({}, [])
+    numbers = summary_table(splits, metrics, selection, pairs)
+    notes += [*undefined(splits, metrics), *hypothetical(splits, metrics), *unpaired]
     if baseline is not None:
         notes += incomparable(numbers, pairs, baseline)
     notes = [printable(note) for note in notes]
     if form == "csv":
         return numbers.to_csv(index=False), [f"Selection {selection}: {SELECTION_NOTES[selection]}.", *notes]
-    return PAGES[form](make_sections(numbers, rows, baseline), notes), notes
+    return PAGES[form](make_sections(numbers, splits, baseline), notes), notes
 
 
-def choose_metrics(names: str | None, rows: Sequence[Row]) -> list[str]:
+def choose_metrics(names: str | None, splits: pd.DataFrame) -> list[str]:
     """Return the requested metrics, or the main ones that the runs have.
 
     Raises:
         UserError: No run has a requested metric.
     """
-    results = [result for row in rows for result in row.results.values()]
     known = dict.fromkeys(
         name
-        for result in results
-        for name, value in result.items()
-        if name != "epoch" and (value is None or isinstance(value, (int, float)))
+        for scores in splits["scores"]
+        for name, value in scores.items()
+        if name != "epoch" and not isinstance(value, dict)
     )
     if names is None:
         return [name for name in SUMMARY if name in known]
@@ -70,58 +68,45 @@ def choose_metrics(names: str | None, rows: Sequence[Row]) -> list[str]:
     return requested
 
 
-def pair_up(rows: Sequence[Row], baseline: str) -> tuple[dict[tuple[str, str], Pair], list[str]]:
+def pair_up(splits: pd.DataFrame, baseline: str) -> tuple[dict[tuple[str, str], Pair], list[str]]:
     """Return what can be compared with the baseline, by run and database, and notes on what cannot.
 
     Raises:
         UserError: No run can be compared.
     """
-    baseline_rows = {row.database: row for row in rows if row.run == baseline}
+    base_rows = dict(iter(splits[splits["run"] == baseline].groupby("database")))
     pairs, notes = {}, []
-    for row in rows:
-        if row.run == baseline:
+    for (run, database), rows in groups(splits[splits["run"] != baseline]):
+        place = f"{run} on {database}"
+        if database not in base_rows:
+            if database != MEAN:
+                notes.append(f"Not compared: {place}, on which {baseline} was not tested.")
             continue
-        if row.database not in baseline_rows:
-            if row.database != MEAN:
-                notes.append(f"Not compared: {row.run} on {row.database}, on which {baseline} was not tested.")
-            continue
-        base, place = baseline_rows[row.database], f"{row.run} on {row.database}"
-        both = [number for number in row.results if number in base.results]
-        same = [number for number in both if row.origins[number].split == base.origins[number].split]
-        other, single = [n for n in both if n not in same], sorted(row.results.keys() ^ base.results.keys())
-        reasons = [f"{listed(other)} not the same as in {baseline} (hash in split.json)"] if other else []
-        reasons += [f"{listed(single)} not finished in both"] if single else []
-        if reasons:
-            notes.append(f"Not compared: {place}, {'; '.join(reasons)}.")
-        if same:
-            pair, label_notes = make_pair(row, base, same)
-            pairs |= {(row.run, row.database): pair} if pair else {}
-            notes += label_notes
+        both = rows.merge(base_rows[database], on="split", suffixes=("", "_base"))
+        same_images = both["images"] == both["images_base"]
+        other, single = both["split"][~same_images], {*rows["split"]} ^ {*base_rows[database]["split"]}
+        reasons = [f"{listed(other)} not the same as in {baseline} (hash in split.json)"] if len(other) else []
+        reasons += [f"{listed(sorted(single))} not finished in both"] if single else []
+        notes += [f"Not compared: {place}, {'; '.join(reasons)}."] if reasons else []
+        both = both[same_images]
+        same_labels = both["labels"] == both["labels_base"]
+        if not (same_labels | (both["mos"] == both["mos_base"])).all():
+            notes.append(
+                f"Not compared: {place}, tested with other MOS labels or on another scale than {baseline} (mos_hash in "
+                "split.json)."
+            )
+        elif len(both):
+            pairs[run, database] = Pair(both, same_labels.all())
+            if not same_labels.all():
+                notes.append(
+                    f"{place}: trained and tested with other labels than {baseline} (labels.hash in split.json), so "
+                    "metrics of SOS and DOS are not compared."
+                )
     if not pairs:
         raise UserError(
             f"--baseline: no run shares a split with {baseline} and has the same MOS labels. {' '.join(notes)}"
         )
     return pairs, notes
-
-
-def make_pair(row: Row, base: Row, splits: list[int]) -> tuple[Pair | None, list[str]]:
-    """Return a row paired with the baseline over these splits, None if MOS labels differ, and notes on the labels."""
-    place = f"{row.run} on {row.database}"
-    origins = [(row.origins[number], base.origins[number]) for number in splits]
-    if not all(one.same_mos(other) for one, other in origins):
-        return None, [
-            f"Not compared: {place}, tested with other MOS labels or on another scale than {base.run} (mos_hash in "
-            "split.json)."
-        ]
-    same_labels = all(one.labels == other.labels for one, other in origins)
-    notes = []
-    if not same_labels:
-        notes.append(
-            f"{place}: trained and tested with other labels than {base.run} (labels.hash in split.json), so metrics of "
-            "SOS and DOS are not compared."
-        )
-    test_share = float(np.mean([one.test / one.train if one.train else np.nan for one, _ in origins]))
-    return Pair(base, splits, same_labels, test_share), notes
 
 
 def listed(numbers: Sequence[int]) -> str:
@@ -130,14 +115,14 @@ def listed(numbers: Sequence[int]) -> str:
     return f"split {names} is" if len(numbers) == 1 else f"splits {names} are"
 
 
-def undefined(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
+def undefined(splits: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
     """Return notes on metrics that are undefined in some split and so have no mean."""
     notes = []
-    for row in rows:
+    for (run, database), rows in groups(splits):
         for metric in metrics:
-            numbers = [number for number, result in row.results.items() if result.get(metric, 0) is None]
-            if numbers:
-                notes.append(f"{row.run} on {row.database}: {title_of(metric)} of {listed(numbers)} not defined.")
+            numbers = rows["split"][[scores.get(metric, 0) is None for scores in rows["scores"]]]
+            if len(numbers):
+                notes.append(f"{run} on {database}: {metric_title(metric)} of {listed(numbers)} not defined.")
     return notes
 
 
@@ -145,24 +130,18 @@ def incomparable(numbers: pd.DataFrame, pairs: dict[tuple[str, str], Pair], base
     """Return a note that explains why no metric can be compared with the baseline, if that is so."""
     if numbers["difference"].notna().any():
         return []
-    paired = [line for line in numbers.itertuples() if (line.run, line.database) in pairs]
-    other = {line.metric for line in paired if not pairs[line.run, line.database].covers(line.metric)}
+    metrics = numbers["metric"].unique()
+    other = [metric for metric in metrics if not all(pair.covers(metric) for pair in pairs.values())]
     reasons = {
         "against other labels": other,
-        "missing or not defined in a split of either run": {line.metric for line in paired} - other,
+        "missing or not defined in a split of either run": [metric for metric in metrics if metric not in other],
     }
-    texts = [
-        f"{', '.join(title_of(metric) for metric in dict.fromkeys(numbers['metric']) if metric in found)} ({reason})"
-        for reason, found in reasons.items()
-        if found
-    ]
+    texts = [f"{', '.join(map(metric_title, found))} ({reason})" for reason, found in reasons.items() if found]
     return [f"No differences from {baseline}: none of the metrics can be compared, {' and '.join(texts)}."]
 
 
-def hypothetical(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
+def hypothetical(splits: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
     """Return a note on SOS metrics that carry no information beyond the MOS."""
-    sos_titles = [title_of(metric) for metric in metrics if metric in SOS_METRICS]
-    places = [f"{row.run} on {row.database}" for row in rows if any(each.hypothesis for each in row.origins.values())]
-    if not sos_titles or not places:
-        return []
-    return [f"{', '.join(sos_titles)} of {'; '.join(places)}: {HYPOTHESIS_NOTE}."]
+    sos_titles = [metric_title(metric) for metric in metrics if metric in SOS_METRICS]
+    places = [f"{run} on {database}" for (run, database), _ in groups(splits[splits["hypothesis"]])]
+    return [f"{', '.join(sos_titles)} of {'; '.join(places)}: {HYPOTHESIS_NOTE}."] if sos_titles and places else []

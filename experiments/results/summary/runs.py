@@ -1,90 +1,23 @@
 """Find the folders of runs and read the test metrics of their finished splits."""
 
 import glob
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from pandas.core.groupby import DataFrameGroupBy
 
-from experiments.results.schema import read_metrics, read_origin
-from experiments.training.run_folder import CONFIG, METRICS, SPLIT_FOLDER, RunFolder, require_one_config
+from experiments.results.results import FinishedSplit, read_finished
+from experiments.training.run_folder import CONFIG, SPLIT_FOLDER, split_folders
 from utils.config import load_config
 from utils.errors import MissingFileError, UserError, did_you_mean, printable, some_of
 from utils.files import reading
 from utils.metrics import as_numbers
-from utils.settings import Config
 
 MEAN = "mean"  # over the databases of a run
 SHOWN = 8  # names in one message
-
-
-@dataclass(frozen=True)
-class Origin:
-    """The images and labels of a split.
-
-    Args:
-        split: Hash of the images in each part.
-        labels: Hash of MOS, SOS and DOS.
-        mos: Hash of the MOS labels and their scale.
-        hypothesis: Whether the SOS labels are computed from the MOS labels by the SOS hypothesis.
-        train: Number of training images.
-        test: Number of test images.
-    """
-
-    split: str
-    labels: str
-    mos: str
-    hypothesis: bool
-    train: int
-    test: int
-
-    @classmethod
-    def from_split_file(cls, entry: dict[str, Any]) -> "Origin":
-        """Return the origin from a database's entry in split.json."""
-        labels = entry["labels"]
-        sizes = len(entry["train"]), len(entry["test"])
-        return cls(entry["hash"], labels["hash"], labels["mos_hash"], labels["sos"] == "hypothesis", *sizes)
-
-    @classmethod
-    def joined(cls, databases: "dict[str, Origin]") -> "Origin":
-        """Return the origin of several databases together, from the origin of each by title."""
-        members, origins = sorted(databases.items()), databases.values()
-        hashes = (
-            " ".join(f"{title} {getattr(origin, key)}" for title, origin in members)
-            for key in ("split", "labels", "mos")
-        )
-        sizes = sum(origin.train for origin in origins), sum(origin.test for origin in origins)
-        return cls(*hashes, any(origin.hypothesis for origin in origins), *sizes)
-
-    def same_mos(self, other: "Origin") -> bool:
-        """Return whether both have the same MOS on the same scale."""
-        return self.labels == other.labels or self.mos == other.mos
-
-
-@dataclass(frozen=True)
-class Row:
-    """Test metrics of a run on one database.
-
-    Args:
-        run: Name of the run.
-        database: Title of the database, or MEAN for the mean over all of them.
-        name: Name of the database in the config, empty for the mean.
-        results: Metrics of each finished split, by its number.
-        origins: Origin of each finished split; for the mean, of all databases together.
-    """
-
-    run: str
-    database: str
-    name: str
-    results: dict[int, dict[str, Any]]
-    origins: dict[int, Origin]
-
-    def values(self, metric: str, numbers: Sequence[int] | None = None) -> np.ndarray:
-        """Return a metric of these splits, or of all, (S,) float64; NaN where it is undefined or missing."""
-        numbers = list(self.results) if numbers is None else numbers
-        return as_numbers([self.results[number].get(metric) for number in numbers])
 
 
 def find_runs(places: Sequence[str]) -> dict[Path, bool]:
@@ -110,12 +43,10 @@ def _runs_at(place: str) -> tuple[list[Path], bool]:
     if not place:
         raise UserError("RUN is empty; name the folder of a run or of runs, such as checkpoint/demo")
     path = Path(place)
-    if is_run(path):
-        return [path], True
     fitting = [path] if path.exists() else sorted(map(Path, glob.glob(place)))
     runs = [run for fit in fitting for run in ([fit] if is_run(fit) else _runs_in(fit))]
     if runs:
-        return runs, False
+        return runs, runs == [path]
     if SPLIT_FOLDER.fullmatch(path.name) and is_run(path.parent):
         raise UserError(f"{place} is one split; name the folder of its run, {path.parent}")
     if path.exists():
@@ -132,96 +63,11 @@ def _runs_at(place: str) -> tuple[list[Path], bool]:
 
 def is_run(path: Path) -> bool:
     """Return whether main.py has started a split in this folder."""
-    return bool(_split_folders(path))
+    return any(folder.configured for folder in split_folders(path).values())
 
 
 def _runs_in(path: Path) -> list[Path]:
     return [folder for folder in sorted(path.iterdir()) if is_run(folder)] if path.is_dir() else []
-
-
-def _split_folders(path: Path) -> dict[int, RunFolder]:
-    """Return the splits that were started, by number."""
-    started = path.glob(f"split_*/{CONFIG}")
-    matches = ((SPLIT_FOLDER.fullmatch(file.parent.name), file.parent) for file in started)
-    return dict(sorted((int(match[1]), RunFolder(folder)) for match, folder in matches if match))
-
-
-def run_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Return the name of each run as it is shown: its folder's name, or the whole path if two have the same."""
-    names = [path.resolve().name for path in paths]
-    return {
-        path: printable(str(path) if names.count(name) > 1 else name) for path, name in zip(paths, names, strict=True)
-    }
-
-
-def read_run(path: Path, name: str, selection: str) -> tuple[list[Row], list[str]]:
-    """Return the rows of a run, one for each database and their mean, and notes.
-
-    Raises:
-        UserError: No split is finished, the splits have different settings, or a file does not fit its schema.
-    """
-    folders = _split_folders(path)
-    _require_configs(path)
-    configs = {number: load_config(folder.path / CONFIG) for number, folder in folders.items()}
-    expected = max(*(config.protocol.splits for config in configs.values()), *configs)
-    finished = {number: folder for number, folder in folders.items() if folder.finished}
-    if not finished:
-        raise UserError(
-            f"{path}: none of its {expected} splits is finished; main.py --resume with its config continues it"
-        )
-    notes = []
-    if len(finished) < expected:
-        missing = [str(number) for number in range(1, expected + 1) if number not in finished]
-        notes = [f"{name}: {len(finished)} of {expected} splits are finished; unfinished: {', '.join(missing)}."]
-    config = require_one_config(path, {number: configs[number] for number in finished})
-    results = {number: _results(folder, config, selection) for number, folder in finished.items()}
-    origins = {
-        number: {title: Origin.from_split_file(entry) for title, entry in read_origin(folder, config).items()}
-        for number, folder in finished.items()
-    }
-    return _rows(name, config, results, origins), notes
-
-
-def _require_configs(path: Path) -> None:
-    """Check that no finished split lacks its config, since it would be omitted."""
-    finished = (file.parent for file in sorted(path.glob(f"split_*/{METRICS}")))
-    bare = [
-        folder.name for folder in finished if SPLIT_FOLDER.fullmatch(folder.name) and not (folder / CONFIG).exists()
-    ]
-    if bare:
-        raise UserError(
-            f"{path}: {some_of(bare, SHOWN)} finished, but without {CONFIG}; restore it or delete the split"
-        )
-
-
-def _results(folder: RunFolder, config: Config, selection: str) -> dict[str, Any]:
-    """Return the test metrics of a finished split that a selection reports."""
-    selections = read_metrics(folder, config)["selections"]
-    if selection not in selections:
-        raise UserError(
-            f"{folder.path}: no selection {selection!r}; available: {', '.join(selections)}. `validation` needs "
-            "a validation part, such as protocol.validation_fraction=0.1"
-        )
-    return selections[selection]
-
-
-def _rows(
-    run: str, config: Config, results: dict[int, dict[str, Any]], origins: dict[int, dict[str, Origin]]
-) -> list[Row]:
-    rows = [
-        Row(
-            run,
-            settings.title,
-            settings.name,
-            {number: result["databases"][settings.title] for number, result in results.items()},
-            {number: titled[settings.title] for number, titled in origins.items()},
-        )
-        for settings in config.dataset
-    ]
-    if len(rows) > 1:
-        joined = {number: Origin.joined(titled) for number, titled in origins.items()}
-        rows.append(Row(run, MEAN, "", results, joined))
-    return rows
 
 
 def choose_runs(places: Sequence[str], baseline: str | None) -> tuple[dict[Path, tuple[str, bool]], str | None]:
@@ -229,26 +75,43 @@ def choose_runs(places: Sequence[str], baseline: str | None) -> tuple[dict[Path,
 
     A baseline that is not among the runs comes first.
     """
-    found = find_runs(places)
-    names = run_names(list(found))
-    if baseline is None:
-        return {path: (names[path], named) for path, named in found.items()}, None
-    chosen = next((path for path, name in names.items() if name == printable(baseline)), Path(baseline))
-    if not is_run(chosen):
-        raise MissingFileError(
-            f"--baseline: {baseline} is neither the folder of a run nor the name of one of these"
-            f"{did_you_mean(baseline, names.values())}: {', '.join(names.values())}"
-        )
-    among = next((path for path in found if path.resolve() == chosen.resolve()), None)
-    found = {**({} if among else {chosen: True}), **found, among or chosen: True}
-    names = run_names(list(found))
-    return {path: (names[path], named) for path, named in found.items()}, names[among or chosen]
+    found, chosen = find_runs(places), None
+    if baseline is not None:
+        names = run_names(found)
+        chosen = next((path for path, name in names.items() if name == printable(baseline)), Path(baseline))
+        if not is_run(chosen):
+            raise MissingFileError(
+                f"--baseline: {baseline} is neither the folder of a run nor the name of one of these"
+                f"{did_you_mean(baseline, names.values())}: {', '.join(names.values())}"
+            )
+        among = [path for path in found if path.resolve() == chosen.resolve()]
+        chosen = next(iter(among), chosen)
+        found = {**({} if among else {chosen: True}), **found, chosen: True}
+    names = run_names(found)
+    return {path: (names[path], named) for path, named in found.items()}, names.get(chosen)
+
+
+def run_names(paths: Collection[Path]) -> dict[Path, str]:
+    """Return the name of each run as it is shown: its folder's name, or the whole path if two have the same."""
+    names = [path.resolve().name for path in paths]
+    return {
+        path: printable(str(path) if names.count(name) > 1 else name) for path, name in zip(paths, names, strict=True)
+    }
 
 
 def read_runs(
     places: dict[Path, tuple[str, bool]], baseline: str | None, selection: str
-) -> tuple[list[Row], list[str]]:
-    """Return the rows of all runs, by database, and notes; a run without results is omitted unless it was named.
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return a table of the splits of all runs, by database, and notes.
+
+    A run without results is omitted unless it was named.
+
+    Returns:
+        A row for each run, database and finished split. Columns: `run`; `database`, its title, or MEAN for the mean
+        over the databases of a run, which come last; `name` of the database in the config; number of the `split`;
+        `images`, `labels` and `mos`, hashes of the images in each part, of the labels, and of the MOS labels and their
+        scale; `hypothesis`, whether SOS labels are computed by the SOS hypothesis; `train` and `test`, numbers of
+        images; `scores`, metrics by name.
 
     Raises:
         UserError: A named run has no results, or no run has.
@@ -266,13 +129,75 @@ def read_runs(
         notes += remarks
     if not rows:
         raise UserError(f"there is nothing to summarise. {' '.join(notes)}")
-    if baseline is not None and len({row.run for row in rows}) == 1:
+    if baseline is not None and len({row["run"] for row in rows}) == 1:
         found = f"{baseline} is the only run; name another to compare with it"
         raise UserError(f"--baseline: {' '.join([found, *notes])}")
-    return by_database(rows), notes
+    order = [*dict.fromkeys(row["database"] for row in rows if row["database"] != MEAN), MEAN]
+    return pd.DataFrame(sorted(rows, key=lambda row: order.index(row["database"]))), notes
 
 
-def by_database(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows grouped by database, in order of appearance; means come last."""
-    order = [*dict.fromkeys(row.database for row in rows if row.database != MEAN), MEAN]
-    return sorted(rows, key=lambda row: order.index(row.database))
+def read_run(path: Path, name: str, selection: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the rows of a run, see `read_runs`, and notes.
+
+    Raises:
+        UserError: No split is finished, the splits have different settings, or a file does not fit its schema.
+    """
+    folders = split_folders(path)
+    bare = [folder.path.name for folder in folders.values() if folder.finished and not folder.configured]
+    if bare:  # it would be omitted
+        raise UserError(
+            f"{path}: {some_of(bare, SHOWN)} finished, but without {CONFIG}; restore it or delete the split"
+        )
+    started = {number: load_config(folder.path / CONFIG) for number, folder in folders.items() if folder.configured}
+    expected = max(*(config.protocol.splits for config in started.values()), *started)
+    splits = {split.number: split for split in read_finished(path, folders)}
+    if not splits:
+        raise UserError(
+            f"{path}: none of its {expected} splits is finished; main.py --resume with its config continues it"
+        )
+    missing = [str(number) for number in range(1, expected + 1) if number not in splits]
+    unfinished = f"{name}: {len(splits)} of {expected} splits are finished; unfinished: {', '.join(missing)}."
+    rows = [row for split in splits.values() for row in _rows(name, split, selection)]
+    return rows, [unfinished] if len(splits) < expected else []
+
+
+def _rows(run: str, split: FinishedSplit, selection: str) -> list[dict[str, Any]]:
+    """Return a row for each database of a split, and for their mean if there are several."""
+    selections = split.metrics["selections"]
+    if selection not in selections:
+        raise UserError(
+            f"{split.folder}: no selection {selection!r}; available: {', '.join(selections)}. `validation` needs "
+            "a validation part, such as protocol.validation_fraction=0.1"
+        )
+    scores, names = selections[selection], {settings.title: settings.name for settings in split.config.dataset}
+    members = {title: [title] for title in names} | ({MEAN: sorted(names)} if len(names) > 1 else {})
+    rows = []
+    for database, titles in members.items():
+        entries = {title: split.origin[title] for title in titles}
+        labels = {title: entry["labels"] for title, entry in entries.items()}
+        rows.append(
+            {
+                "run": run,
+                "database": database,
+                "name": names.get(database, ""),
+                "split": split.number,
+                "images": " ".join(f"{title} {entry['hash']}" for title, entry in entries.items()),
+                "labels": " ".join(f"{title} {made['hash']}" for title, made in labels.items()),
+                "mos": " ".join(f"{title} {made['mos_hash']}" for title, made in labels.items()),
+                "hypothesis": any(made["sos"] == "hypothesis" for made in labels.values()),
+                "train": sum(len(entry["train"]) for entry in entries.values()),
+                "test": sum(len(entry["test"]) for entry in entries.values()),
+                "scores": scores["databases"].get(database, scores),
+            }
+        )
+    return rows
+
+
+def groups(splits: pd.DataFrame) -> DataFrameGroupBy:
+    """Return the splits of each run on each database, in order."""
+    return splits.groupby(["run", "database"], sort=False)
+
+
+def metric_values(scores: Iterable[dict[str, Any]], metric: str) -> np.ndarray:
+    """Return a metric of each split (S,), float64; NaN where it is undefined or missing."""
+    return as_numbers([each.get(metric) for each in scores])

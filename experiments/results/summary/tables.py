@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -11,29 +10,13 @@ import pandas as pd
 from experiments.results.lines import SELECTION_NOTES
 from experiments.results.published import PUBLISHED, PUBLISHED_SPLITS
 from experiments.results.statistics import MOST_TIED, Comparison, compare, describe
-from experiments.results.summary.runs import Row
+from experiments.results.summary.runs import groups, metric_values
 from experiments.results.tables import metric_heading
 from utils.metrics import BETTER, HIGHER
-from utils.tables import (
-    DASH,
-    DIGITS,
-    LATEX_NEEDS,
-    captioned_latex,
-    escape_markdown,
-    mean_std,
-    number,
-    to_markdown,
-)
+from utils.tables import DASH, DIGITS, LATEX_NEEDS, captioned_latex, escape_markdown, mean_std, number, to_markdown
 
 OURS = "RichIQA"  # method whose published numbers are shown beside ours
-MOS_METRICS = (
-    "srcc",
-    "plcc",
-    "krcc",
-    "rmse",
-    "plcc_raw",
-    "rmse_raw",
-)  # independent of SOS and DOS labels
+MOS_METRICS = ("srcc", "plcc", "krcc", "rmse", "plcc_raw", "rmse_raw")  # independent of SOS and DOS labels
 NUMBERS = ("mean", "std", "median", "t_p", "corrected_p", "wilcoxon_p", "difference", "published")
 COUNTS = ("paired_splits", "wilcoxon_n")
 COLUMNS = ("run", "database", "selection", "metric", "splits", *NUMBERS, *COUNTS)
@@ -46,20 +29,26 @@ PUBLISHED_NOTE = (
 
 
 class Pair(NamedTuple):
-    """A row of the baseline, and the splits that a run shares with it, with the same MOS labels.
+    """The splits that a run shares with the baseline, with the same MOS labels.
 
-    `same_labels` is whether the SOS and DOS labels are the same as well; `test_share` is the mean ratio of test images
-    to training images.
+    `splits` has the columns of `read_runs`, and those of the baseline with the suffix `_base`; `same_labels` is whether
+    the SOS and DOS labels are the same as well.
     """
 
-    baseline: Row
-    splits: list[int]
+    splits: pd.DataFrame
     same_labels: bool
-    test_share: float
 
     def covers(self, metric: str) -> bool:
         """Return whether both runs have the same labels for a metric."""
         return self.same_labels or metric in MOS_METRICS
+
+    def compare(self, metric: str) -> Comparison:
+        """Return the comparison of a metric with that of the baseline; all is NaN if the labels differ."""
+        if not self.covers(metric):
+            return Comparison()
+        test_share = float((self.splits["test"] / self.splits["train"]).to_numpy().mean())
+        both = (metric_values(self.splits[column], metric) for column in ("scores", "scores_base"))
+        return compare(*both, test_share)
 
 
 @dataclass(frozen=True)
@@ -73,36 +62,32 @@ class Section:
 
 
 def summary_table(
-    rows: Sequence[Row], metrics: Sequence[str], selection: str, pairs: dict[tuple[str, str], Pair]
+    splits: pd.DataFrame, metrics: Sequence[str], selection: str, pairs: dict[tuple[str, str], Pair]
 ) -> pd.DataFrame:
     """Return a row for each run, database and metric, NaN where a number is missing.
 
     Args:
-        rows: Rows, in output order.
+        splits: Splits of all runs, see `read_runs`.
         metrics: Names of the metrics.
-        selection: Selection of the rows.
+        selection: Selection of the splits.
         pairs: Pairs by run and database.
     """
     lines = []
-    for row in rows:
-        pair = pairs.get((row.run, row.database))
+    for (run, database), rows in groups(splits):
+        pair, known = pairs.get((run, database)), PUBLISHED.get(rows["name"].iloc[0], {}).get(OURS, {})
         for metric in metrics:
-            compared = Comparison()
-            if pair and pair.covers(metric):
-                both = (one.values(metric, pair.splits) for one in (row, pair.baseline))
-                compared = compare(*both, pair.test_share)
-            published = PUBLISHED.get(row.name, {}).get(OURS, {}).get(metric)
-            head = {"run": row.run, "database": row.database, "selection": selection, "metric": metric}
-            counts = {"splits": len(row.results), "paired_splits": len(pair.splits) if pair else None}
-            statistics = {**describe(row.values(metric))._asdict(), **compared._asdict()}
-            lines.append({**head, **counts, **statistics, "published": published})
+            compared = Comparison() if pair is None else pair.compare(metric)
+            head = {"run": run, "database": database, "selection": selection, "metric": metric}
+            counts = {"splits": len(rows), "paired_splits": None if pair is None else len(pair.splits)}
+            statistics = {**describe(metric_values(rows["scores"], metric))._asdict(), **compared._asdict()}
+            lines.append({**head, **counts, **statistics, "published": known.get(metric)})
     table = pd.DataFrame(lines, columns=list(COLUMNS))
     return table.astype({**dict.fromkeys(NUMBERS, "float64"), **dict.fromkeys(COUNTS, "Int64")})
 
 
-def make_sections(numbers: pd.DataFrame, rows: Sequence[Row], baseline: str | None) -> list[Section]:
+def make_sections(numbers: pd.DataFrame, splits: pd.DataFrame, baseline: str | None) -> list[Section]:
     """Return the means, the medians if there are several splits, and the differences from the baseline, if any."""
-    sections = [means_section(numbers, rows)]
+    sections = [means_section(numbers, splits)]
     if (numbers["splits"] > 1).any():
         medians = wide(numbers, [number(median) for median in numbers["median"]])
         sections.append(Section("The same, median over splits.", medians, text_columns=2))
@@ -111,17 +96,17 @@ def make_sections(numbers: pd.DataFrame, rows: Sequence[Row], baseline: str | No
     return sections
 
 
-def means_section(numbers: pd.DataFrame, rows: Sequence[Row]) -> Section:
+def means_section(numbers: pd.DataFrame, splits: pd.DataFrame) -> Section:
     """Return mean ± standard deviation, the best in bold if runs are comparable, and published means below."""
-    best = best_lines(numbers, rows)
+    best = best_lines(numbers, splits)
     texts = [
         f"**{mean_std(line.mean, line.std)}**" if line.Index in best else mean_std(line.mean, line.std)
         for line in numbers.itertuples()
     ]
-    table, published = wide(numbers, texts), published_lines(numbers, rows)
+    table, published = wide(numbers, texts), published_lines(numbers, splits)
     selection = numbers["selection"].iloc[0]
     which = f"Selection {selection}: {SELECTION_NOTES[selection]}."
-    compared = len({row.database for row in rows}) < len(rows)
+    compared = len(groups(splits)) > splits["database"].nunique()
     notes = [*([BOLD_NOTE] if compared else []), *([PUBLISHED_NOTE] if published else [])]
     caption = f"Test metrics, mean ± standard deviation over splits. {which}"
     return Section(caption, pd.DataFrame([*table.to_dict("records"), *published], columns=table.columns), 2, notes)
@@ -136,34 +121,31 @@ def wide(numbers: pd.DataFrame, texts: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()))
 
 
-def best_lines(numbers: pd.DataFrame, rows: Sequence[Row]) -> set[int]:
+def best_lines(numbers: pd.DataFrame, splits: pd.DataFrame) -> set[int]:
     """Return the index of each best mean, rounded as shown, if all runs have the same splits and labels."""
     best = set()
     for (database, metric), group in numbers.groupby(["database", "metric"], sort=False):
         means = group["mean"].round(DIGITS).dropna()
-        compared = [row for row in rows if row.database == database]
-        same = all(comparable(one, other, metric) for one, other in combinations(compared, 2))
-        if metric in BETTER and len(means) > 1 and same:
+        if metric in BETTER and len(means) > 1 and comparable(splits[splits["database"] == database], metric):
             extreme = means.max() if BETTER[metric] == HIGHER else means.min()
             best |= set(means.index[means == extreme])
     return best
 
 
-def comparable(one: Row, other: Row, metric: str) -> bool:
-    """Return whether a metric of two rows is on the same splits and labels."""
-    if one.origins.keys() != other.origins.keys():
-        return False
-    pairs = [(origin, other.origins[number]) for number, origin in one.origins.items()]
-    same_labels = all(a.same_mos(b) if metric in MOS_METRICS else a.labels == b.labels for a, b in pairs)
-    return same_labels and all(a.split == b.split for a, b in pairs)
+def comparable(splits: pd.DataFrame, metric: str) -> bool:
+    """Return whether a metric of all runs on a database is on the same splits and labels."""
+    for labels in ("labels", "mos") if metric in MOS_METRICS else ("labels",):
+        tested = splits.groupby("run")[["split", "images", labels]]
+        if len({rows.to_csv(index=False) for _, rows in tested}) == 1:
+            return True
+    return False
 
 
-def published_lines(numbers: pd.DataFrame, rows: Sequence[Row]) -> list[dict[str, str]]:
+def published_lines(numbers: pd.DataFrame, splits: pd.DataFrame) -> list[dict[str, str]]:
     """Return rows of published means for each known database, if they include one of the metrics."""
     metrics = list(dict.fromkeys(numbers["metric"]))
-    titles = dict.fromkeys((row.database, row.name) for row in rows)
     lines = []
-    for title, name in titles:
+    for title, name in splits[["database", "name"]].drop_duplicates().itertuples(index=False):
         for method, values in PUBLISHED.get(name, {}).items():
             shown = {metric_heading(metric): number(values.get(metric, np.nan)) for metric in metrics}
             if any(metric in values for metric in metrics):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from datasets.database import load_databases
-from experiments.evaluation.predict import details
+from experiments.evaluation.predict import Predictions
 from tests.databases import write_database
 from utils.bootstrap import confidence_intervals
 from utils.config import load_config
@@ -17,7 +17,7 @@ def test_intervals_draw_whole_scenes_where_splits_do(tmp_path):
         names = sorted(database.records)[:-1]  # scenes of different sizes
         dos = np.random.default_rng(0).dirichlet(np.ones(5), len(names))
         drawn_by = [getattr(database.records[name], attribute) for name in names]
-        told = details(database, names, dos)
+        told = Predictions(database, names, dos).details()
         pred, target = database.quantities(dos), database.targets(names)
         expected = confidence_intervals(pred, target, database.scale.bin_centers, drawn_by)
         np.testing.assert_equal(told["intervals"], expected)

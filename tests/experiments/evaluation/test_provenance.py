@@ -133,7 +133,7 @@ def test_test_images_that_an_ancestor_was_trained_on_are_not_scored(tmp_path):
     choice = choose_images(grandchild, target_of(config), "auto")
     assert choice.names == NAMES[5:6]
     assert choice.own
-    assert "1 images that its ancestors were not trained on" in choice.description
+    assert "1 images that its ancestors were not trained on" in choice.part
     whole = network_of(config, [Split(NAMES[5:], (), NAMES[:5])], seen_before=before)
     with pytest.raises(UserError, match=r"trained on all images; use --part all"):
         choose_images(whole, target_of(config), "auto")
@@ -145,10 +145,10 @@ def test_an_epoch_chosen_on_its_test_images_is_optimistic(tmp_path):
     chosen, last = (network_of(config, [split_of(7)], chosen_epoch) for chosen_epoch in (True, False))
     choice = choose_images(chosen, target_of(config), "auto")
     assert choice.as_dict()["optimistic"] is True
-    assert choice.description.endswith("own split, epoch selected on these test images: optimistic")
+    assert choice.part.endswith("own split, epoch selected on these test images: optimistic")
     for other in (choose_images(last, target_of(config), "auto"), choose_images(chosen, foreign, "auto")):
         assert not other.optimistic
-        assert "optimistic" not in other.description
+        assert "optimistic" not in other.part
     protocol = config.protocol.model_copy(update={"selection": "last"})
     honest = replace(chosen, config=config.model_copy(update={"protocol": protocol}))
     assert not choose_images(honest, target_of(config), "auto").optimistic
@@ -158,10 +158,10 @@ def test_a_checkpoint_without_a_split_does_not_know_its_images(tmp_path):
     config = csv_config(write_csv(tmp_path / "data"))
     network = replace(network_of(config, [split_of(7)]), origin=None)
     choice = choose_images(network, target_of(config), "auto")
-    assert choice.description == "all 10 images, training images unknown"
+    assert choice.part == "all 10 images, training images unknown"
     assert choice.as_dict()["training_images"] == "unknown"
     choice = choose_images(network, target_of(config, split_of(4)), "test")
-    assert choice.description == "the 6 test images of the config's split, training images unknown"
+    assert choice.part == "the 6 test images of the config's split, training images unknown"
 
 
 def test_fine_tuning_remembers_and_warns(quick, tmp_path, capsys):
