@@ -17,7 +17,7 @@ from datasets.readers import READERS, label
 from datasets.readers.assembly import BINS, RELEASE_COLUMNS, Reader
 from datasets.readers.folder import Folder
 from datasets.readers.tables import numbers, read_table
-from utils.metrics import title_of
+from utils.metrics import metric_title
 from utils.tables import number, to_markdown
 
 Array = np.ndarray
@@ -173,7 +173,7 @@ TABLES: dict[str, tuple[Row, Callable[[list[LabelFile], list[LabelFile]], Iterat
         recipe_rows,
     ),
     "hypothesis": (["database", "images", "a", "R2"], hypothesis_rows),
-    "ceiling": (["database", "images", *map(title_of, CEILING)], ceiling_rows),
+    "ceiling": (["database", "images", *map(metric_title, CEILING)], ceiling_rows),
 }
 
 
