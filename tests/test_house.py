@@ -26,9 +26,10 @@ MAY_IMPORT = {  # by package or script; beside what is its own
 }
 IN_EXPERIMENTS = {  # by module or folder of experiments/; beside what is its own
     "failures": set(),
-    "training": {"failures"},
-    "results": {"training", "failures"},
-    "evaluation": {"results", "training", "failures"},
+    "schema": set(),
+    "training": {"schema", "failures"},
+    "results": {"training", "schema", "failures"},
+    "evaluation": {"results", "training", "schema", "failures"},
     "suite": {"training", "failures"},
     "command_line": {"suite", "evaluation", "results", "training", "failures"},
 }

@@ -21,11 +21,12 @@ from datasets.database import require_same_bins
 from datasets.inspection.examination import batch_size_advice, examine, report, splits_for_file
 from datasets.inspection.figure import draw
 from datasets.readers import READERS, with_defaults
+from experiments.schema import SavedSplit
 from utils.config import load_config
 from utils.errors import UserError, did_you_mean
 from utils.files import to_json, write_text
 from utils.progress import Progress
-from utils.schema import VERSION, SavedSplit, checked
+from utils.schema import VERSION, checked
 from utils.script import run_script
 from utils.settings import Config
 

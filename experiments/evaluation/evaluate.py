@@ -14,6 +14,7 @@ from experiments.evaluation.test_images import Target, choose_images
 from experiments.failures import Failures
 from experiments.results.lines import metrics_line
 from experiments.results.matrix import write_matrix
+from experiments.schema import EvaluationMetrics
 from experiments.training.precision import require_precision, scoring_precision, use_precision
 from experiments.training.run_folder import (
     BEST,
@@ -29,7 +30,7 @@ from utils.config import load_config
 from utils.errors import MissingFileError, UserError
 from utils.files import require_place, write_text
 from utils.runtime import environment, pick_device
-from utils.schema import VERSION, EvaluationMetrics
+from utils.schema import VERSION
 from utils.settings import Config
 
 FOLDER = "evaluations"

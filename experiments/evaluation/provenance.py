@@ -7,10 +7,11 @@ from typing import Any
 
 from datasets.database import Database
 from datasets.splits import SEEN_BEFORE, Split
+from experiments.schema import SeenBefore, SeenDatabase, SplitContent
 from models.timm_backbone import PREFIX as TIMM_PREFIX
 from models.weights import translate_weights
 from utils.checkpoint import is_own, read_tensors
-from utils.schema import CheckpointContent, SeenBefore, SeenDatabase, SplitContent, checked
+from utils.schema import CheckpointContent, checked
 from utils.settings import Config, ModelSettings
 
 CSV = "csv"  # name shared by many databases
@@ -32,11 +33,15 @@ class TrainingHistory:
     known: bool = True
 
     @classmethod
-    def from_checkpoint(cls, config: Config, origin: dict[str, Any] | None) -> "TrainingHistory":
-        """Return the history from a checkpoint's config and split, which is None if it has none."""
-        if origin is None:
+    def from_checkpoint(cls, path: Path, config: Config, origin: dict[str, Any] | None) -> "TrainingHistory":
+        """Return the history from a checkpoint's config and split, which is None or empty if it has none.
+
+        Raises:
+            UserError: The split does not fit its schema.
+        """
+        if not origin:
             return cls(known=False)
-        split, own = SplitContent(**origin), []
+        split, own = checked(SplitContent, origin, path), []
         for settings in config.dataset:
             entry = split.databases[settings.title]
             known = {key: getattr(settings, key) for key in ("name", "title", "root")}
@@ -65,7 +70,7 @@ def describe_ancestors(settings: ModelSettings) -> dict[str, Any]:
         backbone_only = settings.backbone.startswith(TIMM_PREFIX) or translate_weights(content, path)[0] == "backbone"
         return {} if backbone_only else {SEEN_BEFORE: TrainingHistory(known=False).for_descendant()}
     config = checked(CheckpointContent, content, path).config
-    return {SEEN_BEFORE: TrainingHistory.from_checkpoint(config, content.get("split")).for_descendant()}
+    return {SEEN_BEFORE: TrainingHistory.from_checkpoint(path, config, content.get("split")).for_descendant()}
 
 
 def is_same_database(one: SeenDatabase, name: str, database: Database) -> tuple[bool, str]:

@@ -75,7 +75,7 @@ def choose_images(network: TrainedNetwork, target: Target, part: str) -> TestIma
     Raises:
         UserError: None of those images is available.
     """
-    past = TrainingHistory.from_checkpoint(network.config, network.origin)
+    past = TrainingHistory.from_checkpoint(network.path, network.config, network.origin)
     records = target.database.records
     own, notes = same_databases(past.own, target.name, target.database)
     own = [one for one in own if not records.keys().isdisjoint((*one.seen, *one.test))]

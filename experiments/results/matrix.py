@@ -9,11 +9,11 @@ import pandas as pd
 
 from experiments.results.lines import SUMMARY
 from experiments.results.statistics import describe
+from experiments.schema import EvaluationMetrics
 from experiments.training.run_folder import METRICS, file_lock, read_checked
 from utils.errors import UserError, printable
 from utils.files import write_text
 from utils.metrics import as_numbers, metric_title
-from utils.schema import EvaluationMetrics
 from utils.tables import DASH, LATEX_NEEDS, captioned_latex, escape_markdown, mean_std, to_markdown
 
 NAME = "matrix"

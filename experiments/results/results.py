@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from datasets.scale import RatingScale
+from experiments.schema import EpochRecord, SplitMetrics
 from experiments.training.run_folder import CONFIG, FREE_KEYS, LOG, METRICS, PREDICTIONS, SPLIT, RunFolder, read_checked
 from utils.config import changed_keys, load_config, validated
 from utils.errors import UserError, one_line, some_of
 from utils.metrics import emd
-from utils.schema import EpochRecord, SplitMetrics
 from utils.settings import Config, DatasetSettings
 
 NAMES = ("database", "image")  # text columns

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from datasets.readers import with_defaults
+from experiments.schema import SplitContent, SplitMetrics, TrainingCheckpoint
 from experiments.training.state import TrainingState
 from experiments.training.tensorboard import write_events
 from utils.checkpoint import read_checkpoint, save_checkpoint
@@ -29,7 +30,7 @@ from utils.files import (
     write_json_lines,
     write_text,
 )
-from utils.schema import SplitContent, SplitMetrics, checked
+from utils.schema import VERSION, checked
 from utils.settings import Config
 
 LAST, BEST, CONFIG, SPLIT = "last.pt", "best.pt", "config.yaml", "split.json"
@@ -160,6 +161,7 @@ class RunFolder:
             UserError: There is no saved state, or it is damaged.
         """
         saved = read_checkpoint(self.path / LAST)
+        checked(TrainingCheckpoint, saved, self.path / LAST)
         if "optimizer" not in saved:
             raise UserError(f"{self.path / LAST} contains only weights and cannot be resumed; --overwrite restarts it")
         state.restore(saved)
@@ -177,7 +179,7 @@ class RunFolder:
                 f"the weights are no longer finite after epoch {state.epoch}, step {state.step}; start again with a "
                 "smaller optim.lr or with optim.clip_norm=1"
             )
-        save_checkpoint(self.path / LAST, {**self._inference_part(config), **state.capture()})
+        self._save_checkpoint(LAST, config, state.capture())
 
     @main_process_only
     def save_epoch(self, config: Config, state: TrainingState) -> None:
@@ -187,7 +189,7 @@ class RunFolder:
         """
         if state.best is state.history[-1]:
             weights = {"model": state.scored_model.state_dict(), "epoch": state.epoch, "metrics": state.best}
-            save_checkpoint(self.best, {**self._inference_part(config), **weights})
+            self._save_checkpoint(BEST, config, weights)
         self._write_log(state)
         if config.logging.tensorboard:
             write_events(self.path, state.history)
@@ -201,10 +203,12 @@ class RunFolder:
         """Return split.json; see `read_checked`."""
         return read_checked(self.path / SPLIT, SplitContent)
 
-    def _inference_part(self, config: Config) -> dict[str, Any]:
-        """Return what inference needs besides the weights, and which images they were trained on."""
+    def _save_checkpoint(self, name: str, config: Config, state: dict[str, Any]) -> None:
+        """Save a state with what inference needs besides the weights, and which images they were trained on."""
         plain = config.model_dump(mode="json")
-        return {"config": plain, "scale": plain["scale"], "split": self.origin()}
+        content = {"version": VERSION, "config": plain, "scale": plain["scale"], "split": self.origin(), **state}
+        checked(TrainingCheckpoint, content, self.path / name)
+        save_checkpoint(self.path / name, content)
 
     def _write_log(self, state: TrainingState) -> None:
         write_json_lines(self.path / LOG, state.history)

@@ -220,7 +220,7 @@ def test_no_run_yet_names_what_to_do(tmp_path, monkeypatch):
 
 
 def test_release_checkpoint_scores_with_a_stated_scale(release_checkpoint, photo):
-    with pytest.raises(UserError, match="does not carry its rating scale"):
+    with pytest.raises(UserError, match="contains a network without its rating scale"):
         load_predictor(release_checkpoint)
     predictor = load_predictor(release_checkpoint, device="cpu", scale=ACR)
     torch.manual_seed(1)
@@ -310,5 +310,5 @@ def test_backbone_weights_are_no_network(tmp_path):
     official = to_official(build_model().state_dict())
     cvt = {name.removeprefix("net."): tensor for name, tensor in official.items() if name.startswith("net.stage")}
     torch.save(cvt, tmp_path / "cvt.pth")
-    with pytest.raises(UserError, match="holds a backbone, not a trained RichIQA"):
+    with pytest.raises(UserError, match="contains a backbone, not a trained RichIQA"):
         load_predictor(tmp_path / "cvt.pth", scale=ACR)

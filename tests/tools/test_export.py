@@ -196,7 +196,7 @@ def test_the_example_of_the_page(onnx_file, checkpoint, tmp_path, monkeypatch, c
         (["best.pt", "--output", "same.safetensors"], r"same\.safetensors already exists; --overwrite replaces it"),
         (["best.pt", "--format", "torch", "--scale", "acr"], "already contains its rating scale and config"),
         (["best.pt", "--format", "torch", "--trained-with", "a.yaml"], r"config a\.yaml does not exist"),
-        (["cvt.pth", "--format", "torch", "--scale", "acr"], "holds a backbone, not a trained RichIQA"),
+        (["cvt.pth", "--format", "torch", "--scale", "acr"], "contains a backbone, not a trained RichIQA"),
         (["cvt.pth", "--format", "torch", "--scale", "five"], "'five' is not a rating scale"),
         (["none.pt", "--format", "torch"], r"checkpoint none\.pt does not exist"),
         (["", "--format", "torch"], r"checkpoint \. does not exist"),

@@ -91,7 +91,7 @@ def test_the_same_csv_is_known_by_its_labels_its_folder_or_its_title(tmp_path):
     choice = choose_images(network, target_of(csv_config(root)), "auto")
     assert choice.names == NAMES[7:]
     assert "since the folder is the same" in choice.notes[0]
-    (one,) = TrainingHistory.from_checkpoint(network.config, network.origin).own
+    (one,) = TrainingHistory.from_checkpoint(network.path, network.config, network.origin).own
     database = target_of(csv_config(write_csv(tmp_path / "grown", seed=3))).database
     assert is_same_database(one.model_copy(update={"title": "mine"}), "csv", replace(database, title="mine"))[0]
 
@@ -121,14 +121,14 @@ def test_members_of_one_name_each_image_once_and_none_of_a_training(tmp_path):
 def test_test_images_that_an_ancestor_was_trained_on_are_not_scored(tmp_path):
     config = csv_config(write_csv(tmp_path / "data"))
     ancestor = network_of(config, [split_of(5)])
-    before = TrainingHistory.from_checkpoint(ancestor.config, ancestor.origin).for_descendant()
+    before = TrainingHistory.from_checkpoint(ancestor.path, ancestor.config, ancestor.origin).for_descendant()
     reverse = Split(NAMES[6:], (), NAMES[:6])
     child = network_of(config, [reverse], seen_before=json.loads(json.dumps(before)))
     assert choose_images(child, target_of(config), "auto").names == NAMES[5:6]
     grandchild = network_of(
         csv_config(write_csv(tmp_path / "other", seed=5)),
         [split_of(7)],
-        seen_before=TrainingHistory.from_checkpoint(child.config, child.origin).for_descendant(),
+        seen_before=TrainingHistory.from_checkpoint(child.path, child.config, child.origin).for_descendant(),
     )
     choice = choose_images(grandchild, target_of(config), "auto")
     assert choice.names == NAMES[5:6]
@@ -203,5 +203,6 @@ def test_a_split_in_another_form_is_one_line(run):
     content = read_checkpoint(run / "best.pt")
     content["split"]["databases"]["koniq10k"]["train"] = 1
     torch.save(content, run / "best.pt")
-    with pytest.raises(UserError, match=r"best\.pt: split\.databases\.koniq10k\.train: .*got 1; restore the file"):
-        load_network(run / "best.pt")
+    network = load_network(run / "best.pt")  # scoring does not need the split
+    with pytest.raises(UserError, match=r"best\.pt: databases\.koniq10k\.train: .*got 1; restore the file"):
+        TrainingHistory.from_checkpoint(network.path, network.config, network.origin)
