@@ -36,6 +36,7 @@ from utils.distributed import any_process, broadcast_from_main, in_turns, is_dis
 from utils.processes import process_group
 from utils.runtime import Interruption, pick_device
 from utils.script import run_script
+from utils.threads import set_threads
 
 INTERRUPTED = 130
 
@@ -77,8 +78,13 @@ def run_experiment(experiment: Experiment, args: argparse.Namespace, resume: boo
     config = experiment.config
     device = pick_device(config.train.device)
     require_support(config.train, device)
+    set_threads(config.train.threads)
     runs = load_runs(config, experiment.folders, interruption)
     print(f"{config.run.name}: {config.model.backbone} on {device}")
+    if resume:
+        with in_turns():
+            for run in runs:
+                run.folder.reopen(config)
     unfinished = [run for run in runs if not (resume and run.folder.finished)]
     if config.protocol.parallel_splits > 1 and args.split is None and len(unfinished) > 1:
         if not run_in_parallel(unfinished, device, resume, args.overwrite):

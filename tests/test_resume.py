@@ -349,3 +349,51 @@ def test_weights_that_are_not_finite_are_not_saved(quick, tmp_path, monkeypatch)
     assert not (folder_of(tmp_path) / "last.pt").exists()
     with pytest.raises(UserError, match="no longer finite after epoch 0, step 1"):
         train(quick, "train.batch_size=16", "--overwrite")  # saved before it is evaluated
+
+
+CONSTANT = ["model.drop_path=0.3", "optim.ema_decay=0.9", "optim.lr=1e-3", "protocol.splits=2"]
+
+
+def test_more_epochs_continue_finished_splits(quick, tmp_path):
+    """With a constant schedule, the end is that of a training that had them from the beginning."""
+    assert train(quick, *CONSTANT, "train.epochs=3", "run.name=whole") == 0
+    assert train(quick, *CONSTANT, "train.epochs=1") == 0
+    assert train(quick, *CONSTANT, "train.epochs=3", "--resume") == 0
+    for number in (1, 2):
+        longer, whole = folder_of(tmp_path, number), tmp_path / "runs" / "whole" / f"split_{number:02d}"
+        for name in ("last.pt", "best.pt"):
+            one, other = (read_checkpoint(folder / name) for folder in (longer, whole))
+            assert_identical(comparable(one), comparable(other))
+        metrics = [comparable(json.loads((folder / "metrics.json").read_text())) for folder in (longer, whole)]
+        assert metrics[0] == metrics[1]
+        assert "epochs: 3" in (longer / "config.yaml").read_text()
+        assert (longer / "predictions.csv").read_text() == (whole / "predictions.csv").read_text()
+
+
+def test_a_kill_while_more_epochs_begin_loses_nothing(quick, tmp_path, monkeypatch):
+    assert train(quick, "train.epochs=1") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.training.run_folder.dump_config", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(quick, "train.epochs=2", "--resume")
+    assert train(quick, "train.epochs=1", "--resume") == 0  # finishes it again
+    assert train(quick, "train.epochs=2", "--resume") == 0
+    assert read_checkpoint(folder_of(tmp_path) / "last.pt")["epoch"] == 2
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (["train.epochs=2"], ["train.epochs=1"], r"train\.epochs: 2 then, 1 now$"),
+        (
+            ["train.epochs=1", "schedule.name=cosine"],
+            ["train.epochs=2", "schedule.name=cosine"],
+            r"train\.epochs: 1 then, 2 now; with schedule\.name=cosine, .*model\.pretrained=.*last\.pt run\.name=NAME$",
+        ),
+        (["train.epochs=1"], ["train.epochs=2", "optim.weight_decay=0"], r"other settings: optim\.weight_decay: [^;]*$"),
+    ],
+)
+def test_other_changes_of_the_number_of_epochs_are_refused(before, after, message, quick):
+    assert train(quick, *before) == 0
+    with pytest.raises(UserError, match=message):
+        train(quick, *after, "--resume")

@@ -234,6 +234,10 @@ class TrainSettings(Settings):
     """Keep only what is between the backbone's blocks; compute the rest again for the gradient."""
     device: str = "auto"
     """`auto` (CUDA, else MPS, else CPU), or a device such as `cuda:1`."""
+    threads: Count | None = None
+    """Threads that the network computes with on a CPU, in each process. `null`: one for each core that the process may
+    use, by affinity and the limits of a container.
+    """
     workers: Annotated[int, Field(ge=0)] = 4
     """Processes that load images. 0: none beside the main one."""
     save_steps: Annotated[int, Field(ge=0)] = 0

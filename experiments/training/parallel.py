@@ -60,7 +60,7 @@ def process_environments(config: Config, count: int) -> list[Environment]:
         raise UserError(f"{KEY}: {count} processes would each need a copy of dataset.cache=ram; use disk or none")
     device = pick_device(config.train.device)
     if device.type == "cpu":
-        return [{"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // count))}] * count
+        return [{"OMP_NUM_THREADS": str(config.train.threads or max(1, torch.get_num_threads() // count))}] * count
     if device.index is not None:
         raise UserError(f"{KEY}: {count} splits at a time cannot share {device}; set train.device to auto")
     gpus = _visible_gpus() if device.type == "cuda" else [""]

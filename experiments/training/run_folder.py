@@ -16,6 +16,7 @@ from datasets.readers import with_defaults
 from experiments.schema import SplitContent, SplitMetrics, TrainingCheckpoint
 from experiments.training.state import TrainingState
 from experiments.training.tensorboard import write_events
+from models import with_pixel_statistics
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.config import changed_keys, dump_config, load_config
 from utils.distributed import main_process_only
@@ -36,11 +37,19 @@ from utils.settings import Config
 LAST, BEST, CONFIG, SPLIT = "last.pt", "best.pt", "config.yaml", "split.json"
 LOG, METRICS, PREDICTIONS = "log.jsonl", "metrics.json", "predictions.csv"
 SPLIT_FOLDER = re.compile(r"split_(\d+)")
+EPOCHS, CONSTANT = "train.epochs", "constant"
 # keys that may differ when a run is resumed: they change where and how fast it runs, not its results
 FREE_KEYS = (
     *("run.root", "dataset.root", "dataset.split_file", "dataset.cache", "dataset.cache_folder"),
     *("protocol.splits", "protocol.parallel_splits"),
-    *("train.device", "train.workers", "train.save_steps", "train.checkpointing", "logging.tensorboard"),
+    *(
+        "train.device",
+        "train.threads",
+        "train.workers",
+        "train.save_steps",
+        "train.checkpointing",
+        "logging.tensorboard",
+    ),
 )
 
 
@@ -119,9 +128,30 @@ class RunFolder:
                 f"{self.path} already contains a run; --resume continues it, --overwrite restarts it, run.name=NAME "
                 "starts another"
             )
-        changed = changed_keys(with_defaults(load_config(self.path / CONFIG)), config, ignored=FREE_KEYS)
+        before = self._config()
+        longer = before.train.epochs < config.train.epochs
+        may_differ = (*FREE_KEYS, EPOCHS) if longer and config.schedule.name == CONSTANT else FREE_KEYS
+        changed = changed_keys(before, config, ignored=may_differ)
         if changed:
-            raise UserError(f"--resume: {self.path} was started with other settings: {'; '.join(changed)}")
+            advice = (
+                f"; with schedule.name={config.schedule.name}, the learning rate depends on the number of epochs; to "
+                f"train on from these weights, use model.pretrained={self.path / LAST} run.name=NAME"
+            )
+            raise UserError(
+                f"--resume: {self.path} was started with other settings: {'; '.join(changed)}"
+                f"{advice if len(changed) == 1 and longer else ''}"
+            )
+
+    def reopen(self, config: Config) -> None:
+        """Let a split continue that was trained for fewer epochs than the config has, even if it is finished."""
+        if self.resumable and self._config().train.epochs < config.train.epochs:
+            with self.lock():
+                for name in (METRICS, PREDICTIONS):
+                    (self.path / name).unlink(missing_ok=True)
+                write_text(self.path / CONFIG, dump_config(config))
+
+    def _config(self) -> Config:
+        return with_pixel_statistics(with_defaults(load_config(self.path / CONFIG)))
 
     def require_same_data(self, split: dict[str, Any]) -> None:
         """Check that the images and labels are those that the run was started with."""

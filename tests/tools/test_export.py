@@ -199,7 +199,7 @@ def test_the_example_of_the_page(onnx_file, checkpoint, tmp_path, monkeypatch, c
         (["cvt.pth", "--format", "torch", "--scale", "acr"], "contains a backbone, not a trained RichIQA"),
         (["cvt.pth", "--format", "torch", "--scale", "five"], "'five' is not a rating scale"),
         (["none.pt", "--format", "torch"], r"checkpoint none\.pt does not exist"),
-        (["", "--format", "torch"], r"checkpoint \. does not exist"),
+        (["", "--format", "torch"], r"checkpoint \. is a folder"),
     ],
 )
 def test_mistakes(arguments, message, checkpoint, tmp_path, monkeypatch):
