@@ -390,7 +390,11 @@ def test_a_kill_while_more_epochs_begin_loses_nothing(quick, tmp_path, monkeypat
             ["train.epochs=2", "schedule.name=cosine"],
             r"train\.epochs: 1 then, 2 now; with schedule\.name=cosine, .*model\.pretrained=.*last\.pt run\.name=NAME$",
         ),
-        (["train.epochs=1"], ["train.epochs=2", "optim.weight_decay=0"], r"other settings: optim\.weight_decay: [^;]*$"),
+        (
+            ["train.epochs=1"],
+            ["train.epochs=2", "optim.weight_decay=0"],
+            r"other settings: optim\.weight_decay: [^;]*$",
+        ),
     ],
 )
 def test_other_changes_of_the_number_of_epochs_are_refused(before, after, message, quick):

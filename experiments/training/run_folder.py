@@ -139,7 +139,7 @@ class RunFolder:
             )
             raise UserError(
                 f"--resume: {self.path} was started with other settings: {'; '.join(changed)}"
-                f"{advice if len(changed) == 1 and longer else ''}"
+                f"{advice if longer and len(changed) == 1 and changed[0].startswith(EPOCHS) else ''}"
             )
 
     def reopen(self, config: Config) -> None:
