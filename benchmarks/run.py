@@ -21,7 +21,7 @@ require_installation()
 import torch
 from tqdm import tqdm
 
-from benchmarks import cold_start, data_cache, evaluation, inference, memory, training
+from benchmarks import beside_others, cold_start, data_cache, evaluation, inference, memory, training
 from benchmarks.rows import Measured, table_of
 from models.precision import AUTO, FP32
 from utils.files import to_json, write_text
@@ -31,6 +31,7 @@ from utils.tables import to_markdown
 
 BENCHMARKS: dict[str, Callable[[], list[Measured]]] = {
     "cold_start": cold_start.measure,
+    "beside_others": beside_others.measure,
     "inference_fp32_b1": lambda: inference.measure(FP32),
     "inference_auto_b1": lambda: inference.measure(AUTO),
     "inference_fp32_best": inference.measure_batches,
