@@ -1,4 +1,4 @@
-"""Readers of the databases, one module each; `read_records` reads any of them."""
+"""Readers of the databases, one module each, registered in `READERS`; `read_records` reads any of them."""
 
 from dataclasses import asdict, replace
 from pathlib import Path

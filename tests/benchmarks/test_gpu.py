@@ -39,6 +39,7 @@ def test_parity_is_near_float64(measure):
     assert found["product_bf16"]["tflop_per_s"] > 0
 
 
+@pytest.mark.slow
 def test_inference_is_measured_in_every_way(measure):
     found = measure("inference")
     names = {f"{way}_batch_{batch}" for way in ("peer_fp32", "peer_bf16", "fp32", "bf16") for batch in (1, 4, 6)}

@@ -118,8 +118,8 @@ def test_the_folder_can_be_chosen(quick, tmp_path):
     [
         (1, signal.SIGINT),
         (1, signal.SIGTERM),
-        (2, signal.SIGINT),
-        pytest.param(2, signal.SIGTERM, marks=pytest.mark.slow),  # two more processes
+        pytest.param(2, signal.SIGINT, marks=pytest.mark.slow),  # two more processes
+        pytest.param(2, signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )
 def test_an_interruption_while_it_fills_ends_at_once(splits, number, quick, tmp_path, monkeypatch, capfd):

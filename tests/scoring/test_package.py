@@ -52,6 +52,7 @@ print(repr(predictor({str(photo)!r}).mos), utils.theirs, datasets.theirs, type(p
     assert module == "richiqa.scoring.predictor"
 
 
+@pytest.mark.slow
 def test_every_module_loads_under_the_package(elsewhere):
     """Nothing in the project is imported under its plain name."""
     modules = [
