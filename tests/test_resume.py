@@ -23,7 +23,9 @@ from utils.errors import UserError
 STATEFUL = [
     "model.drop_path=0.3",
     "optim.ema_decay=0.9",
-    "schedule.name=onecycle",
+    "schedule.name=cosine",
+    "schedule.warmup=0.3",
+    "optim.backbone_lr=0.5",
     "optim.clip_norm=1",
     "optim.lr=1e-3",
 ]

@@ -200,6 +200,8 @@ class OptimSettings(Settings):
     """`adam` adds weight decay to the gradient (the release), `adamw` decouples it."""
     lr: Positive = 1e-5
     """Learning rate: the constant, or the start of `cosine`, or the peak of `onecycle`."""
+    backbone_lr: Positive = 1
+    """Learning rate of the backbone, as a factor of `lr`. Below 1, it keeps more of its pretrained weights."""
     weight_decay: NonNegative = 5e-7
     """Weight decay."""
     clip_norm: Positive | None = None
@@ -213,6 +215,18 @@ class ScheduleSettings(Settings):
 
     name: Literal["constant", "cosine", "onecycle"] = "constant"
     """Shape of the schedule."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0
+    """Share of all steps over which the learning rate first rises linearly from near 0. Not with `onecycle`, which has
+    its own rise.
+    """
+
+    @model_validator(mode="after")
+    def _one_rise(self):
+        if self.warmup > 0 and self.name == "onecycle":
+            raise ValueError(
+                f"warmup ({self.warmup}) is for constant and cosine; onecycle has its own rise: set it to 0"
+            )
+        return self
 
 
 class TrainSettings(Settings):

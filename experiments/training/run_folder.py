@@ -130,7 +130,8 @@ class RunFolder:
             )
         before = self._config()
         longer = before.train.epochs < config.train.epochs
-        may_differ = (*FREE_KEYS, EPOCHS) if longer and config.schedule.name == CONSTANT else FREE_KEYS
+        steady = config.schedule.name == CONSTANT and config.schedule.warmup == 0
+        may_differ = (*FREE_KEYS, EPOCHS) if longer and steady else FREE_KEYS
         changed = changed_keys(before, config, ignored=may_differ)
         if changed:
             advice = (

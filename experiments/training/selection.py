@@ -21,7 +21,7 @@ def record_epoch(state: TrainingState, metrics: dict[str, dict[str, Any]], selec
     """
     record = {
         "epoch": state.epoch + 1,
-        "lr": state.optimizer.param_groups[0]["lr"],
+        "lr": state.optimizer.param_groups[-1]["lr"],
         "train": state.mean_losses(),
         **metrics,
         "seconds": state.seconds,

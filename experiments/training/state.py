@@ -6,21 +6,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    LinearLR,
+    LRScheduler,
+    OneCycleLR,
+    SequentialLR,
+)
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from utils.runtime import random_states, restore_random_states
-from utils.settings import Config
+from utils.settings import Config, OptimSettings, ScheduleSettings
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 POSITION = ("epoch", "step", "seconds", "loss_sums", "history", "best")  # attributes that are saved as they are
 FUSED = True  # one pass over a parameter and its state per step, on every device
 
-SCHEDULES: dict[str, Callable[[Optimizer, float, int], LRScheduler]] = {
-    "constant": lambda optimizer, lr, steps: ConstantLR(optimizer, factor=1.0, total_iters=0),
-    "cosine": lambda optimizer, lr, steps: CosineAnnealingLR(optimizer, T_max=steps),
-    "onecycle": lambda optimizer, lr, steps: OneCycleLR(optimizer, max_lr=lr, total_steps=steps),
+SCHEDULES: dict[str, Callable[[Optimizer, list[float], int], LRScheduler]] = {  # the rates are those of the groups
+    "constant": lambda optimizer, rates, steps: ConstantLR(optimizer, factor=1.0, total_iters=0),
+    "cosine": lambda optimizer, rates, steps: CosineAnnealingLR(optimizer, T_max=steps),
+    "onecycle": lambda optimizer, rates, steps: OneCycleLR(optimizer, max_lr=rates, total_steps=steps),
 }
 
 
@@ -37,11 +44,9 @@ class TrainingState:
         optim = config.optim
         self.model = model
         self.clip_norm = optim.clip_norm
-        self.optimizer = OPTIMIZERS[optim.name](
-            model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay, fused=FUSED
-        )
-        steps = config.train.epochs * steps_per_epoch
-        self.scheduler = SCHEDULES[config.schedule.name](self.optimizer, optim.lr, steps)
+        groups = parameter_groups(model, optim)
+        self.optimizer = OPTIMIZERS[optim.name](groups, lr=optim.lr, weight_decay=optim.weight_decay, fused=FUSED)
+        self.scheduler = build_schedule(self.optimizer, config.schedule, config.train.epochs * steps_per_epoch)
         self.average = None
         if optim.ema_decay is not None:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay), use_buffers=True)
@@ -122,6 +127,25 @@ class TrainingState:
             setattr(self, name, captured[name])
         self.counted = self.step
         restore_random_states(captured["random"], self.device)
+
+
+def parameter_groups(model: nn.Module, settings: OptimSettings) -> list[dict[str, Any]]:
+    """Return the parameters of the network; if `optim.backbone_lr` is not 1, the backbone's in a group of their own."""
+    if settings.backbone_lr == 1:
+        return [{"params": list(model.parameters())}]
+    backbone = list(model.backbone.parameters())
+    head = [parameter for name, parameter in model.named_parameters() if not name.startswith("backbone.")]
+    return [{"params": backbone, "lr": settings.backbone_lr * settings.lr}, {"params": head}]
+
+
+def build_schedule(optimizer: Optimizer, settings: ScheduleSettings, steps: int) -> LRScheduler:
+    """Return the schedule over all steps of a training, after a linear rise if `schedule.warmup` is above 0."""
+    warmup = round(settings.warmup * steps)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    if warmup == 0:
+        return SCHEDULES[settings.name](optimizer, rates, steps)
+    rise = LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
+    return SequentialLR(optimizer, [rise, SCHEDULES[settings.name](optimizer, rates, steps - warmup)], [warmup])
 
 
 def match_memory_layout(optimizer: Optimizer) -> None:

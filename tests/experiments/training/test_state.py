@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from experiments.training.state import TrainingState
+from models import build_model
 from utils.config import config_from_dict
 from utils.errors import UserError
 from utils.runtime import derive_seed, pick_device, random_states, restore_random_states, seed_everything
@@ -30,8 +31,8 @@ def step(state, scale=1.0):
     state.update()
 
 
-def rates(name, lr=0.1):
-    state = state_of(optim={"lr": lr}, schedule={"name": name})
+def rates(name, lr=0.1, warmup=0):
+    state = state_of(optim={"lr": lr}, schedule={"name": name, "warmup": warmup})
     seen = []
     for _ in range(2 * STEPS):
         seen.append(state.optimizer.param_groups[0]["lr"])
@@ -47,6 +48,27 @@ def test_schedules():
     assert onecycle.max() == pytest.approx(0.1, rel=0.02)
     assert onecycle[0] < 0.005
     assert onecycle[-1] < 1e-3
+
+
+def test_warmup_rises_linearly_and_the_schedule_takes_the_other_steps():
+    np.testing.assert_allclose(rates("constant", warmup=0.2), [0.02, 0.04, 0.06, 0.08, *[0.1] * 16], atol=1e-12)
+    cosine = 0.05 * (1 + np.cos(np.pi * np.arange(16) / 16))
+    np.testing.assert_allclose(rates("cosine", warmup=0.2), [0.02, 0.04, 0.06, 0.08, *cosine], atol=1e-12)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "onecycle"])
+def test_the_backbone_has_its_own_rate(schedule):
+    settings = {"optim": {"name": "adamw", "lr": 0.1, "backbone_lr": 0.1}, "schedule": {"name": schedule}}
+    config = config_from_dict({"model": {"backbone": "cvt_nano"}, **settings}, "test")
+    model = build_model(config.model)
+    state = TrainingState(model, config, STEPS)
+    backbone, head = state.optimizer.param_groups
+    assert {id(each) for each in backbone["params"]} == {id(each) for each in model.backbone.parameters()}
+    assert len(backbone["params"]) + len(head["params"]) == len(list(model.parameters()))
+    for _ in range(3):
+        assert backbone["lr"] == pytest.approx(0.1 * head["lr"])
+        model(torch.rand(2, 3, 32, 32)).sum().backward()
+        state.update()
 
 
 def test_adam_couples_weight_decay_and_adamw_does_not():
