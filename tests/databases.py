@@ -244,6 +244,29 @@ def write_database(name: str, root: Path) -> Made:
     return WRITERS[name](root)
 
 
+def write_biq2021(root: Path) -> Made:
+    images = [f"Images/ss0{1 + i % 3} ({i}).jpg" for i in range(12)]
+    made = labelled(root, images, 0, 1, 4)
+    made.sos = {}
+    parts = ["train"] * 9 + ["test"] * 3
+    table = pd.DataFrame({"Image Name": [image.removeprefix("Images/") for image in images], "MOS": made.mos.values()})
+    for part, title in (("train", "Train"), ("test", "Test")):
+        rows = table[[each == part for each in parts]].assign(**{"Unnamed: 2": "", "Unnamed: 3": ""})
+        rows.to_csv(root / f"{title} (Images and MOS).csv", index=False)
+    made.split = dict(zip(images, parts, strict=True))
+    return made
+
+
+def write_agiqa3k(root: Path) -> Made:
+    images = [f"{model}_normal_{i:03}.jpg" for i in range(6) for model in ("AttnGAN", "glide")]
+    made = labelled(root, images, 0, 5)
+    table = pd.DataFrame({"name": images, "prompt": [f"a cat, number {i}" for i in range(6) for _ in range(2)]})
+    scores = {"mos_quality": made.mos.values(), "std_quality": made.sos.values(), "mos_align": 1.0, "std_align": 0.5}
+    table.assign(adj1="", adj2="", style="", **scores).to_csv(root / "data.csv", index=False)
+    made.references = 6
+    return made
+
+
 WRITERS: dict[str, Callable[[Path], Made]] = {
     "koniq10k": write_koniq10k,
     "spaq": write_spaq,
@@ -251,6 +274,8 @@ WRITERS: dict[str, Callable[[Path], Made]] = {
     "clive": write_clive,
     "flive": write_flive,
     "kadid10k": write_kadid10k,
+    "biq2021": write_biq2021,
+    "agiqa3k": write_agiqa3k,
     "csiq": write_csiq,
     "livemd": write_livemd,
     "cid2013": write_cid2013,

@@ -6,7 +6,9 @@ from pathlib import Path
 from datasets.label_checks import MISSING, find_problems, require_usable
 from datasets.labels import LabelRecipe, make_records
 from datasets.ratings import Rating, Record
+from datasets.readers.agiqa3k import AGIQA3K
 from datasets.readers.bid import BID
+from datasets.readers.biq2021 import BIQ2021
 from datasets.readers.cid2013 import CID2013
 from datasets.readers.clive import CLIVE
 from datasets.readers.csiq import CSIQ
@@ -35,6 +37,8 @@ READERS = {
     "livemd": LIVEMD,
     "cid2013": CID2013,
     "vclfer": VCLFER,
+    "biq2021": BIQ2021,
+    "agiqa3k": AGIQA3K,
     "demo": DEMO,
     "csv": CSV,
 }
