@@ -62,7 +62,8 @@ def make_split(
     `random` sorts the names and shuffles them with a separate generator seeded by (split_seed, number). The first
     round(train_fraction * n) names are for training, except the last of these, which are for validation; the rest is
     for testing. If the unit is the reference or the image set, these are shuffled instead of names, so that each lies
-    in one part only. `official` uses the parts stated by the database, `file` those of a split file.
+    in one part only. `official` uses the parts stated by the database; a validation part may be drawn from the training
+    part in the same way. `file` uses the parts of a split file.
 
     Args:
         records: Records of the database.
@@ -79,12 +80,12 @@ def make_split(
     if protocol.method == "file":
         split = read_split(records, Path(split_file), number, title, left_out)
     else:
-        split = _official(records) if protocol.method == "official" else _random(records, protocol, number)
+        split = (_official if protocol.method == "official" else _random)(records, protocol, number)
     for part in ("train", "test", *(("validation",) if protocol.selection == "validation" else ())):
         if not getattr(split, part):
             advice = {
                 "random": "change protocol.train_fraction or protocol.validation_fraction",
-                "official": "use protocol.method=random",
+                "official": "set protocol.validation_fraction, or use protocol.method=random",
                 "file": "list images for it in the file",
             }
             raise UserError(
@@ -164,14 +165,27 @@ def split_keys(records: Sequence[Record], unit: str) -> dict[str, str]:
     return keys
 
 
-def _official(records: Sequence[Record]) -> Split:
+def _official(records: Sequence[Record], protocol: ProtocolSettings, number: int) -> Split:
     without = [record.name for record in records if record.split not in PARTS]
     if without:
         raise UserError(
             f"protocol.method: `official`, but the label files do not say which part {without[0]} and "
             f"{len(without) - 1} others belong to; use `random`, or add the label file that does"
         )
-    return Split.from_parts({record.name: record.split for record in records})
+    split = Split.from_parts({record.name: record.split for record in records})
+    if protocol.validation_fraction == 0:
+        return split
+    if split.validation:
+        raise UserError(
+            f"protocol.validation_fraction: {protocol.validation_fraction}, but the official split has a validation "
+            f"part of {len(split.validation)} images; set it to 0"
+        )
+    key_of = split_keys(records, split_unit(records, protocol))
+    keys = sorted({key_of[name] for name in split.train})
+    order = np.random.default_rng([protocol.split_seed, number]).permutation(len(keys))
+    drawn = {keys[index] for index in order[: round(protocol.validation_fraction * len(set(key_of.values())))]}
+    validation = tuple(name for name in split.train if key_of[name] in drawn)
+    return Split(tuple(name for name in split.train if key_of[name] not in drawn), validation, split.test)
 
 
 def _random(records: Sequence[Record], protocol: ProtocolSettings, number: int) -> Split:

@@ -280,11 +280,13 @@ class ProtocolSettings(Settings):
     """How images are split, and which epoch is kept."""
 
     method: Literal["random", "official", "file"] = "random"
-    """`random` splits, the database's `official` split (`splits: 1`), or those of a `file`."""
+    """`random` splits, the database's `official` split, or those of a `file`."""
     unit: Literal["auto", "image", "reference", "image_set"] = "auto"
     """What a random split keeps together. `auto`: references (scenes) where there are any, else images."""
     splits: Annotated[int, Field(ge=1, le=99)] = 10
-    """Number of splits."""
+    """Number of splits. Those of `official` differ in the seed of the training, and in the validation part that
+    `validation_fraction` draws.
+    """
     parallel_splits: Count = 1
     """Splits trained at the same time, each in its own process and on its own GPU."""
     split_seed: Annotated[int, Field(ge=0)] = 0
@@ -292,7 +294,9 @@ class ProtocolSettings(Settings):
     train_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.8
     """Share of images (or units) for training, the validation part included."""
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0
-    """Share for validation, taken from the training part. Below `train_fraction`; `random` splits only."""
+    """Share of all images for validation, drawn from the training part. Below `train_fraction`; not with `file`, nor
+    with an `official` split that has a validation part.
+    """
     selection: Literal["release", "validation", "last"] = "release"
     """Which epoch becomes `best.pt`: best SRCC on the test part (the release, optimistic), best SRCC on the
     validation part, or the last.
@@ -307,10 +311,8 @@ class ProtocolSettings(Settings):
             )
         if self.selection == "validation" and self.method == "random" and self.validation_fraction == 0:
             raise ValueError("selection `validation` needs a validation part: set validation_fraction, such as 0.1")
-        if self.method == "official" and self.splits != 1:
-            raise ValueError(f"method `official` has one split: set splits to 1 (got {self.splits})")
-        if self.method != "random" and self.validation_fraction > 0:
-            raise ValueError(f"method `{self.method}` has its own validation part: set validation_fraction to 0")
+        if self.method == "file" and self.validation_fraction > 0:
+            raise ValueError("method `file` has its own validation part: set validation_fraction to 0")
         return self
 
 

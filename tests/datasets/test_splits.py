@@ -80,6 +80,28 @@ def test_official_parts():
     assert [len(split.train), len(split.validation), len(split.test)] == [26, 12, 12]
 
 
+def test_a_validation_part_is_drawn_from_the_official_training_part():
+    made = records(parts=["train", "train", "train", "test"], references=10)
+    protocol = ProtocolSettings(method="official", splits=3, validation_fraction=0.2, unit="image")
+    whole = make_split(made, ProtocolSettings(method="official"), 1)
+    splits = [make_split(made, protocol, number) for number in (1, 2)]
+    for split in splits:
+        assert split.test == whole.test
+        assert sorted((*split.train, *split.validation)) == sorted(whole.train)
+        assert len(split.validation) == 10
+    assert splits[0].validation != splits[1].validation
+    assert splits[0] == make_split(made, protocol, 1)
+
+
+def test_references_stay_together_in_a_drawn_validation_part():
+    made = records(40, parts=["train"] * 3 + ["test"], references=10)
+    protocol = ProtocolSettings(method="official", validation_fraction=0.2)
+    split = make_split(made, protocol, 1)
+    reference = {record.name: record.reference for record in made}
+    assert split.validation
+    assert not {reference[name] for name in split.validation} & {reference[name] for name in split.train}
+
+
 @pytest.mark.parametrize(
     ("made", "settings", "message"),
     [
