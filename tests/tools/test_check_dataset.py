@@ -106,7 +106,7 @@ def test_missing_images_are_not_in_the_way_where_they_are_allowed(check, tmp_pat
     (made.root / next(iter(made.mos))).unlink()
     arguments = ("--dataset", "kadid10k", "--root", str(made.root))
     assert check(*arguments, *PICTURE)[0] == 1
-    assert check(*arguments, "dataset.allow_missing=true", *PICTURE)[0] == 0
+    assert check(*arguments, "dataset.unreadable=omit", *PICTURE)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_nothing_there_though_missing_images_are_allowed(check, tmp_path):
     made = write_database("kadid10k", tmp_path / "kadid10k")
     for image in made.mos:
         (made.root / image).unlink()
-    status, output = check("--dataset", "kadid10k", "--root", str(made.root), "dataset.allow_missing=true", *PICTURE)
+    status, output = check("--dataset", "kadid10k", "--root", str(made.root), "dataset.unreadable=omit", *PICTURE)
     assert status == 1
     assert "none of the 24 images is usable" in output
 
@@ -203,7 +203,7 @@ def test_rows_that_cannot_be_used_are_not_in_the_figures(check, tmp_path):
     (made.root / next(iter(made.mos))).unlink()
     arguments = ("--config", str(ROOT / "configs" / "custom.yaml"), f"dataset.root={made.root}")
     save = ("--save-splits", str(tmp_path / "s.json"))
-    status, output = check(*arguments, "dataset.allow_missing=true", *save, *PICTURE)
+    status, output = check(*arguments, "dataset.unreadable=omit", *save, *PICTURE)
     assert status == 0
     assert "12 labelled, 11 found" in output
     assert "9 train, 0 validation, 2 test" in output
