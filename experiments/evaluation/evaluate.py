@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from datasets.database import load_databases
-from datasets.loader import make_loader
+from datasets.loader import make_loader, worker_errors
 from datasets.noise_ceiling import ceiling_line
 from datasets.scale import RatingScale
 from experiments.evaluation.predict import details, joined_metrics, predict, table
@@ -142,8 +142,9 @@ def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path
     dataset = database.dataset(test.names, network.config.transform)
     train = target.config.train
     device = next(network.model.parameters()).device
-    loader = make_loader(dataset, train.batch_size, workers=train.workers, pin_memory=device.type == "cuda")
-    with use_precision(train.precision, device):
+    options = {"pin_memory": device.type == "cuda", "image_bytes": 3 * network.config.transform.crop**2}
+    loader = make_loader(dataset, train.batch_size, workers=train.workers, **options)
+    with use_precision(train.precision, device), worker_errors():
         dos = predict(network.model, loader, scoring_precision(train.precision))
     metrics = {
         "version": VERSION,
