@@ -4,7 +4,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from utils.errors import UserError, one_line
@@ -17,7 +17,8 @@ ENCODINGS = {  # by byte-order mark, longest first
     codecs.BOM_UTF16_BE: "utf-16",
 }
 EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # first line of some CSV files of Excel
-UNNAMED = re.compile(r"(unnamed: \d+)?")  # title of an index column, by pandas, plain
+UNNAMED = re.compile(r"(unnamed: \d+( \d+)?)?")  # title of an index column, by pandas, plain
+WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # start of .xlsx and .xls
 END = "\x03end"  # in no table; read as a row of its own unless a quotation mark is open
 
 Row = tuple[int, list[str]]  # number of the line, stripped cells
@@ -33,17 +34,20 @@ class TextTable:
     separator: str
 
 
-def decode(content: bytes, source: str, errors: str = "strict") -> str:
-    """Return the text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte-order mark.
+def decode(content: bytes, source: str, errors: str = "strict", zeros: bool = False) -> str:
+    """Return the text of a file in UTF-8, UTF-16 or UTF-32; `zeros` allows zero bytes, such as those of `find -print0`.
 
     Raises:
         UserError: A byte is not of this encoding, or is zero; the message has its line.
     """
-    marked = next((name for mark, name in ENCODINGS.items() if content.startswith(mark)), None)
-    encoding = marked or "utf-8"
+    if content.startswith(WORKBOOKS):
+        raise UserError(f"{source} is a workbook of a spreadsheet; save its sheet as CSV (UTF-8)")
+    encoding = next((name for mark, name in ENCODINGS.items() if content.startswith(mark)), "utf-8")
+    if not zeros and b"\0\0" in (content[1:4:2], content[0:3:2]):  # without a mark
+        encoding = "utf-16-le" if content[1] == 0 else "utf-16-be"
     try:
         text = content.decode(encoding, errors)
-        position = content.find(b"\0") if marked is None else -1
+        position = content.find(b"\0") if encoding == "utf-8" and not zeros else -1
     except UnicodeDecodeError as error:
         position = error.start
     if position < 0:
@@ -82,7 +86,11 @@ def parse_table(
     separator = separator or _separator(first, lines, quote)
     rows = [row for row in _rows(lines, separator, quote, source) if any(row[1])]
     start = [] if names is None else [(0, list(names))]
-    (header, titles), *body = start + _without_comments(rows, lines, names) or [(0, [])]
+
+    def split(line: str) -> list[str]:
+        return next(_rows([line], separator, quote, source))[1]
+
+    (header, titles), *body = start + _without_comments(rows, lines, names, split) or [(0, [])]
     if not titles:
         raise UserError(f"{source}: cannot be read as a table: it is empty")
     require_once(titles, f"{source}, line {header}")
@@ -90,8 +98,8 @@ def parse_table(
 
 
 def plain_title(title: str) -> str:
-    """Return a title of a column for comparisons, which ignore case, blanks and underscores."""
-    return " ".join(title.replace("_", " ").split()).casefold()
+    """Return a title of a column for comparisons, which ignore case and take points and underscores for blanks."""
+    return " ".join(title.replace("_", " ").replace(".", " ").split()).casefold()
 
 
 def is_number(cell: str) -> bool:
@@ -109,8 +117,9 @@ def _separator(first: str, lines: Sequence[str], quote: str) -> str:
     best = max(SEPARATORS, key=outside.count)
     if best in outside or len(first.split()) < 2:
         return best
-    counts = {sum(map(bool, cells)) for _, cells in _rows(lines, " ", quote, "") if any(cells)}
-    return " " if len(counts) == 1 else best
+    rows = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    titles, *counts = (sum(map(bool, cells)) for _, cells in _rows(rows, " ", quote, ""))
+    return " " if set(counts) in ({titles}, {titles + 1}) else best  # with names of rows, as R writes them
 
 
 def _rows(lines: Sequence[str], separator: str, quote: str, source: str) -> Iterator[Row]:
@@ -122,26 +131,28 @@ def _rows(lines: Sequence[str], separator: str, quote: str, source: str) -> Iter
                 return
             if cells and cells[-1].endswith(END):
                 raise UserError(f"{source}, line {start}: cannot be read as a table: a quotation mark is not closed")
-            yield start, [cell.strip() for cell in cells]
+            yield start, list(map(str.strip, cells))
             start = reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"{source}, line {start}: {one_line(error)}; a quotation mark may be open") from error
 
 
-def _without_comments(rows: Sequence[Row], lines: Sequence[str], names: Sequence[str] | None) -> list[Row]:
+def _without_comments(
+    rows: Sequence[Row], lines: Sequence[str], names: Sequence[str] | None, split: Callable[[str], list[str]]
+) -> list[Row]:
     """Return the rows that are not comments; a comment is the header if the next row has numbers and as many cells."""
     kept: list[Row] = []
     width = None if names is None else len(names)
-    before: list[str] = []
+    before = ""
     for number, cells in rows:
         line = lines[number - 1].lstrip()
         if line.startswith("#") and (width is None or line[1:2].isspace() or sum(map(bool, cells)) < width):
-            before = [cells[0].removeprefix("#").strip(), *cells[1:]]
+            before = line.removeprefix("#")
             continue
         if width is None:
             width = len(cells)
-            if len(before) == width > 1 and any(map(is_number, cells)):
-                kept.append((number - 1, before))
+            if any(map(is_number, cells)) and len(titles := split(before)) == width > 1:
+                kept.append((number - 1, titles))
         kept.append((number, cells))
     return kept
 
@@ -156,25 +167,25 @@ def require_once(titles: Sequence[str], source: str) -> None:
 
 def _aligned(titles: list[str], body: Sequence[Row], source: str, separator: str) -> TextTable:
     """Return the table of rows of different lengths, without blank columns and an index column."""
-    lines = [number for number, _ in body]
     width = len(titles)
-    longest = max((1 + max(k for k, cell in enumerate(cells) if cell) for _, cells in body), default=0)
-    numbers = [str(number) for number in range(1, len(body) + 1)]
-    if longest == width + 1 and [cells[0] for _, cells in body] == numbers:  # as R writes the names of rows
-        titles, width = ["", *titles], longest
-    for number, cells in body:
-        if any(cells[width:]):
-            raise UserError(
-                f"{source}, line {number}: rows have more cells than the first line has titles; separate cells by "
-                f"{separator!r} and give each column a title"
-            )
-    rows = [[*cells[:width], *[""] * (width - len(cells))] for _, cells in body]
-    columns = list(zip(*rows, strict=True)) or [()] * width
-    untitled = [bool(UNNAMED.fullmatch(plain_title(title))) for title in titles]
-    kept = [k for k in range(width) if not untitled[k] or (any(columns[k]) and not _is_index(columns[k]))]
-    titles = [titles[k] or f"column {k + 1}" for k in kept]
-    return TextTable(titles, [[row[k] for k in kept] for row in rows], lines, separator)
+    longer = [(number, cells) for number, cells in body if any(cells[width:])]
+    numbered = [cells[0] for _, cells in body] == [str(number) for number in range(1, len(body) + 1)]
+    if longer and numbered and not any(any(cells[width + 1 :]) for _, cells in longer):  # as R names rows
+        titles, width, longer = ["", *titles], width + 1, []
+    if longer:
+        raise UserError(
+            f"{source}, line {longer[0][0]}: rows have more cells than the first line has titles; separate cells by "
+            f"{separator!r} and give each column a title"
+        )
+    rows = [cells if len(cells) == width else (cells + [""] * width)[:width] for _, cells in body]
+    dropped = [k for k, title in enumerate(titles) if UNNAMED.fullmatch(plain_title(title)) and _is_index(rows, k)]
+    if dropped:
+        kept = [k for k in range(width) if k not in dropped]
+        titles, rows = [titles[k] for k in kept], [[row[k] for k in kept] for row in rows]
+    titles = [title or f"column {place}" for place, title in enumerate(titles, start=1)]
+    return TextTable(titles, rows, [number for number, _ in body], separator)
 
 
-def _is_index(cells: Sequence[str]) -> bool:
-    return all(cell.isdecimal() for cell in cells)
+def _is_index(rows: Sequence[Sequence[str]], column: int) -> bool:
+    """Return whether the cells of a column without a title are blank or whole numbers."""
+    return all(not row[column] or row[column].isdecimal() for row in rows)

@@ -1,7 +1,9 @@
 """Names of images as tables spell them, and the names that they mean. Imports nothing heavy."""
 
+import os
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from unicodedata import normalize
 
@@ -44,6 +46,21 @@ class Spellings:
             if suffix in IMAGE_SUFFIXES:
                 meant.setdefault(stem, set()).update(targets)
         return meant
+
+
+def on_disk(paths: Iterable[str]) -> Iterator[str]:
+    """Yield paths as they are spelt on disk, each as it is given if nothing there is meant."""
+    folders: dict[str, Spellings] = {}
+    for path in paths:
+        if "://" in path or os.path.lexists(path):
+            yield path
+            continue
+        folder, name = os.path.split(with_slashes(path))
+        if folder not in folders:
+            with suppress(OSError):
+                folders[folder] = Spellings({other: other for other in os.listdir(folder or ".")})
+        found = folders[folder].find(name) if folder in folders else None
+        yield path if found is None else os.path.join(folder, found)
 
 
 def with_slashes(name: str) -> str:

@@ -4,6 +4,7 @@ A parsed table has the columns `name` and `mos`, and optionally `sos`, `counts`,
 `note`, `open_ended` and `source`, as in `Rating`; its index is the row number in the file.
 """
 
+import os
 import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -109,7 +110,8 @@ def to_ratings(
     if table.empty:
         raise UserError(f"{path}: contains no images of the database")
     table = with_source(table, path)
-    table["name"] = table["name"].map(with_slashes)
+    root = with_slashes(os.path.join(os.path.abspath(folder.root), ""))
+    table["name"] = table["name"].map(lambda name: with_slashes(name).removeprefix(root))
     for name, source in zip(table["name"], table["source"], strict=True):
         if reason := refusal(name):
             raise UserError(f"{source}: image {repr(name) + ' ' if name else ''}{reason}")

@@ -16,12 +16,9 @@ from utils.errors import MissingFileError, UserError
 
 REQUIRED: Columns = {"name": IMAGE_TITLES}
 MOS: Columns = {"mos": ("mos", "mean opinion score", "mean score", "score")}
-SOS: Columns = {
-    "sos": (
-        *("sos", "sd", "std", "stdev", "std dev", "stddev", "standard deviation"),
-        *("mos sd", "mos std", "sd mos", "std mos", "mos stdev", "mos stddev", "score std", "std score"),
-    )
-}
+DEVIATIONS = ("sos", "sd", "std", "stdev", "std dev", "stddev", "standard deviation")
+ORDERS = ("{}", "mos {}", "{} mos", "score {}", "{} score", "dmos {}", "{} of mos")
+SOS: Columns = {"sos": tuple(order.format(title) for order in ORDERS for title in DEVIATIONS)}
 OPTIONAL: Columns = {"split": ("split",), "reference": ("reference",)}
 VOTES = re.compile(r"([cp]) ?(\d+)")
 FRACTION_TOLERANCE = 1e-3  # printed fractions are rounded
