@@ -16,6 +16,7 @@ require_installation("jinja2")
 import torch
 from tqdm import tqdm
 
+from datasets.loader import worker_errors
 from experiments.command_line import check_processes, parse_arguments
 from experiments.evaluation.evaluate import run_evaluation
 from experiments.evaluation.predict import Predictions, finish_split, part_metrics, predict_parts
@@ -93,7 +94,7 @@ def run_experiment(experiment: Experiment, args: argparse.Namespace, resume: boo
     for run in runs:
         was_finished = resume and run.folder.finished
         delete_others = args.overwrite and args.split is None and run.number == 1
-        with use_precision(config.train.precision, device):
+        with use_precision(config.train.precision, device), worker_errors():
             run_split(run, device, resume, delete_others)
         finished = broadcast_from_main(run.folder.finished)
         if finished and is_main():

@@ -13,6 +13,11 @@ from datasets.ratings import Record, arrays
 from datasets.transforms import Transform, seeded
 from utils.errors import UserError
 
+ADVICE = (  # the damage is within the file, or it was damaged after the training had started
+    "remove its row from the label file, or delete the image and set dataset.unreadable=omit; python "
+    "tools/check_dataset.py --decode finds every such image"
+)
+
 Key = tuple[int, int]  # index of a record, seed of its augmentation
 Item = dict[str, Tensor | str] | UserError
 
@@ -56,7 +61,7 @@ class IQADataset(Dataset):
         try:
             image = self.open_image(self.images[index])
         except UserError as error:  # returned, since a loader's worker would turn a raised error into a traceback
-            return error
+            return type(error)(f"{error}; {ADVICE}")
         return {
             "image": seeded(self.transform, image, seed),  # (3, H, W)
             "mos": self.mos[index],

@@ -4,13 +4,13 @@ N images, K bins, c_k bin centres. All arithmetic is in float64.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from datasets.max_entropy import dos_max_entropy
 from datasets.ratings import Rating, Record
-from datasets.scale import RatingScale
+from datasets.scale import ROUNDING, RatingScale
 from utils.errors import UserError
 
 SMALLEST_PROBABILITY = 1e-5  # of a Gaussian label; below it the release writes zero
@@ -34,13 +34,18 @@ class LabelRecipe:
     fallbacks: int  # rows that the recipe does not cover, see FALLBACKS
     odd: int = 0  # inconsistent rows, which are used nevertheless
     left_out: int = 0  # rows whose image is missing
+    damaged: int = 0  # rows whose image is damaged, which are left out, too
 
     def describe(self) -> str:
         """Return the summary as one line."""
         fallback = f" ({self.fallbacks} of them {FALLBACKS[self.dos]})" if self.fallbacks else ""
         a = f" with a = {self.sos_a:.4g}" if self.sos_a is not None else ""
         odd = f", inconsistent rows: {self.odd}" if self.odd else ""
-        left_out = f", {self.left_out} images missing and left out" if self.left_out else ""
+        left_out = "".join(
+            f", {count} images {what} and left out"
+            for count, what in ((self.left_out, "missing"), (self.damaged, "damaged"))
+            if count
+        )
         return f"{self.images} images, DOS from {self.dos}{fallback}, SOS from {self.sos}{a}{odd}{left_out}"
 
 
@@ -114,6 +119,33 @@ def sos_hypothesis(mos: Array, sos: Array, scale: RatingScale) -> tuple[float, f
     return a, float(r2)
 
 
+def complete(ratings: Sequence[Rating], scale: RatingScale) -> list[Rating]:
+    """Return the ratings with the MOS and SOS of their votes where the file states none.
+
+    The SOS is that of a sample (ddof 1), as databases state it, or of the fractions if the number of voters is unknown.
+    A MOS that a rounding error puts beyond an end of the scale is moved there, an SOS below 0 likewise.
+
+    Raises:
+        UserError: A MOS is not stated, and the votes are in other bins than those of the scale.
+    """
+    return [_complete(rating, scale) for rating in ratings]
+
+
+def _complete(rating: Rating, scale: RatingScale) -> Rating:
+    mos, sos, counts = rating.mos, rating.sos, rating.counts
+    if counts is not None and None in (mos, sos) and (mos is None or len(counts) == scale.num_bins):
+        _require_bins(rating, scale)
+        shares = np.array(counts) / sum(counts)
+        mos = float(scale.mean(shares)) if mos is None else mos
+        sample = rating.voters / (rating.voters - 1) if rating.voters else 1
+        sos = float(scale.std(shares) * sample**0.5) if sos is None else sos
+    mos = mos if rating.open_ended else scale.without_rounding(mos)
+    sos = max(sos, 0.0) if sos is not None and sos >= -ROUNDING * (scale.high - scale.low) else sos
+    if (mos, sos) == (rating.mos, rating.sos):
+        return rating
+    return replace(rating, mos=mos, sos=sos, sos_from_votes=rating.sos is None and sos is not None)
+
+
 def make_records(
     ratings: Sequence[Rating],
     scale: RatingScale,
@@ -128,7 +160,8 @@ def make_records(
         scale: Rating scale of the database.
         dos: `counts`, `gaussian`, `max_entropy`, or `auto`: counts if the file has them for every image, else gaussian.
             Single grades, such as BID's, are sorted into bins only for `counts`.
-        sos_source: `file`, `hypothesis`, or `auto`: the file if it has an SOS for every image, else the hypothesis.
+        sos_source: `file`, `hypothesis`, or `auto`: the file if it has an SOS or votes for every image, else the
+            hypothesis.
         sos_a: Parameter of the hypothesis, or `fit` to fit it to the SOS in the file.
 
     Raises:
@@ -168,10 +201,20 @@ def _choose_sos(
             "`sos_source: hypothesis` with a number for sos_a"
         )
     if without is None and source != "hypothesis":
-        return np.array([rating.sos for rating in ratings]), "file", None
+        recipe = "votes" if all(rating.sos_from_votes for rating in ratings) else "file"
+        return np.array([rating.sos for rating in ratings]), recipe, None
     if a == "fit":
         a = fit_sos_a(mos, np.array([rating.sos for rating in ratings]), scale)
     return hypothesis_label(mos, a, scale), "hypothesis", a
+
+
+def _require_bins(rating: Rating, scale: RatingScale) -> None:
+    if rating.counts is not None and len(rating.counts) != scale.num_bins:
+        without = ", or use `dos: gaussian`" if rating.mos is not None else ", or add a column with the MOS"
+        raise UserError(
+            f"{rating.source}: {len(rating.counts)} columns of votes for {rating.image}, but the scale has "
+            f"{scale.num_bins} bins; give scale.bin_centers one centre per column{without}"
+        )
 
 
 def _counts(ratings: Sequence[Rating], scale: RatingScale) -> Array:
@@ -180,11 +223,7 @@ def _counts(ratings: Sequence[Rating], scale: RatingScale) -> Array:
     for rating in ratings:
         if rating.counts is None and rating.grades is None:
             raise UserError(f"{rating.source}: no votes for {rating.image}; use `dos: gaussian` or `dos: max_entropy`")
-        if rating.counts is not None and len(rating.counts) != scale.num_bins:
-            raise UserError(
-                f"{rating.source}: {len(rating.counts)} columns of votes for {rating.image}, but the scale has "
-                f"{scale.num_bins} bins; give scale.bin_centers one centre per column, or use `dos: gaussian`"
-            )
+        _require_bins(rating, scale)
         in_bins = rating.counts or np.bincount(scale.bin_index(np.array(rating.grades)), minlength=scale.num_bins)
         rows.append(in_bins)
     return np.array(rows, dtype=np.float64)

@@ -1,9 +1,15 @@
 """Data loaders whose order and augmentation depend only on the seed and the position in training."""
 
+import errno
 import os
+import shutil
 import signal
+import sys
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Thread
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -13,10 +19,15 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.dataset import Key, collate
 from utils.distributed import rank, world
-from utils.errors import UserError
+from utils.errors import MachineError, UserError, one_line
 
 LARGEST_SEED = 2**63 - 1
 PREFETCH = 4  # batches per worker: 14 MB each at 32 images of 384 pixels
+SHARED_MEMORY = "/dev/shm"  # of Linux; workers pass their batches through it
+IN_USE = 2  # batches that the network takes, and that are replaced
+LABEL_BYTES = 4 * 4096  # of the labels of a batch, a page each
+ENLARGE = "docker run --shm-size=2g or --ipc=host makes room"
+NO_MORE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)  # files, memory or processes
 
 
 class SeededSampler(Sampler[Key]):
@@ -81,8 +92,11 @@ def make_loader(
     train: bool = False,
     pin_memory: bool = False,
     together: int | None = None,
+    image_bytes: int = 0,
 ) -> DataLoader:
     """Return a loader of a dataset. In training it shuffles and drops the last incomplete batch, as the release does.
+
+    Where shared memory is small, fewer workers load fewer batches ahead, with a warning.
 
     Args:
         dataset: Dataset whose keys are those of `SeededSampler`.
@@ -92,20 +106,23 @@ def make_loader(
         train: Whether the loader is for training.
         pin_memory: Whether to use pinned memory, for copies to a GPU.
         together: In training, number of images that go through the network at once; None for the whole batch.
+        image_bytes: Size of one image in a batch.
     """
+    own_batch = batch_size // world() if train else batch_size
+    workers, ahead = _fit_shared_memory(workers, own_batch * image_bytes + LABEL_BYTES)
     sampler = SeededSampler(len(dataset), seed, shuffle=train, together=(together or batch_size) if train else None)
     return DataLoader(
         dataset,
-        batch_size=batch_size // world() if train else batch_size,
+        batch_size=own_batch,
         sampler=sampler,
         drop_last=train,
         num_workers=workers,
         persistent_workers=workers > 0,
-        prefetch_factor=PREFETCH if workers else None,
+        prefetch_factor=ahead if workers else None,
         pin_memory=pin_memory,
         generator=torch.Generator(),  # keeps passes from drawing from the default generator, which a resume restores
         collate_fn=collate,
-        worker_init_fn=_leave_signals_to_parent,
+        worker_init_fn=_start_worker,
     )
 
 
@@ -123,7 +140,74 @@ def batches(loader: DataLoader) -> Iterator[dict[str, Any]]:
         yield batch
 
 
-def _leave_signals_to_parent(_worker: int) -> None:
+@contextmanager
+def worker_errors() -> Iterator[None]:
+    """Turn what the system does to loader workers into errors of one line.
+
+    A worker that is killed raises an error in whatever the main process does, so that this is for more than the loop.
+
+    Raises:
+        MachineError: A worker was killed, or there is too little shared memory, or no more files or processes.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (RuntimeError, OSError, EOFError) as error:
+        text = f"{error} {error.__cause__ or error.__context__ or ''}"
+        if "shared memory" in text:  # also where a worker is killed by a bus error
+            raise MachineError(
+                f"the loader workers have too little shared memory ({SHARED_MEMORY} has {_megabytes()}): use "
+                f"train.workers=0 or a smaller train.batch_size, or enlarge it ({ENLARGE}); --resume continues a "
+                "training from what is saved"
+            ) from error
+        if "DataLoader worker" in text and "Caught" not in text:
+            raise MachineError(
+                f"a loader worker has died, most often for lack of memory ({one_line(error, 120)}): use fewer "
+                "train.workers or a smaller train.batch_size; --resume continues a training from what is saved"
+            ) from error
+        lost = "Too many open files" in text or "ancdata" in text or isinstance(error, EOFError)
+        if lost or getattr(error, "errno", None) in NO_MORE:
+            raise MachineError(
+                f"the system allows no more open files, processes or memory ({one_line(error, 120)}): use fewer "
+                "train.workers, or raise the limit (ulimit -n, ulimit -u); --resume continues a training from "
+                "what is saved"
+            ) from error
+        raise
+
+
+def _fit_shared_memory(workers: int, batch: int) -> tuple[int, int]:
+    """Return how many workers load how many batches of so many bytes ahead each, as far as shared memory allows."""
+    if workers == 0 or not os.path.isdir(SHARED_MEMORY):
+        return workers, PREFETCH
+    room = max(shutil.disk_usage(SHARED_MEMORY).free // world() // batch - IN_USE, 0)
+    if room >= workers * PREFETCH:
+        return workers, PREFETCH
+    fewer, ahead = min(workers, room), max(room // workers, 1)
+    warnings.warn(
+        f"shared memory is small ({SHARED_MEMORY} has {_megabytes()}): {fewer} instead of {workers} workers load "
+        f"{ahead} instead of {PREFETCH} batches ahead each; {ENLARGE}",
+        stacklevel=3,
+    )
+    return fewer, ahead
+
+
+def _megabytes() -> str:
+    return f"{shutil.disk_usage(SHARED_MEMORY).total / 1e6:.0f} MB" if os.path.isdir(SHARED_MEMORY) else "nothing"
+
+
+def _start_worker(_worker: int) -> None:
+    """Leave signals to the parent, and lost connections, too: the parent reports why they were lost."""
+    sys.excepthook = _hide_lost_connection
+    _leave_signals_to_parent()
+
+
+def _hide_lost_connection(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if not issubclass(kind, (EOFError, ConnectionError)):
+        sys.__excepthook__(kind, error, trace)
+
+
+def _leave_signals_to_parent() -> None:
     """Ignore interrupts in a loader worker, since terminals and clusters send them to all processes.
 
     The parent handles the signal, and needs its workers to finish the step.

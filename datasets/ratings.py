@@ -6,6 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 PARTS = ("train", "validation", "test")
+PART_NAMES = {  # in files
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 LARGEST_PANEL = 10**7  # voters of one image
 
 
@@ -15,8 +20,8 @@ class Rating:
 
     Args:
         image: Path relative to the root, as spelt on disk.
-        mos: Mean opinion score.
-        sos: Standard deviation of the opinions, if the file has it.
+        mos: Mean opinion score; None until `labels.complete` computes it from the votes.
+        sos: Standard deviation of the opinions, if the file or its votes have it.
         counts: Votes or fractions in each bin of the scale, lowest score first.
         grades: Single opinions, if they are not restricted to the bins.
         reference: Reference image or scene, the same for all its distorted versions.
@@ -28,10 +33,12 @@ class Rating:
         note: Inconsistency of the row, which is nevertheless usable.
         open_ended: Whether scores may lie outside the scale, as realigned scores do.
         missing: Whether the image file is missing.
+        damage: What is wrong with the image file, as far as `image_files.find_damage` sees.
+        sos_from_votes: Whether the SOS is computed from the votes.
     """
 
     image: str
-    mos: float
+    mos: float | None
     sos: float | None = None
     counts: tuple[float, ...] | None = None
     reference: str | None = None
@@ -44,6 +51,8 @@ class Rating:
     missing: bool = False
     image_set: str | None = None
     file: str = ""
+    damage: str = ""
+    sos_from_votes: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "name", self.name or self.image)
@@ -73,6 +82,11 @@ class Record:
 
     def __post_init__(self):
         object.__setattr__(self, "name", self.name or self.image)
+
+
+def part_named(name: object) -> str | None:
+    """Return the part of a split that a file calls so, in any case, such as `Val`; None if it is none."""
+    return PART_NAMES.get(name.strip().casefold()) if isinstance(name, str) else None
 
 
 def arrays(labels: Sequence[Rating] | Sequence[Record], *fields: str) -> dict[str, np.ndarray]:

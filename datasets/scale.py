@@ -9,6 +9,8 @@ from utils.errors import UserError
 from utils.numerics import bin_edges, constant, safe_sqrt
 from utils.settings import ScaleSettings
 
+ROUNDING = 5e-7  # relative to the width of a scale: a few units in the last place of float32
+
 Array = np.ndarray
 
 
@@ -35,6 +37,8 @@ class RatingScale:
         object.__setattr__(self, "bin_centers", tuple(float(center) for center in self.bin_centers))
         object.__setattr__(self, "low", float(self.low))
         object.__setattr__(self, "high", float(self.high))
+        if self.low < self.high:
+            object.__setattr__(self, "bin_centers", tuple(map(self.without_rounding, self.bin_centers)))
         ordered = [self.low, *self.bin_centers, self.high]
         steps = np.diff(ordered) if self.num_bins >= 2 and np.isfinite(ordered).all() else np.array([-1])
         if steps.min() < 0 or 0 in steps[1:-1]:  # the outer centres may lie at the ends
@@ -69,6 +73,11 @@ class RatingScale:
     def bin_index(self, scores: Array) -> Array:
         """Return the index of the bin that contains each score; an edge belongs to the lower bin."""
         return np.searchsorted(self.edges[1:-1], scores, side="left")
+
+    def without_rounding(self, score: float) -> float:
+        """Return a score, or the end of the scale that it lies beyond by a rounding error."""
+        nearest = min(max(score, self.low), self.high)
+        return nearest if abs(score - nearest) <= ROUNDING * (self.high - self.low) else score
 
     def describe(self) -> str:
         """Return the scale as text: `1 to 5, higher is better`."""

@@ -4,6 +4,7 @@ The name of an image is its path in the official layout, so that a split does no
 """
 
 import hashlib
+import posixpath
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from datasets.ratings import PARTS, Record
-from datasets.readers.tables import pick, read_table, refuse
+from datasets.ratings import PARTS, Record, part_named
+from datasets.readers.tables import IMAGE_TITLES, pick, read_table, refuse
 from utils.errors import MissingFileError, UserError, did_you_mean, shortened, some_of
 from utils.files import read_json, reading
+from utils.image_names import Spellings, with_slashes
 from utils.schema import require_version
 from utils.settings import ProtocolSettings
 
@@ -109,7 +111,8 @@ def read_split(
 
     The file may be the `split.json` of a run; JSON with lists of names under `train`, `test` and optionally
     `validation`; JSON that maps each name to its part; a JSON list of these, one per split; or CSV with the columns
-    `image` and `split`. A name is the path of an image below the root, in the official layout or in that of this copy.
+    `image` and `split`. A name is the path of an image below the root, in the official layout or in that of this copy,
+    found as `Spellings` do.
     If the file has a hash, it must match the names.
 
     Args:
@@ -128,11 +131,12 @@ def read_split(
             raise MissingFileError(f"dataset.split_file: {path} does not exist")
         part_of, stated_hash = _parts_in_file(path, number, title)
     by_spelling = {record.image: record.name for record in records} | {record.name: record.name for record in records}
-    by_spelling |= {name: name for name in left_out}
-    unknown = [name for name in part_of if name not in by_spelling]
+    spellings = Spellings(by_spelling | {name: name for name in left_out})
+    meant = {name: spellings.find(posixpath.normpath(with_slashes(name))) for name in part_of}
+    unknown = [name for name in part_of if meant[name] is None]
     if unknown:
         raise UserError(f"{path}: {_some(unknown)} not in the database, whose images have names like {records[0].name}")
-    names = {by_spelling[name]: part for name, part in part_of.items()}
+    names = {meant[name]: part for name, part in part_of.items()}
     if len(names) != len(part_of):
         raise UserError(f"{path}: {len(part_of) - len(names)} images are listed under two names")
     missing = [record.name for record in records if record.name not in names]
@@ -213,7 +217,7 @@ def _parts_in_file(path: Path, number: int, title: str | None) -> tuple[dict[str
         raise UserError(f"{path}: contains one split, but split {number} was requested; set protocol.splits to 1")
     if is_json:
         return _parts_in_json(content, path, title)
-    table = pick(read_table(path), path, {"image": ("image",), "split": ("split",)})
+    table = pick(read_table(path), path, {"image": IMAGE_TITLES, "split": ("split", "set")})
     names = table["image"]
     refuse(names.duplicated(), path, lambda line: f"{names[line]} occurs twice")
     return _require_parts(dict(zip(names, table["split"], strict=True)), path), None
@@ -230,8 +234,9 @@ def _parts_in_json(content: Any, path: Path, title: str | None) -> tuple[dict[st
         raise UserError(
             f"{path}: a split is a mapping, got {type(content).__name__}; see docs/DATABASES.md for the formats"
         )
-    if "train" not in content:
+    if "train" not in map(part_named, content):
         return _require_parts(content, path), None
+    content = {part_named(key) or key: value for key, value in content.items()}
     for key in content:
         if key not in (*PARTS, *OTHER_KEYS):
             raise UserError(f"{path}: unknown key {key!r}{did_you_mean(key, PARTS)}; allowed: {', '.join(PARTS)}")
@@ -248,11 +253,12 @@ def _parts_in_json(content: Any, path: Path, title: str | None) -> tuple[dict[st
 
 
 def _require_parts(part_of: dict[str, Any], path: Path) -> dict[str, str]:
+    """Return the part of each name, as we call it."""
     for name, part in part_of.items():
-        if part not in PARTS:
+        if part_named(part) is None:
             value = shortened(repr(part), SHOWN_LENGTH)
             raise UserError(f"{path}: the part of {name} is {value}; allowed: {', '.join(PARTS)}")
-    return part_of
+    return {name: part_named(part) for name, part in part_of.items()}
 
 
 def _some(names: list[str]) -> str:

@@ -25,6 +25,7 @@ class LabelsContent(Content):
     fallbacks: int
     odd: int
     left_out: int
+    damaged: int
     hash: str
     mos_hash: str  # independent of the SOS and DOS labels
 

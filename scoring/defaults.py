@@ -2,6 +2,8 @@
 
 import os
 
+from utils.image_names import IMAGE_SUFFIXES
+
 PREPROCESS = ("release", "release-224", "five-crop", "full")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 OUTPUT_SUFFIXES = {".txt": "text", ".json": "json", ".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}
@@ -11,11 +13,6 @@ MAX_PIXELS = 200_000_000  # the largest phone sensors; 600 MB as RGB
 BACKGROUND = "white"
 ENGINES = LOCAL, RAY = ("local", "ray")
 SOME_FAILED = 3  # exit status
-# image files picked from folders, in upper or lower case; a file named explicitly may have any suffix
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".bmp", ".dib"}
-    | {".gif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".tga"}
-)
 SHARD_SUFFIXES = frozenset({".tar", ".parquet"})  # files that contain many images
 IMAGE_COLUMNS = ("image", "path")  # default columns of image names; `path` is the column of our own output
 BYTES_COLUMN = "bytes"

@@ -1,20 +1,19 @@
 """Find images from files, folders, patterns and lists, in a stable order. Imports nothing heavy."""
 
 import argparse
-import codecs
-import csv
 import glob
-import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from scoring.defaults import IMAGE_COLUMNS, IMAGE_SUFFIXES, RAY, SHARD_SUFFIXES, is_image, is_remote
+from utils.delimited import decode, parse_table, plain_title
 from utils.errors import MissingFileError, UserError, did_you_mean, one_line, some_of
+from utils.image_names import on_disk
 
 STDIN = "-"
-TABLES = {".csv": ",", ".tsv": "\t"}
+TABLES = (".csv", ".tsv")
 SHOWN = 8  # names in one message
 
 
@@ -95,20 +94,16 @@ def _suffixes(args: argparse.Namespace) -> frozenset[str]:
 def _images_in_list(path: str, args: argparse.Namespace) -> list[str]:
     content = _read_list(path)
     name = "the standard input" if path == STDIN else path
-    with_columns = path == STDIN and args.image_column is not None
-    delimiter = "," if with_columns else TABLES.get(Path(path).suffix.lower())
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise UserError(f"{name} is UTF-16; save it as UTF-8")
-    content = content.removeprefix(codecs.BOM_UTF8)
-    if delimiter is not None:
-        names = _names_in_table(content, delimiter, name, args.image_column)
+    if (path == STDIN and args.image_column is not None) or Path(path).suffix.lower() in TABLES:
+        names = _names_in_table(decode(content, name, "surrogateescape"), name, args.image_column)
     elif args.image_column is not None:
         raise UserError(f"--image-column: {path} has no columns; use a list ending in {' or '.join(TABLES)}")
     else:
-        separator = b"\0" if b"\0" in content else b"\n"  # written by `find -print0` and by `find`
-        lines = (line.removesuffix(b"\r") for line in content.split(separator))
-        names = [os.fsdecode(line) for line in lines if line.strip()]
-    return [os.path.join(args.root, name) for name in names] if args.root else names
+        text = decode(content, name, "surrogateescape", zeros=True)
+        separator = "\0" if "\0" in text else "\n"  # written by `find -print0` and by `find`
+        lines = (line.removesuffix("\r") for line in text.split(separator))
+        names = [line for line in lines if line.strip() and not line.startswith("# ")]
+    return list(on_disk(os.path.join(args.root, name) if args.root else name for name in names))
 
 
 def _read_list(path: str) -> bytes:
@@ -124,30 +119,26 @@ def _read_list(path: str) -> bytes:
         raise UserError(f"--list: {path} cannot be read: {error.strerror or one_line(error)}") from error
 
 
-def _names_in_table(content: bytes, delimiter: str, source: str, column: str | None) -> list[str]:
-    text = content.decode("utf-8", "surrogateescape")
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    titles = [title for title in rows.fieldnames or () if title is not None]
-    chosen = choose_column(source, titles, column, IMAGE_COLUMNS, "--image-column")
-    try:
-        names = [row[chosen] for row in rows]
-    except csv.Error as error:
-        raise UserError(f"{source}, line {rows.line_num}: {one_line(error)}; a quotation mark may be open") from error
-    if not all(names):
-        raise UserError(f"{source}: row {[bool(name) for name in names].index(False) + 1} names no image")
-    return names
+def _names_in_table(text: str, source: str, column: str | None) -> list[str]:
+    table = parse_table(text, source)
+    chosen = table.titles.index(choose_column(source, table.titles, column, IMAGE_COLUMNS, "--image-column"))
+    for line, row in zip(table.lines, table.rows, strict=True):
+        if not row[chosen]:
+            raise UserError(f"{source}, line {line}: names no image")
+    return [row[chosen] for row in table.rows]
 
 
 def choose_column(
     source: str, columns: Sequence[str], requested: str | None, defaults: Sequence[str], option: str
 ) -> str:
-    """Return the requested column, or else the one default column that exists.
+    """Return the requested column, or else the one default column that exists; titles match as in label files.
 
     Raises:
         UserError: The requested column does not exist, or not exactly one default column does.
     """
     wanted = defaults if requested is None else [requested]
-    found = [name for name in wanted if name in columns]
+    plain = {plain_title(name) for name in wanted}
+    found = [name for name in columns if name == requested] or [name for name in columns if plain_title(name) in plain]
     if len(found) == 1:
         return found[0]
     problem = f"{'more than one of the columns' if found else 'no column'} {' or '.join(map(repr, wanted))}"

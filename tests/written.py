@@ -8,8 +8,8 @@ from experiments.training.selection import best_per_metric
 from utils.schema import VERSION
 
 LABELS = {
-    **{"dos": "counts", "sos": "file", "sos_a": None, "images": 5, "fallbacks": 0, "odd": 0, "left_out": 0},
-    **{"hash": "l", "mos_hash": "m"},
+    **{"dos": "counts", "sos": "file", "sos_a": None, "images": 5, "fallbacks": 0, "odd": 0},
+    **{"left_out": 0, "damaged": 0, "hash": "l", "mos_hash": "m"},
 }
 
 

@@ -91,8 +91,10 @@ class DatasetSettings(Settings):
     """
     strict: bool = False
     """Refuse rows that are odd but usable."""
-    allow_missing: bool = False
-    """Omit rows whose image is missing instead of refusing the database."""
+    unreadable: Literal["refuse", "omit"] = "refuse"
+    """Images that are missing, empty, truncated or no images, as far as the ends of their files show: refuse the
+    database, or omit their rows.
+    """
     decode: Literal["exact", "draft"] = "exact"
     """`draft` decodes JPEGs at the smallest scale that is not below `transform.resize`; it changes pixels slightly."""
     cache: Literal["none", "ram", "disk"] = "none"

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.image_files import with_damage
 from datasets.inspection.images import describe_files, equal_files, inspect_images
-from datasets.label_checks import MISSING, find_problems
-from datasets.labels import LabelRecipe, sos_hypothesis
+from datasets.label_checks import DAMAGED, MISSING, find_doubts, find_problems
+from datasets.labels import LabelRecipe, complete, sos_hypothesis
 from datasets.noise_ceiling import ceiling_line, collect_votes, noise_ceiling
 from datasets.ratings import Rating, Record, arrays
 from datasets.readers import label, read_ratings
@@ -19,7 +20,8 @@ from utils.settings import Config, DatasetSettings
 from utils.tables import number
 
 CEILING_NOTE = "what a perfect predictor reaches: bootstrap over voters, which is optimistic (split half)"
-UNREADABLE, EQUAL, LABELS, SPLITS = "unreadable image", "identical files", "labels", "splits"
+WITHIN, EQUAL, LABELS, SPLITS = "image damaged within", "identical files", "labels", "splits"
+DOUBTS = "labels in another unit, perhaps"
 
 Array = np.ndarray
 Progress = Callable[[Iterable, int], Iterable]
@@ -50,10 +52,10 @@ class Examination:
 
     def stops(self, kind: str) -> bool:
         """Return whether a kind of problem prevents training."""
-        if kind == EQUAL:
+        if kind in (EQUAL, DOUBTS):
             return False
-        if kind == MISSING:
-            return self.member.strict or not self.member.allow_missing
+        if kind in (MISSING, DAMAGED):
+            return self.member.strict or self.member.unreadable != "omit"
         return self.member.strict or kind not in self.harmless
 
     def add(self, kind: str, text: str) -> None:
@@ -104,21 +106,27 @@ def examine(config: Config, member: DatasetSettings, decode: bool, progress: Pro
     scale = RatingScale.from_settings(member.scale)
     found = Examination(member, scale, unit=config.protocol.method)
     try:
-        ratings = read_ratings(member.name, member.root, member.labels)
+        ratings = complete(read_ratings(member.name, member.root, member.labels), scale)
     except UserError as error:
         found.add(LABELS, str(error))
         return found
+    ratings = with_damage(ratings, Path(member.root))
     problems = find_problems(ratings, scale)
     for problem in problems:
-        kind = problem.kind if problem.usable or problem.kind == MISSING else f"{problem.kind}, unusable"
+        of_file = problem.kind in (MISSING, DAMAGED)
+        kind = problem.kind if problem.usable or of_file else f"{problem.kind}, unusable"
         found.add(kind, str(problem))
         if problem.usable:
             found.harmless.add(kind)
+    for doubt in find_doubts(ratings, scale):
+        found.add(DOUBTS, doubt)
     images = list(dict.fromkeys(rating.image for rating in ratings if not rating.missing))
-    files = inspect_images(Path(member.root), images, decode, lambda items: progress(items, len(images)))
+    damaged = {rating.image for rating in ratings if rating.damage}
+    whole = [image for image in images if image not in damaged]
+    files = inspect_images(Path(member.root), whole, decode, lambda items: progress(items, len(whole)))
     for file in files:
         if file.error:
-            found.add(UNREADABLE, file.error)
+            found.add(WITHIN, file.error)
     for group in equal_files(files):
         found.add(EQUAL, ", ".join(group))
     images_found = f"{len(ratings)} labelled, {len(images)} found; {describe_files(files)}"

@@ -1,10 +1,12 @@
 """Readers of the databases, one module each, registered in `READERS`; `read_records` reads any of them."""
 
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from datasets.label_checks import MISSING, find_problems, require_usable
-from datasets.labels import LabelRecipe, make_records
+from datasets.image_files import with_damage
+from datasets.label_checks import MISSING, find_doubts, find_problems, require_usable
+from datasets.labels import LabelRecipe, complete, make_records
 from datasets.ratings import Rating, Record
 from datasets.readers.agiqa3k import AGIQA3K
 from datasets.readers.bid import BID
@@ -42,7 +44,7 @@ READERS = {
     "demo": DEMO,
     "csv": CSV,
 }
-LABEL_OPTIONS = ("labels", "dos", "sos_source", "sos_a", "strict", "allow_missing")  # keys of the dataset section
+LABEL_OPTIONS = ("labels", "dos", "sos_source", "sos_a", "strict", "unreadable")  # keys of the dataset section
 
 
 def read_records(name: str, root: str | Path, check_images: bool = True, **options) -> list[Record]:
@@ -51,9 +53,9 @@ def read_records(name: str, root: str | Path, check_images: bool = True, **optio
     Args:
         name: Name of the database, a key of READERS.
         root: Folder that the archive was unpacked to; with `check_images=False`, its annotation files suffice.
-        check_images: Whether every image file must exist.
+        check_images: Whether every image file must exist and be whole.
         options: `dos` (`auto`, `counts`, `gaussian`, `max_entropy`), `sos_source` (`release`, `file`, `hypothesis`,
-            `auto`), `sos_a` (a number or `fit`), `labels` (one label file of several), `strict`, `allow_missing`:
+            `auto`), `sos_a` (a number or `fit`), `labels` (one label file of several), `strict`, `unreadable`:
             as in the `dataset` section of a config; `scale`: a RatingScale. `sos_a` and `scale` default to those of
             the reader.
 
@@ -67,7 +69,7 @@ def read_records(name: str, root: str | Path, check_images: bool = True, **optio
 def load_labels(
     name: str, root: str | Path, check_images: bool = True, scale: RatingScale | None = None, **options
 ) -> tuple[list[Rating], list[Record], LabelRecipe]:
-    """Read a database as `read_records` does; returns ratings (also of missing images), records and label recipe."""
+    """Read a database as `read_records` does; returns ratings (also of unreadable images), records and label recipe."""
     require_known(name)
     unknown = [option for option in options if option not in LABEL_OPTIONS]
     if unknown:
@@ -76,14 +78,19 @@ def load_labels(
             f"read_records: unknown option {unknown[0]!r}{hint}; allowed: scale, {', '.join(LABEL_OPTIONS)}"
         )
     settings = validated(DatasetSettings, {"name": name, "root": str(root), **options}, "read_records")
-    ratings = read_ratings(name, settings.root, settings.labels)
     scale = scale or database_scale(name)
+    ratings = complete(read_ratings(name, settings.root, settings.labels), scale)
+    if check_images:
+        ratings = with_damage(ratings, Path(settings.root))
     problems = [problem for problem in find_problems(ratings, scale) if check_images or problem.kind != MISSING]
-    require_usable(problems, len(ratings), root, settings.strict, settings.allow_missing)
-    there = [rating for rating in ratings if not (check_images and rating.missing)]
+    require_usable(problems, len(ratings), root, settings.strict, settings.unreadable == "omit")
+    for doubt in find_doubts(ratings, scale):
+        warnings.warn(f"{ratings[0].file}: {doubt}", stacklevel=2)
+    there = [rating for rating in ratings if not (check_images and (rating.missing or rating.damage))]
     records, made = label(name, there, scale, settings.dos, settings.sos_source, settings.sos_a)
     odd = len({problem.rating.source for problem in problems if problem.usable} & {rating.source for rating in there})
-    return ratings, records, replace(made, odd=odd, left_out=len(ratings) - len(there))
+    damaged = sum(bool(rating.damage) for rating in ratings)
+    return ratings, records, replace(made, odd=odd, left_out=len(ratings) - len(there) - damaged, damaged=damaged)
 
 
 def label(
@@ -101,7 +108,7 @@ def label(
 
 
 def read_ratings(name: str, root: str | Path, labels: str | None = None) -> list[Rating]:
-    """Read the ratings in the label files, without checking them.
+    """Read the ratings in the label files, without checking them; `labels.complete` adds what follows from votes.
 
     Raises:
         UserError: The name is unknown, or labels cannot be parsed.

@@ -4,6 +4,7 @@ A parsed table has the columns `name` and `mos`, and optionally `sos`, `counts`,
 `note`, `open_ended` and `source`, as in `Rating`; its index is the row number in the file.
 """
 
+import os
 import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from datasets.readers.folder import Folder, Layout, refusal
 from datasets.readers.tables import Columns, numbers, pick, read_table, refuse, texts
 from datasets.scale import RatingScale
 from utils.errors import MissingFileError, UserError, did_you_mean
+from utils.image_names import with_slashes
 
 LabelParser = Callable[[Path, Folder], pd.DataFrame]  # (label file, folder for companion files) -> table
 
@@ -108,6 +110,8 @@ def to_ratings(
     if table.empty:
         raise UserError(f"{path}: contains no images of the database")
     table = with_source(table, path)
+    root = with_slashes(os.path.join(os.path.abspath(folder.root), ""))
+    table["name"] = table["name"].map(lambda name: with_slashes(name).removeprefix(root))
     for name, source in zip(table["name"], table["source"], strict=True):
         if reason := refusal(name):
             raise UserError(f"{source}: image {repr(name) + ' ' if name else ''}{reason}")
@@ -143,7 +147,7 @@ def parser(
     def parse(path: Path, _folder: Folder) -> pd.DataFrame:
         table = pick(read(path), path, columns)
         scores = numbers(table, [column for column in columns if column != "name"], path)
-        return scores.assign(name=texts(table["name"]).map(convert_name), **constants)
+        return scores.assign(name=texts(table["name"]).map(with_slashes).map(convert_name), **constants)
 
     return parse
 

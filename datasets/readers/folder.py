@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from unicodedata import normalize
 
 from utils.errors import MissingFileError
+from utils.image_names import Spellings
 
 Layout = Callable[[str], str]  # from the name of an image to its path
 
@@ -15,7 +15,6 @@ SAMPLE = 40  # images that each layout is tried with
 REFUSED = {  # patterns that an image name must not match, with the message for each
     r"^$": "is empty",
     r"[\x00-\x1f\x7f]": "has a control character; rename the file",
-    r"\\": "has a backslash; write / between folders",
     r"^/|^[A-Za-z]:|(^|/)\.\.(/|$)": "points outside the root; give a path below dataset.root, without `..`",
 }
 
@@ -23,7 +22,7 @@ REFUSED = {  # patterns that an image name must not match, with the message for 
 class Folder:
     """Root folder of a database, whose files are found by name and never outside it.
 
-    A name is matched exactly first, then ignoring case and Unicode normalisation. Folder listings are cached.
+    A name is matched as `Spellings` do. Folder listings are cached.
 
     Raises:
         MissingFileError: The root is not a folder.
@@ -35,7 +34,7 @@ class Folder:
                 f"dataset.root: {root} is not a folder; give the folder that {title} was unpacked to"
             )
         self.root = root
-        self._listings: dict[str, dict[str, dict[str, bool]]] = {}
+        self._listings: dict[str, dict[bool, Spellings]] = {}
 
     def resolve(self, relative: str) -> str | None:
         """Return the path of an existing file as spelt on disk, relative to the root; None if it is missing."""
@@ -55,7 +54,7 @@ class Folder:
     @cached_property
     def subfolders(self) -> list[str]:
         """Names of the folders in the root, sorted."""
-        return sorted(name for names in self._listing("").values() for name, is_file in names.items() if not is_file)
+        return sorted(self._listing("")[False].targets)
 
     def locate(self, names: Sequence[str], layouts: Sequence[Layout], near: Path | None) -> list[tuple[str, bool]]:
         """Locate the images; returns the path relative to the root of each, and whether it exists.
@@ -84,20 +83,18 @@ class Folder:
 
     def _spelling(self, place: str, name: str, is_file: bool) -> str | None:
         """Return the path of a file or folder in `place`, as spelt on disk."""
-        same = self._listing(place).get(_fold(name), {})
-        spellings = [spelling for spelling, kind in same.items() if kind == is_file]
-        if name in spellings:
-            return _join(place, name)
-        return _join(place, spellings[0]) if len(spellings) == 1 else None
+        found = self._listing(place)[is_file].find(name)
+        return None if found is None else _join(place, found)
 
-    def _listing(self, place: str) -> dict[str, dict[str, bool]]:
-        """Return the spellings in a folder by folded name, and whether each is a file; links are followed."""
+    def _listing(self, place: str) -> dict[bool, Spellings]:
+        """Return the names of the folders (False) and of the files (True) in a folder; links are followed."""
         if place not in self._listings:
-            listing = self._listings[place] = {}
+            names: dict[bool, dict[str, str]] = {False: {}, True: {}}
             with os.scandir(self.root / place) as entries:
                 for entry in entries:
                     if entry.is_file() or entry.is_dir():
-                        listing.setdefault(_fold(entry.name), {})[entry.name] = entry.is_file()
+                        names[entry.is_file()][entry.name] = entry.name
+            self._listings[place] = {is_file: Spellings(found) for is_file, found in names.items()}
         return self._listings[place]
 
 
@@ -109,10 +106,6 @@ def under(folder: str) -> Layout:
 def refusal(name: str) -> str | None:
     """Return why an image name is not allowed, such as that it points outside the root; None if it is allowed."""
     return next((reason for pattern, reason in REFUSED.items() if re.search(pattern, name)), None)
-
-
-def _fold(name: str) -> str:
-    return normalize("NFC", name).casefold()
 
 
 def _join(base: str, name: str) -> str:

@@ -26,7 +26,7 @@ TOTAL_TOLERANCE = 0.5  # between the sum of the votes and the stated total
 STATED_TOLERANCE = 0.01  # between the stated MOS and SD, which may be rounded, and those of the votes
 
 
-def _votes(path: Path, folder: Folder, names: list[str] | None = None, separator: str = ",") -> pd.DataFrame:
+def _votes(path: Path, folder: Folder, names: list[str] | None = None, separator: str | None = None) -> pd.DataFrame:
     """Return the votes of every image and the MOS on 1..5 computed from them, for any of the files.
 
     A row whose stated SD, or stated MOS on 1..5, contradicts the votes gets a note.

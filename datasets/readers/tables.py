@@ -13,62 +13,46 @@ import numpy as np
 import pandas as pd
 from scipy.io import loadmat
 
+from utils.delimited import decode, is_number, parse_table, plain_title, require_once
 from utils.errors import UserError, did_you_mean, one_line
+from utils.files import reading
 
 SHOWN = 3  # bad rows named in one message
 MAX_HEADER_ROW = 50  # last row of a sheet that is searched for the column titles
 
 QUIET = {"xlrd": {"logfile": io.StringIO()}}  # silences its printed warnings
 
+IMAGE_TITLES = ("image", "image name", "image path", "img", "filename", "file name", "file path", "path", "name")
+EMPTY = ("", "nan", "na", "n/a", "#n/a", "<na>", "null", "none", "-", "--")  # cells without a value
+DECIMAL_COMMA = r"[+-]?\d*,\d+([eE][+-]?\d+)?"
+THOUSANDS = r"[+-]?[1-9]\d{0,2},\d{3}"
+
 Columns = dict[str, tuple[str, ...]]  # from our name of a column to its titles in files
 
 
-def read_table(path: Path, names: list[str] | None = None, separator: str = ",", quote: str = '"') -> pd.DataFrame:
-    """Read a text table; every cell is a stripped string.
+def read_table(
+    path: Path, names: list[str] | None = None, separator: str | None = None, quote: str | None = None
+) -> pd.DataFrame:
+    """Read a text table as `utils.delimited` does; every cell is a stripped string.
 
     Args:
-        path: Path of the file, UTF-8 with or without a byte-order mark.
+        path: Path of the file.
         names: Column names of a file without a header; None if the first line is the header.
-        separator: Character between cells.
-        quote: Character around quoted cells.
+        separator: Character between cells; None finds it in the first line.
+        quote: Character around quoted cells; None finds it in the first line.
 
     Raises:
         UserError: The file is not a table, or has no rows.
     """
-    text = _read_text(path)
-    options = {"sep": separator, "quotechar": quote, "dtype": str, "keep_default_na": False}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-            options |= {"names": names, "header": 0 if names is None else None}
-            table = pd.read_csv(io.StringIO(text), skip_blank_lines=False, index_col=False, **options)
-    except pd.errors.ParserWarning as error:
-        raise UserError(
-            f"{path}: rows have more cells than the first line has titles; separate cells by {separator!r} and "
-            "give each column a title"
-        ) from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UserError(f"{path}: cannot be read as a table: {one_line(error)}") from error
-    if names is None:  # pandas would rename the second of two equal titles
-        titles = pd.read_csv(io.StringIO(text), nrows=1, **options | {"header": None})
-        _require_once(titles.iloc[0], f"{path}, line 1")
-    table.columns = [str(name).strip() for name in table.columns]
-    table = table.fillna("")
-    within = table.apply(lambda column: column.str.count("\n")).sum(axis=1).astype(int)  # line breaks in quoted cells
-    first = 1 if names else 2
-    table.index = pd.Index(np.arange(first, first + len(table)) + (within.cumsum() - within).to_numpy(), name="line")
-    table = table.apply(lambda column: column.str.strip())
-    table = table[(table != "").any(axis=1)]
-    if table.empty:
+    with reading(path):
+        content = path.read_bytes()
+    table = parse_table(decode(content, str(path)), str(path), names, separator, quote)
+    if not table.rows:
         raise UserError(f"{path}: contains no label rows")
-    return table
-
-
-def _require_once(titles: pd.Series, source: str) -> None:
-    plain = titles.map(_title)
-    twice = plain[(plain != "") & plain.duplicated()]
-    if len(twice):
-        raise UserError(f"{source}: two columns have the title {twice.iloc[0]!r}, ignoring case; keep one of them")
+    index = pd.Index(table.lines, name="line")
+    frame = pd.DataFrame(table.rows, columns=table.titles, index=index, dtype=str)
+    frame.attrs["separator"] = table.separator
+    return frame
 
 
 def read_sheet(path: Path, columns: Columns, sheet: str | None = None) -> pd.DataFrame:
@@ -89,7 +73,7 @@ def read_sheet(path: Path, columns: Columns, sheet: str | None = None) -> pd.Dat
         for row in range(min(len(cells), MAX_HEADER_ROW)):
             titles = cells.iloc[row].map(_title)
             if all(set(titles) & {_title(name) for name in names} for names in columns.values()):
-                _require_once(cells.iloc[row], f"{path}, row {row + 1}")
+                require_once(cells.iloc[row].map(_text), f"{path}, row {row + 1}")
                 table = cells.iloc[row + 1 :].set_axis(titles, axis=1)
                 table = table.loc[:, table.columns != ""].dropna(how="all")
                 if table.empty:
@@ -108,6 +92,9 @@ def pick(table: pd.DataFrame, path: Path, columns: Columns, optional: Columns | 
         columns: Titles that a column may have in the file, by our name.
         optional: Titles of optional columns, by our name.
 
+    Returns:
+        The columns; `attrs["titles"]` are those in the file.
+
     Raises:
         UserError: A column is missing; the message suggests the nearest title.
     """
@@ -121,21 +108,28 @@ def pick(table: pd.DataFrame, path: Path, columns: Columns, optional: Columns | 
             found[ours] = table[match]
     if missing:
         titles = [str(column) for column in table.columns]
-        hint = "; cells must be separated by commas" if len(titles) == 1 else ""
+        hint = ""
+        if len(titles) == 1:
+            hint = "; cells must be separated by commas, semicolons or tabs"
+        elif any(map(is_number, titles)):
+            hint = "; the first line must be the titles of the columns"
         raise UserError(f"{path}: no column {', '.join(missing)}; the columns are {', '.join(titles)}{hint}")
-    return pd.DataFrame(found)
+    picked = pd.DataFrame(found)
+    picked.attrs = {**table.attrs, "titles": [column.name for column in found.values()]}
+    return picked
 
 
 def numbers(table: pd.DataFrame, columns: list[str], path: Path, blank: bool = False) -> pd.DataFrame:
-    """Return the columns as float64; with `blank`, empty cells are NaN.
+    """Return the columns as float64, also with decimal commas; with `blank`, cells without a value are NaN.
 
     Raises:
         UserError: A cell is not a finite number; the message has file, row, column and content.
     """
-    is_number = table[columns].map(lambda cell: isinstance(cell, (str, int, float)) and not isinstance(cell, bool))
-    cells = table[columns].where(is_number, None)  # dates and TRUE would convert to numbers
+    kinds = table[columns].map(lambda cell: isinstance(cell, (str, int, float)) and not isinstance(cell, bool))
+    plain = table[columns].where(kinds, None)  # dates and TRUE would convert to numbers
+    cells = plain.apply(_with_points, by_comma=table.attrs.get("separator", ",") == ",")
     values = cells.apply(pd.to_numeric, errors="coerce").astype(float)
-    empty = table[columns].isna() | (table[columns] == "")
+    empty = table[columns].map(lambda cell: _text(cell).casefold() in EMPTY)
     bad = ~(values.abs() < float("inf")) & ~(empty if blank else False)
     rows = bad.index[bad.any(axis=1)]
     if len(rows):
@@ -144,6 +138,21 @@ def numbers(table: pd.DataFrame, columns: list[str], path: Path, blank: bool = F
         more = f"; and in {len(rows) - SHOWN} more rows" if len(rows) > SHOWN else ""
         raise UserError(f"{path}, {'; '.join(texts)}, which is not a number{more}")
     return values
+
+
+def _with_points(column: pd.Series, by_comma: bool) -> pd.Series:
+    """Return a column whose decimal commas are points.
+
+    Commas that may stand between thousands stay, unless the commas of the file do not separate its cells (`by_comma`),
+    as in files of programs that write decimal commas.
+    """
+    texts = column.map(lambda cell: cell if isinstance(cell, str) else "")
+    commas = texts.str.fullmatch(DECIMAL_COMMA)
+    if not commas.any() or texts.str.contains(".", regex=False).any():
+        return column
+    if by_comma and texts[commas].str.fullmatch(THOUSANDS).all():
+        return column
+    return column.where(~commas, texts.str.replace(",", "."))
 
 
 def whole_numbers(table: pd.DataFrame, column: str, path: Path) -> pd.Series:
@@ -208,25 +217,6 @@ def _read_workbook(path: Path, sheet: str | None) -> dict[str, pd.DataFrame]:
     return sheets
 
 
-def _read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file; an error has the line of the first byte that is not, which pandas omits."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or one_line(error)}") from error
-    try:
-        text = content.decode("utf-8-sig")
-        position = content.find(b"\0")
-    except UnicodeDecodeError as error:
-        position = error.start
-    if position >= 0:
-        line = content[:position].count(b"\n") + 1
-        raise UserError(
-            f"{path}, line {line}: byte 0x{content[position]:02x} is not UTF-8 text; save the file as UTF-8"
-        )
-    return text
-
-
 def _text(cell: Any) -> str:
     if isinstance(cell, float):
         return "" if np.isnan(cell) else f"{cell:.0f}" if cell.is_integer() else str(cell)
@@ -234,4 +224,4 @@ def _text(cell: Any) -> str:
 
 
 def _title(cell: Any) -> str:
-    return " ".join(_text(cell).replace("_", " ").split()).casefold()
+    return plain_title(_text(cell))

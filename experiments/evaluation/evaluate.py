@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.database import load_databases
-from datasets.loader import make_loader
+from datasets.loader import make_loader, worker_errors
 from datasets.noise_ceiling import ceiling_line
 from datasets.scale import RatingScale
 from experiments.evaluation.predict import Predictions, details, part_metrics, predict
@@ -125,8 +125,9 @@ def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path
     run, *split = checkpoint_label(network.path).parts
     train = target.config.train
     device = next(network.model.parameters()).device
-    loader = make_loader(dataset, train.batch_size, workers=train.workers, pin_memory=device.type == "cuda")
-    with use_precision(train.precision, device):
+    options = {"pin_memory": device.type == "cuda", "image_bytes": 3 * network.config.transform.crop**2}
+    loader = make_loader(dataset, train.batch_size, workers=train.workers, **options)
+    with use_precision(train.precision, device), worker_errors():
         dos = predict(network.model, loader, scoring_precision(train.precision))
     predictions = Predictions(database, test.names, dos)
     metrics = {

@@ -50,7 +50,7 @@ def build_loaders(
     train = JoinedDataset([db.dataset(split.train, config.transform, train=True) for db, split in pairs])
     if size > len(train):
         raise UserError(f"train.batch_size: {size} is more than the {len(train)} training images; set a smaller one")
-    options = {"workers": config.train.workers, "pin_memory": pin_memory}
+    options = {"workers": config.train.workers, "pin_memory": pin_memory, "image_bytes": 3 * config.transform.crop**2}
     parts = {
         part: [
             EvaluatedPart(db, names, make_loader(db.dataset(names, config.transform), size, **options))

@@ -10,7 +10,7 @@ import pytest
 from datasets.readers import READERS, load_labels, read_records, with_defaults
 from datasets.scale import RatingScale
 from datasets.splits import make_split
-from tests.databases import OFFICIAL, Made, each, write_database
+from tests.databases import OFFICIAL, Made, each, picture, write_database
 from utils.config import load_config
 from utils.errors import MissingFileError, UserError
 from utils.settings import ProtocolSettings
@@ -82,7 +82,7 @@ def test_folders_and_dead_links_are_no_images(made):
 
 
 def test_both_unicode_forms_of_an_accent(tmp_path):
-    (tmp_path / normalize("NFD", "café.png")).write_text("")
+    picture(tmp_path / normalize("NFD", "café.png"), 0.5, 0)
     (tmp_path / "labels.csv").write_text(f"image,mos\n{normalize('NFC', 'café.png')},3\n", encoding="utf-8")
     (record,) = read_records("csv", tmp_path, scale=RatingScale(1, 5, (1, 2, 3, 4, 5)))
     assert (tmp_path / record.image).is_file()

@@ -65,12 +65,12 @@ def test_odd_rows_without_an_image_are_not_used_and_not_counted(tmp_path):
     lines[1:3] = [f"{first},2,25", f"{second},2,25"]
     (made.root / "labels.csv").write_text("\n".join(lines))
     (made.root / first).unlink()
-    _, _, recipe = load_labels("csv", made.root, scale=PERCENT, allow_missing=True)
+    _, _, recipe = load_labels("csv", made.root, scale=PERCENT, unreadable="omit")
     assert (recipe.odd, recipe.left_out) == (1, 1)
     for image in made.mos:
         (made.root / image).unlink(missing_ok=True)
     with pytest.raises(UserError, match="none of the 12 images exist under"):
-        load_labels("csv", made.root, scale=PERCENT, allow_missing=True)
+        load_labels("csv", made.root, scale=PERCENT, unreadable="omit")
 
 
 def test_sos_at_its_bound_is_possible(tmp_path):

@@ -81,12 +81,12 @@ def test_missing_images_can_be_left_out(tmp_path):
     (made.root / gone).unlink()
     with pytest.raises(MissingFileError, match=f"1 of 24 images are missing .*{gone}"):
         load_labels("kadid10k", made.root)
-    _, records, recipe = load_labels("kadid10k", made.root, allow_missing=True)
+    _, records, recipe = load_labels("kadid10k", made.root, unreadable="omit")
     assert gone not in {record.image for record in records}
     assert (recipe.images, recipe.left_out) == (23, 1)
     assert "1 images missing and left out" in recipe.describe()
     with pytest.raises(MissingFileError):
-        load_labels("kadid10k", made.root, allow_missing=True, strict=True)
+        load_labels("kadid10k", made.root, unreadable="omit", strict=True)
 
 
 def test_the_number_of_further_problems_is_said(tmp_path):

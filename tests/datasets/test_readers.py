@@ -89,7 +89,7 @@ def line_of(table: pd.DataFrame, row: int) -> str:
         (lambda line: line.replace(",100,", ",99,"), r"line 5: c1..c5 are .* add up to c_total \(99\)"),
         (lambda line: line.split(",")[0], r"line 5: c1 is ''"),
         (lambda line: line + "\n" + line, r"line 6: 1024x768/1003.jpg is labelled twice, first at .*line 5"),
-        (lambda line: line + ",7,8", r"cannot be read as a table: .*line 5"),
+        (lambda line: line + ",7,8", "line 5: rows have more cells than the first line has titles"),
         (lambda line: "\n\n" + line.replace(",100,", ",x,"), r"line 7: c_total is 'x'"),
     ],
 )
@@ -173,7 +173,7 @@ def test_csv_with_everything(tmp_path):
         ({"sos": [1, -1, 1]}, "line 3: SOS -1"),
         ({"sos": [1, 71, 1]}, "line 3: SOS 71 .* 0 to 70.7"),
         ({"image": ["a.png", "./a.png", "c.png"]}, "line 3: a.png is labelled twice"),
-        ({"split": ["train", "training", "test"]}, "line 3: split is 'training'"),
+        ({"split": ["train", "learning", "test"]}, "line 3: split is 'learning'"),
         ({"c1": [1, 1, 1], "c3": [1, 1, 1]}, "without a gap"),
         ({"c1": [1, 1, 1], "p2": [1, 1, 1]}, "without a gap"),
         ({"c1": [1, 0, 1], "c2": [1, 0, 1]}, r"line 3: c1, c2 are \[0.0, 0.0\].*not all zero"),
@@ -189,8 +189,8 @@ def test_csv_mistakes(columns, message, tmp_path):
         read_csv(tmp_path)
 
 
-def test_csv_with_other_separators(tmp_path):
-    (tmp_path / "labels.csv").write_text("image;mos\na.png;3\n")
+def test_csv_with_a_separator_that_is_none(tmp_path):
+    (tmp_path / "labels.csv").write_text("image:mos\na.png:3\n")
     with pytest.raises(UserError, match="cells must be separated by commas"):
         read_csv(tmp_path)
 
@@ -198,7 +198,7 @@ def test_csv_with_other_separators(tmp_path):
 def test_csv_header_in_capitals_and_unused_columns(tmp_path):
     table = pd.DataFrame({"Image": ["a.png", "b.png"], "MOS": [20, 30], "SOS": [4, 5], "Camera": ["x", "y"]})
     table.to_csv(tmp_path / "labels.csv", index=False)
-    with pytest.warns(UserWarning, match=r"unused columns: camera"):
+    with pytest.warns(UserWarning, match=r"unused columns: Camera"):
         records = read_csv(tmp_path)
     assert [record.sos for record in records] == [4, 5]
 

@@ -188,7 +188,7 @@ def test_a_saved_split_is_read_again_wherever_the_images_lie(tmp_path):
         ({"test": ["000.jpg"] * 100}, "a.json", "the part of test is .*000.jpg.*[.][.][.]; allowed"),
         ("[" * 100000, "a.json", "is missing or damaged"),
         (parts() | {"hash": "0123456789abcdef"}, "a.json", "the hash 0123456789abcdef does not match the names"),
-        ({"000.jpg": "training"}, "a.json", "the part of 000.jpg is 'training'; allowed: train, validation, test"),
+        ({"000.jpg": "learning"}, "a.json", "the part of 000.jpg is 'learning'; allowed: train, validation, test"),
         ({"databases": {"other": {}}}, "a.json", "contains splits of other, but not of mine"),
         ("image,split\n000.jpg,train\n000.jpg,test\n", "a.csv", "line 3: 000.jpg occurs twice"),
         ("image,part\n000.jpg,train\n", "a.csv", "no column 'split'"),

@@ -99,8 +99,7 @@ def test_lists_from_other_systems_and_damaged_ones(folder, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"id,name\n1,x.png\n")))
     assert found("-", image_column="name") == ["x.png"]
     damaged = {
-        "wide.txt": ("a.png".encode("utf-16"), "is UTF-16; save it as UTF-8"),
-        "gap.csv": (b"image,mos\na.png,1\n,2\n", "row 2 names no image"),
+        "gap.csv": (b"image,mos\na.png,1\n,2\n", r"gap\.csv, line 3: names no image"),
         "open.csv": (b'image,mos\n"a.png,1\n' + b"x" * 140_000, "field larger.*a quotation mark may be open"),
         "none.csv": (b"image,mos\n", r"--list: no image name in none\.csv"),
     }
@@ -111,6 +110,18 @@ def test_lists_from_other_systems_and_damaged_ones(folder, monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(UserError, match="no standard input"):
         found("-")
+
+
+def test_lists_and_tables_as_other_programs_write_them(folder):
+    (folder / "list.csv").write_bytes("Image;MOS\nphotos\\b.JPG;3,5\n./photos/a;2\n".encode("utf-16"))
+    assert found(list=["list.csv"]) == ["photos/b.jpg", "./photos/a.PNG"]
+    (folder / "list.csv").write_text(",PATH,note\n0,photos/b,x\n1,none.png,y\n")
+    assert found(list=["list.csv"]) == ["photos/b.jpg", "none.png"]
+    assert found(list=["list.csv"], root="photos") == [
+        os.path.join("photos", name) for name in ("photos/b", "none.png")
+    ]
+    (folder / "list.txt").write_bytes("# chosen by hand\r\nphotos\\sub\\Z.webp\r\n#1.png\r\n".encode("utf-16"))
+    assert found(list=["list.txt"]) == ["photos/sub/z.webp", "#1.png"]
 
 
 def test_what_is_written_to_is_not_scored(folder):

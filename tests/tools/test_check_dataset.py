@@ -101,12 +101,34 @@ def test_odd_rows_are_not_in_the_way_unless_strict(check, tmp_path):
     assert check(*arguments, "dataset.strict=true")[0] == 1
 
 
+def test_damaged_images_are_found_without_decoding_and_may_be_omitted(check, tmp_path):
+    made = write_database("csv", tmp_path / "csv")
+    path = made.root / next(iter(made.mos))
+    path.write_bytes(path.read_bytes()[:60])
+    arguments = ("--config", str(ROOT / "configs" / "custom.yaml"), f"dataset.root={made.root}")
+    status, output = check(*arguments)
+    assert (status, "1 x unreadable image\n" in output, f"{path} " in output) == (1, True, True)
+    status, output = check(*arguments, "dataset.unreadable=omit")
+    assert (status, "1 x unreadable image (does not prevent training)" in output) == (0, True)
+    assert check(*arguments, "dataset.unreadable=omit", "dataset.strict=true")[0] == 1
+
+
+def test_labels_in_another_unit_are_doubted(check, tmp_path):
+    made = write_database("csv", tmp_path / "csv")
+    rows = "".join(f"{name},{mos},{0.7 + mos / 500}\n" for name, mos in made.mos.items())
+    (made.root / "labels.csv").write_text(f"image,mos,sos\n{rows}")
+    status, output = check("--config", str(ROOT / "configs" / "custom.yaml"), f"dataset.root={made.root}")
+    assert status == 0
+    assert "1 x labels in another unit, perhaps (does not prevent training)" in output
+    assert "the SOS are smaller than those of any panel on the scale 0 to 100" in output
+
+
 def test_missing_images_are_not_in_the_way_where_they_are_allowed(check, tmp_path):
     made = write_database("kadid10k", tmp_path / "kadid10k")
     (made.root / next(iter(made.mos))).unlink()
     arguments = ("--dataset", "kadid10k", "--root", str(made.root))
     assert check(*arguments, *PICTURE)[0] == 1
-    assert check(*arguments, "dataset.allow_missing=true", *PICTURE)[0] == 0
+    assert check(*arguments, "dataset.unreadable=omit", *PICTURE)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -193,7 +215,7 @@ def test_nothing_there_though_missing_images_are_allowed(check, tmp_path):
     made = write_database("kadid10k", tmp_path / "kadid10k")
     for image in made.mos:
         (made.root / image).unlink()
-    status, output = check("--dataset", "kadid10k", "--root", str(made.root), "dataset.allow_missing=true", *PICTURE)
+    status, output = check("--dataset", "kadid10k", "--root", str(made.root), "dataset.unreadable=omit", *PICTURE)
     assert status == 1
     assert "none of the 24 images is usable" in output
 
@@ -203,7 +225,7 @@ def test_rows_that_cannot_be_used_are_not_in_the_figures(check, tmp_path):
     (made.root / next(iter(made.mos))).unlink()
     arguments = ("--config", str(ROOT / "configs" / "custom.yaml"), f"dataset.root={made.root}")
     save = ("--save-splits", str(tmp_path / "s.json"))
-    status, output = check(*arguments, "dataset.allow_missing=true", *save, *PICTURE)
+    status, output = check(*arguments, "dataset.unreadable=omit", *save, *PICTURE)
     assert status == 0
     assert "12 labelled, 11 found" in output
     assert "9 train, 0 validation, 2 test" in output
