@@ -13,6 +13,9 @@ from pathlib import Path
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf"}  # the last two only if their checksum is right
 PNG_ANCILLARY = 0x20  # bit of the first letter of a chunk's name
+JPEG, JPEG_PIXELS = b"\xff\xd8\xff", 0xDA  # its beginning, and the marker before the pixels
+JPEG_COLOURS = {0xE0: 16, 0xEE: 14}  # segments that say which colours are stored, and their least number of bytes
+JPEG_EXIF, JPEG_DROPPED = b"Exif\0", {*range(0xE0, 0xF0), 0xFE}  # the second: markers of metadata
 TIFF_HEADS = {b"II*\0": "<", b"MM\0*": ">"}
 TIFF_KEPT = {  # numbers of the tags that describe the pixels, and of the orientation
     *(254, 255, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325),
@@ -41,6 +44,8 @@ def without_metadata(file: str | Path | io.BytesIO) -> bytes | None:
 def _pixels_alone(content: bytes) -> bytes | None:
     if content.startswith(PNG):
         return PNG + b"".join(_png_chunks(content))
+    if content.startswith(JPEG):
+        return b"".join(_jpeg_segments(content))
     if content[:4] in TIFF_HEADS:
         return _tiff(content, TIFF_HEADS[content[:4]])
     if content[4:8] == BOXES:
@@ -59,6 +64,22 @@ def _png_chunks(content: bytes) -> Iterator[bytes]:
         checked = zlib.crc32(chunk[4:-4]).to_bytes(4, "big") == chunk[-4:]
         if checked or not kind[0] & PNG_ANCILLARY:
             yield chunk
+
+
+def _jpeg_segments(content: bytes) -> Iterator[bytes]:
+    """Yield the segments of a JPEG file that the pixels need, the EXIF data, and all from the pixels on."""
+    yield content[:2]
+    position = 2
+    while position + 4 <= len(content):
+        _, marker, length = struct.unpack_from(">BBH", content, position)
+        if marker == JPEG_PIXELS:
+            break
+        end = position + 2 + length
+        segment, position = content[position:end], end
+        colours = length >= JPEG_COLOURS.get(marker, length + 1)
+        if marker not in JPEG_DROPPED or colours or segment[4:].startswith(JPEG_EXIF):
+            yield segment
+    yield content[position:]
 
 
 def _tiff(content: bytes, order: str) -> bytes:

@@ -78,6 +78,21 @@ def test_png_with_metadata_that_pillow_refuses(name, tmp_path):
     assert (file.error, file.kind, file.width) == ("", "PNG", 16)
 
 
+@pytest.mark.parametrize("segment", [b"\xff\xe0\0\x08JFIF\0\1", b"\xff\xee\0\x08Adobe\0"])
+def test_jpeg_with_segments_that_are_too_short(segment):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(Image.fromarray(GREY), "JPEG", exif=exif, comment=b"comment")
+    damaged = content[:2] + segment + content[2:]
+    np.testing.assert_array_equal(pixels_of(damaged), pixels_of(content))
+    kept = Image.open(io.BytesIO(without_metadata(io.BytesIO(damaged))))
+    assert kept.getexif()[0x0112] == 6
+    assert "comment" not in kept.info
+    cmyk = encoded(Image.fromarray(GREY).convert("RGB").convert("CMYK"), "JPEG")
+    damaged = cmyk[:2] + segment + cmyk[2:]
+    np.testing.assert_array_equal(pixels_of(damaged), pixels_of(cmyk))
+
+
 def test_tiff_with_damaged_tags():
     content = encoded(Image.fromarray(GREY), "TIFF", description="abc", dpi=(72, 72), icc_profile=b"profile")
     for tag in (270, 282, 283, 34675):
