@@ -8,7 +8,7 @@ import io
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -76,18 +76,20 @@ def load_image(path: str | Path, draft_size: int | None = None) -> Image.Image:
         return decode(file, to_size)
 
 
-def decode(file: File, use: Callable[[Image.Image, bool], T]) -> T:
+def decode(source: File | Image.Image, use: Callable[[Image.Image, bool], T]) -> T:
     """Open an image and return what a function makes of it; if that fails, once more without the file's metadata.
 
     Args:
-        file: A path, or an encoded image.
+        source: A path, an encoded image, or an image that is open.
         use: Called with the opened image, whose pixels it loads, and whether the metadata are complete.
 
     Raises:
         Exception: Whatever Pillow and its plugins raise; `image_errors` turns it into a UserError.
     """
+    is_open = isinstance(source, Image.Image)
+    file = getattr(source, "fp", None) if is_open else source  # before it is loaded
     try:
-        with open_image(file) as image:
+        with nullcontext(source) if is_open else open_image(source) as image:
             return use(image, True)
     except (UserError, MemoryError):
         raise

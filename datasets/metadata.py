@@ -3,12 +3,13 @@
 Only what the pixels need is kept, and the EXIF orientation where it can be read.
 """
 
-import io
 import re
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import IO
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf"}  # the last two only if their checksum is right
@@ -27,16 +28,14 @@ BOXES_EXIF = re.compile(rb"(infe.{8})Exif", re.DOTALL)  # entry of a list of con
 LARGEST = 2**29  # bytes; larger files are not read twice, to limit memory
 
 
-def without_metadata(file: str | Path | io.BytesIO) -> bytes | None:
+def without_metadata(file: str | Path | IO[bytes] | None) -> bytes | None:
     """Return the image file with the metadata left out; None if it has none that are known, or cannot be read."""
     try:
-        if isinstance(file, io.BytesIO):
-            content = file.getvalue()
-        else:
-            with open(file, "rb") as opened:
-                content = opened.read(LARGEST + 1)
+        with open(file, "rb") if isinstance(file, (str, Path)) else nullcontext(file) as opened:
+            opened.seek(0)
+            content = opened.read(LARGEST + 1)
         pixels = _pixels_alone(content) if len(content) <= LARGEST else None
-    except (OSError, struct.error):
+    except (OSError, AttributeError, ValueError, struct.error):  # ValueError: the file is closed
         return None
     return None if pixels == content else pixels
 

@@ -130,7 +130,7 @@ def opened_picture(
         else:
             image = to_picture(source)
             with image_errors(IN_HAND):
-                picture = to_upright_rgb(image)
+                picture = decode(image, to_upright_rgb)
         yield picture
 
 
