@@ -223,7 +223,7 @@ def to_8_bits(image: Image.Image) -> Image.Image:
         raise UserError(
             f"an integer image with values {values.min()}..{values.max()} is beyond 16 bits; scale them to 0..65535"
         )
-    grey = from_16_bits(values, 2 ** min(_bits(image), 16) - 1)
+    grey = from_16_bits(values, 2 ** min(bits_per_sample(image), 16) - 1)
     if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # Pillow inverts 8 bits only
         grey = 255 - grey
     key = image.info.get("transparency")
@@ -241,14 +241,16 @@ def from_16_bits(values: Array, largest: int = LARGEST_16_BITS) -> Array:
 
 def require_known_range(image: Image.Image) -> None:
     """Raise an error for an image of floats or 32-bit integers, whose range is unknown; needs only the header."""
-    integers = image.mode == "I" and _bits(image) > 16
+    integers = image.mode == "I" and bits_per_sample(image) > 16
     if integers or image.mode == "F":
         kind = "32-bit integers" if integers else "floats"
         raise UserError(f"an image of {kind} has no known range of values; save it with 8 or 16 bits")
 
 
-def _bits(image: Image.Image) -> int:
-    """Return the bits per pixel of an image of integers."""
+def bits_per_sample(image: Image.Image) -> int:
+    """Return the bits of each value of an image."""
+    if not image.mode.startswith(("I", "F")):
+        return 1 if image.mode == "1" else 8
     if image.format == "TIFF":
         return max(image.tag_v2.get(BITS_PER_SAMPLE, (1,)))
-    return 16 if image.mode.startswith("I;") or image.format in ("PNG", "PPM") else 32  # they have no more
+    return 16 if image.mode.startswith("I;") or image.format in ("PNG", "PPM") else 32  # these files have no more

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageFile
 from torch import Tensor
 
-from datasets.decoding import decode, from_16_bits, image_errors, orientation, require_file, to_8_bits
+from datasets.decoding import bits_per_sample, decode, from_16_bits, image_errors, orientation, require_file, to_8_bits
 from scoring.defaults import BACKGROUND, MAX_PIXELS, READS_STORES, is_shard, local_path
 from utils.errors import UserError, one_line
 
@@ -153,7 +153,7 @@ def _to_upright_rgb(
     profile = image.info.get("icc_profile") or b""
     if profile and not (isinstance(profile, bytes) and b"sRGB" in profile.replace(b"\0", b"")):  # UTF-16 or ASCII
         notes.append("colour profile ignored")
-    if image.mode.startswith("I;") and (highest := image.getextrema()[1]) < DARK:
+    if bits_per_sample(image) == 16 and (highest := image.getextrema()[1]) < DARK:
         notes.append(f"16 bits with values up to {highest} only: dark")
     turned = orientation(image)
     image = to_8_bits(image)
@@ -206,14 +206,17 @@ def _read_file_object(file: Any, name: str) -> bytes:
     """Return the content of a binary file from its beginning, as Pillow does, if it can be rewound."""
     try:
         with _file_object_lock:
-            if not hasattr(file, "seekable") or file.seekable():
+            if hasattr(file, "seekable") and file.seekable():
                 file.seek(0)
             content = file.read()
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{name} cannot be read: {one_line(error)}") from error
     if isinstance(content, (bytes, bytearray, memoryview)):
         return bytes(content)
     hint = "; open the file in binary mode, 'rb'" if isinstance(content, str) else ""
+    if isinstance(content, Coroutine):  # of an upload in a web service
+        content.close()
+        hint = "; await it and pass the bytes"
     raise UserError(f"{name}: read() gives {type(content).__name__}, not bytes{hint}")
 
 

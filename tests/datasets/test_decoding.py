@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin, features
 
-from datasets.decoding import decode, load_image, to_rgb
+from datasets.decoding import bits_per_sample, decode, load_image, to_rgb
 from datasets.inspection.images import inspect_image
 from datasets.metadata import without_metadata
 from utils.errors import MissingFileError, UserError
@@ -197,6 +197,8 @@ SAME_PICTURE = {
 @pytest.mark.parametrize("name", SAME_PICTURE)
 def test_a_picture_of_any_depth_is_the_same(name):
     np.testing.assert_array_equal(pixels_of(SAME_PICTURE[name]), np.stack([GREY] * 3, axis=-1))
+    with Image.open(io.BytesIO(SAME_PICTURE[name])) as image:
+        assert bits_per_sample(image) == (12 if name == "TIFF of 12 bits" else 8 if "8 bits" in name else 16)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK"])

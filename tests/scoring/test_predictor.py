@@ -121,6 +121,31 @@ def test_files_in_memory_and_arrays_of_any_kind(predictor, photo, tmp_path):
     assert predictor(Foreign()) == expected
 
 
+def test_files_of_web_services(predictor, photo):
+    """Streams that cannot be rewound, with little more than `read`, and those that have to be awaited."""
+
+    class Stream:
+        def __init__(self, data):
+            self.read = io.BytesIO(data).read
+
+    class Upload:
+        name = "upload"
+
+        async def seek(self, _): ...
+
+        async def read(self):
+            return b""
+
+    assert predictor(Stream(photo.read_bytes())) == predictor(photo)
+    reader, writer = os.pipe()
+    os.write(writer, photo.read_bytes())
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        assert predictor(pipe) == predictor(photo)
+    with pytest.raises(UserError, match=r"upload: read\(\) gives coroutine, not bytes; await it and pass the bytes"):
+        predictor(Upload())
+
+
 def test_addresses(predictor, photo):
     expected = predictor(photo)
     for same in (f"file://{photo}", f"file:{photo}", f"FILE://localhost{photo}", photo.as_uri()):
