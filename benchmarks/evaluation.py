@@ -9,7 +9,8 @@ from benchmarks.data import photo_loader, write_photos
 from benchmarks.peer import networks
 from benchmarks.rows import Measured, in_turn
 from benchmarks.timing import seconds
-from datasets.transforms import build_test_transform, load_image
+from datasets.decoding import load_image
+from datasets.transforms import build_test_transform
 from experiments.evaluation.predict import predict
 from utils.settings import TrainSettings, TransformSettings
 

@@ -19,7 +19,8 @@ import PIL
 from filelock import FileLock, Timeout
 from PIL import Image, features
 
-from datasets.transforms import Squash, load_image
+from datasets.decoding import load_image
+from datasets.transforms import Squash
 from utils.errors import MachineError, UserError, one_line
 from utils.files import make_folder, read_object, to_json, write_text
 from utils.memory import available_memory

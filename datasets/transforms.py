@@ -1,20 +1,17 @@
-"""Image loading for training and evaluation, and the transforms that inference shares.
+"""Image transforms of training and evaluation, which inference shares.
 
 Pixels stay uint8, a quarter of the size of float32, until they are on the device of the network.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from utils.errors import MissingFileError, UserError, one_line
 from utils.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from utils.numerics import constant
 from utils.settings import TransformSettings
@@ -22,7 +19,6 @@ from utils.settings import TransformSettings
 Transform = Callable[[Image.Image], Tensor]  # from an RGB image to pixels (3, crop, crop), uint8
 
 FLIP_PROBABILITY = 0.5  # as in the release
-PILLOW_ERRORS = (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError)  # raised by its plugins
 
 
 def build_train_crop(settings: TransformSettings) -> Transform:
@@ -40,8 +36,7 @@ def build_test_crop(settings: TransformSettings) -> Transform:
 
 def build_test_transform(settings: TransformSettings) -> Callable[[Image.Image], Tensor]:
     """Return the test transform with normalisation: an image to the network's input (3, crop, crop), float32."""
-    crop = build_test_crop(settings)
-    return lambda image: to_images(crop(image))
+    return partial(_squash_crop_and_normalise, resize=settings.resize, crop=settings.crop)
 
 
 @dataclass(frozen=True)
@@ -58,6 +53,10 @@ def squash_and_crop(image: Image.Image, resize: int, crop: int) -> Tensor:
     """Squash an image to `resize` pixels and return the central `crop` pixels."""
     left, top, _, _ = central_box(resize, crop)
     return to_pixels(Squash(resize)(image), top, left, crop)
+
+
+def _squash_crop_and_normalise(image: Image.Image, resize: int, crop: int) -> Tensor:
+    return to_images(squash_and_crop(image, resize, crop))
 
 
 def squash_flip_and_crop(image: Image.Image, resize: int, crop: int) -> Tensor:
@@ -107,65 +106,6 @@ def normalise(pixels: Tensor) -> Tensor:
 def _imagenet(pixels: Tensor) -> Iterator[Tensor]:
     """Return ImageNet's mean and standard deviation, each (3, 1, 1), in the pixels' type and on their device."""
     return (constant(values, pixels.dtype, pixels.device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-
-
-def load_image(path: str | Path, draft_size: int | None = None) -> Image.Image:
-    """Load an image file as RGB.
-
-    Args:
-        path: Path of the file.
-        draft_size: Smallest width and height to which a JPEG may be reduced while decoding, by halving up to three
-            times; None for full size.
-
-    Raises:
-        MissingFileError: The file does not exist.
-        UserError: The file is not an image that Pillow can read.
-    """
-    with image_errors(path), Image.open(path) as image:
-        if draft_size is not None:
-            image.draft(None, (draft_size, draft_size))
-        return to_rgb(image)
-
-
-@contextmanager
-def image_errors(path: str | Path) -> Iterator[None]:
-    """Turn Pillow's errors into those of `load_image`, which name the file."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    except FileNotFoundError as error:
-        raise MissingFileError(f"image {path} does not exist") from error
-    except UnidentifiedImageError as error:
-        raise UserError(f"{path} is not an image that Pillow can read") from error
-    except PILLOW_ERRORS as error:
-        raise UserError(f"{path} cannot be decoded: {one_line(error)}") from error
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image of any mode to RGB.
-
-    16 bits are scaled to 8; Pillow alone, and the release, would clip them.
-
-    Raises:
-        UserError: The range of values is unknown: floats, or integers beyond 16 bits.
-    """
-    if image.mode.startswith("I"):
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() >= 2**16:
-            raise UserError(
-                f"an integer image with values {values.min()}..{values.max()} is beyond 16 bits; scale them to 0..65535"
-            )
-        nearest = (values.astype(np.uint32) + 128) // 257  # 257 is 65535 / 255
-        return Image.fromarray(nearest.astype(np.uint8)).convert("RGB")
-    require_known_range(image)
-    return image.convert("RGB")
-
-
-def require_known_range(image: Image.Image) -> None:
-    """Raise an error for an image of floats, whose range is unknown; needs only the header."""
-    if image.mode == "F":
-        raise UserError("an image of floats has no known range of values; save it with 8 or 16 bits")
 
 
 def seeded(transform: Transform, image: Image.Image, seed: int) -> Tensor:

@@ -18,6 +18,7 @@ from utils.errors import UserError, printable
 from utils.installation import require_packages
 from utils.memory import peak_memory
 from utils.progress import Progress
+from utils.threads import usable_cores
 
 CPU_BATCH, GPU_BATCH = 1, 32
 SHOWN_ERRORS = 3  # printed on stderr
@@ -55,7 +56,7 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
     if args.map is not None:
         require_packages("matplotlib")
         on_scored = import_module("scoring.maps").MapWriter(args.map, predictor, row_builder)
-    workers = args.workers or os.cpu_count() or 1
+    workers = args.workers or usable_cores()
     tally = Tally()
     batches = score_rows(paths, predictor, row_builder, batch_size, workers, on_scored)
     if gallery is not None:

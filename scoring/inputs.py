@@ -4,12 +4,25 @@ import argparse
 import glob
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from scoring.defaults import IMAGE_COLUMNS, IMAGE_SUFFIXES, RAY, SHARD_SUFFIXES, is_image, is_remote
+from scoring.defaults import (
+    IMAGE_COLUMNS,
+    IMAGE_SUFFIXES,
+    RAY,
+    READS_STORES,
+    SHARD_SUFFIXES,
+    SYSTEM_FILES,
+    SYSTEM_FOLDERS,
+    is_image,
+    is_remote,
+    is_shard,
+    local_path,
+)
 from utils.delimited import decode, parse_table, plain_title
-from utils.errors import MissingFileError, UserError, did_you_mean, one_line, some_of
+from utils.errors import MissingFileError, UserError, did_you_mean, one_line, printable, some_of
 from utils.image_names import on_disk
 
 STDIN = "-"
@@ -20,9 +33,9 @@ SHOWN = 8  # names in one message
 def find_images(args: argparse.Namespace) -> list[str]:
     """Return the paths of all inputs that the options select: first the places in their order, then the lists.
 
-    Images in a folder are sorted by name and precede those in its subfolders; hidden files, linked folders and what is
-    written to are skipped. A path is repeated only if a list repeats it. Whether a file is an image is checked when it
-    is opened. With the Ray engine, object stores and files with many images are inputs as well.
+    Images in a folder are sorted by name and precede those in its subfolders; what is written to is skipped, and what
+    else is passed over is said on stderr. A path is repeated only if a list repeats it. Whether a file is an image is
+    checked when it is opened. With the Ray engine, object stores and files with many images are inputs as well.
 
     Raises:
         MissingFileError: Nothing matches a pattern, or a list does not exist.
@@ -30,12 +43,16 @@ def find_images(args: argparse.Namespace) -> list[str]:
     """
     written = {os.path.realpath(place) for place in (args.map, args.output) if place}
     found: dict[str, None] = {}
+    passed: Counter[str] = Counter()
     for place in args.images:
         if os.path.realpath(place) in written:
             raise UserError(f"{place} is both an input and an output; write to another place")
         if place != STDIN:
-            found.update(dict.fromkeys(_images_at(place, args, written)))
+            found.update(dict.fromkeys(_images_at(place, args, written, passed)))
     paths = list(found)
+    if passed := +passed:  # without what was counted as 0
+        kinds = [f"{count} {printable(kind)}" for kind, count in passed.most_common()]
+        print(f"passed over: {some_of(kinds, SHOWN)}", file=sys.stderr)
     for path in [*([STDIN] if STDIN in args.images else []), *args.list]:
         paths += _images_in_list(path, args)
     if not paths:
@@ -47,13 +64,21 @@ def find_images(args: argparse.Namespace) -> list[str]:
     return paths
 
 
-def _images_at(place: str, args: argparse.Namespace, written: set[str]) -> Iterator[str]:
+def _images_at(place: str, args: argparse.Namespace, written: set[str], passed: Counter[str]) -> Iterator[str]:
+    def is_selected(path: str) -> bool:
+        selected = is_image(path, _suffixes(args))
+        if not selected and not SYSTEM_FILES.match(os.path.basename(path)):
+            passed[_kind(path)] += 1
+        return selected
+
     if args.engine == RAY and is_remote(place):
         from scoring.ray.remote_files import list_remote  # noqa: PLC0415, imports pyarrow
 
-        yield from list_remote(place, args.recursive, lambda path: is_image(path, _suffixes(args)))
-    elif os.path.isdir(place):
-        yield from _images_in(place, args, written)
+        yield from list_remote(place, args.recursive, is_selected)
+        return
+    place = local_path(place, READS_STORES)
+    if os.path.isdir(place):
+        yield from _images_in(place, args, written, passed)
     elif os.path.lexists(place) or not glob.has_magic(place):
         yield place  # a missing file becomes a row with its error
     else:
@@ -64,13 +89,13 @@ def _images_at(place: str, args: argparse.Namespace, written: set[str]) -> Itera
             if not written.isdisjoint(map(os.path.realpath, (path, *Path(path).parents))):
                 continue
             if os.path.isdir(path):
-                yield from _images_in(path, args, written)
-            elif is_image(path, _suffixes(args)):
+                yield from _images_in(path, args, written, passed)
+            elif is_selected(path):
                 yield path
 
 
-def _images_in(folder: str, args: argparse.Namespace, written: set[str]) -> Iterator[str]:
-    """Yield the images in a folder; a folder that cannot be listed is an error."""
+def _images_in(folder: str, args: argparse.Namespace, written: set[str], passed: Counter[str]) -> Iterator[str]:
+    """Yield the images in a folder, and count what else is in it; a folder that cannot be listed is an error."""
 
     def refuse(error: OSError) -> None:
         reason = error.strerror or one_line(error)
@@ -78,13 +103,32 @@ def _images_in(folder: str, args: argparse.Namespace, written: set[str]) -> Iter
 
     skipped = {os.path.basename(path) for path in written}  # spares resolving each of a million entries
     for parent, folders, files in os.walk(folder, onerror=refuse):
-        for name in sorted([*folders, *files], key=os.fsencode):
+        below = {name: os.path.join(parent, name) for name in folders if name not in SYSTEM_FOLDERS}
+        for name in sorted([*below, *files], key=os.fsencode):
             path = os.path.join(parent, name)
             if name in skipped and os.path.realpath(path) in written:
-                folders[:] = [other for other in folders if other != name]
+                below.pop(name, None)
             elif is_image(name, _suffixes(args)):
                 yield path  # a folder with such a name becomes an error when it is opened
-        folders[:] = sorted(folders, key=os.fsencode) if args.recursive else []
+            elif name not in below and not SYSTEM_FILES.match(name):
+                passed[_kind(name)] += 1
+        if args.recursive:
+            passed["hidden folders"] += sum(name.startswith(".") for name in below)
+            passed["linked folders"] += sum(map(os.path.islink, below.values()))  # they may lead in a circle
+        else:
+            passed["subfolders (--recursive searches them)"] += len(below)
+        visible = [name for name in below if not name.startswith(".")]
+        folders[:] = sorted(visible, key=os.fsencode) if args.recursive else []
+
+
+def _kind(path: str) -> str:
+    """Return what kind of file is passed over: `.txt`, or why an image is."""
+    name = os.path.basename(path)
+    if is_image(name.lstrip(".")) and name.startswith("."):
+        return "hidden"
+    if is_shard(name):
+        return f"{Path(name).suffix.lower()} (--engine ray reads what is in them)"
+    return Path(name).suffix.lower() or "without a suffix"
 
 
 def _suffixes(args: argparse.Namespace) -> frozenset[str]:
@@ -103,7 +147,8 @@ def _images_in_list(path: str, args: argparse.Namespace) -> list[str]:
         separator = "\0" if "\0" in text else "\n"  # written by `find -print0` and by `find`
         lines = (line.removesuffix("\r") for line in text.split(separator))
         names = [line for line in lines if line.strip() and not line.startswith("# ")]
-    return list(on_disk(os.path.join(args.root, name) if args.root else name for name in names))
+    rooted = (os.path.join(args.root, name) if args.root and not is_remote(name) else name for name in names)
+    return list(on_disk(rooted))
 
 
 def _read_list(path: str) -> bytes:
@@ -112,7 +157,7 @@ def _read_list(path: str) -> bytes:
             raise UserError("-: there is no standard input to read a list from; name a file with --list")
         return sys.stdin.buffer.read()
     try:
-        return Path(path).read_bytes()
+        return Path(local_path(path)).read_bytes()
     except FileNotFoundError as error:
         raise MissingFileError(f"--list: {path} does not exist") from error
     except OSError as error:

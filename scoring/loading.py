@@ -12,14 +12,16 @@ from PIL import Image, ImageFile
 from datasets.scale import RatingScale
 from models.precision import FP32
 from models.weights import TrainedNetwork, load_network
+from scoring.defaults import local_path
 from scoring.pictures import PictureSettings
-from scoring.predictor import Predictor
+from scoring.predictor import SPAWN, Predictor
 from scoring.preprocess import RELEASE
 from scoring.scale_text import parse_scale
 from utils.config import load_config
 from utils.errors import MissingFileError, UserError
 from utils.runtime import pick_device
 from utils.settings import Config, ScaleSettings
+from utils.threads import is_limited_to_one_thread, set_threads
 
 RUNS = Path("checkpoint")
 HASH_LENGTH = 16  # hexadecimal digits
@@ -35,6 +37,7 @@ def load_predictor(
     pictures: PictureSettings = PictureSettings(),
     precision: str = FP32,
     compiled: bool = False,
+    threads: int | None = None,
 ) -> Predictor:
     """Build a predictor from a checkpoint.
 
@@ -48,13 +51,20 @@ def load_predictor(
         pictures: Largest picture to decode, and the background of transparent ones.
         precision: `fp32`, `bf16`, `fp16` or `auto`; see models/precision.py.
         compiled: Whether to use torch.compile, which takes a minute at the first call; not with `full`.
+        threads: Number of threads that torch computes with in the whole process; None keeps torch's own number, but
+            uses no more than the cores that this process may use.
 
     Raises:
         MissingFileError: The checkpoint does not exist.
-        UserError: The checkpoint does not fit; the device, precision or compiler is not available; the scale is
-            missing, or given although the checkpoint contains one.
+        UserError: The checkpoint does not fit; the device, precision or compiler is not available, or the number of
+            threads; the scale is missing, or given although the checkpoint contains one.
     """
-    path = Path(checkpoint) if checkpoint is not None else newest_best(RUNS)
+    if threads is not None and threads < 1:
+        raise UserError(f"threads: {threads} is not allowed; use 1 or more")
+    if threads not in (None, 1) and is_limited_to_one_thread():
+        raise UserError(f"threads: {threads}; a forked process computes on 1, {SPAWN}")
+    set_threads(threads)
+    path = Path(local_path(str(checkpoint))) if checkpoint is not None else newest_best(RUNS)
     target = pick_device(device)
     with ThreadPoolExecutor(1) as pool:  # hashing takes as long as building the network, and releases the GIL
         digest = pool.submit(short_hash, path)
@@ -69,7 +79,8 @@ def build_predictor(args: argparse.Namespace) -> Predictor:
     warnings.filterwarnings("ignore", module="PIL")  # about odd EXIF and palettes that do not prevent reading
     ImageFile.LOAD_TRUNCATED_IMAGES = args.truncated == "accept"  # the missing part is blank
     return load_predictor(
-        args.checkpoint, args.device, args.scale, args.config, args.preprocess, pictures, args.precision, args.compile
+        *(args.checkpoint, args.device, args.scale, args.config, args.preprocess),
+        *(pictures, args.precision, args.compile, args.threads),
     )
 
 
@@ -82,7 +93,7 @@ def load_with_scale(
         UserError: A scale or config is missing, or given although the checkpoint contains both.
     """
     if isinstance(config, (str, Path)):
-        config = load_config(config)
+        config = load_config(local_path(str(config)))
     elif config is None and scale is not None:
         scale = parse_scale(scale) if isinstance(scale, str) else scale
         config = Config(scale=ScaleSettings(**vars(scale)))

@@ -48,7 +48,7 @@ def is_folder(output: str | None) -> bool:
 def _problem_with(args: argparse.Namespace) -> str | None:
     """Return the first problem with the options, or None."""
     ray, output, to_folder = args.engine == RAY, args.output, args.engine == RAY and is_folder(args.output)
-    numbers = {name: getattr(args, name) for name in ("batch_size", "workers", "max_pixels")}
+    numbers = {name: getattr(args, name) for name in ("batch_size", "workers", "threads", "max_pixels")}
     needs_ray = output is not None and (output.endswith("/") or defaults.is_remote(output))
     engine, misplaced = (LOCAL, LOCAL_ONLY) if ray else (RAY, RAY_ONLY)
     devices = ", ".join(RAY_DEVICES)
@@ -112,6 +112,13 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
     add("--checkpoint", metavar="FILE", help="default: the newest best.pt under checkpoint/")
     add("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
     add("--batch-size", type=int, metavar="N", help="images per forward pass; default: 1 on a CPU, else 32")
+    add(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads that compute on the CPU; default: OMP_NUM_THREADS, else one per core that this process may use. "
+        "With Ray, of each worker; default: its share of the cores",
+    )
     add(
         "--precision",
         choices=defaults.PRECISIONS,

@@ -2,25 +2,22 @@
 
 import io
 import os
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from threading import Lock
+from functools import partial
+from threading import Lock, RLock
 from typing import Any
 
 import numpy as np
-import torch
-from PIL import ExifTags, Image, ImageColor, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageColor, ImageFile
 from torch import Tensor
 
-from datasets.transforms import image_errors, to_rgb
-from scoring.defaults import BACKGROUND, MAX_PIXELS
-from utils.errors import MissingFileError, UserError, one_line
+from datasets.decoding import bits_per_sample, decode, from_16_bits, image_errors, orientation, require_file, to_8_bits
+from scoring.defaults import BACKGROUND, MAX_PIXELS, READS_STORES, is_shard, local_path
+from utils.errors import UserError, one_line
 
 LARGE = 32_000_000  # pixels; larger pictures are decoded one at a time to limit memory
-HEIF = (".heic", ".heif")
 UPRIGHT = {  # transposition for each EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -34,8 +31,14 @@ POSTSCRIPT = "EPS"
 STEREO = "MPO"  # JPEG with more pictures of the same scene, written by many cameras
 
 CHANNELS = (1, 3, 4)
+DARK = 2**12  # highest value of an image of 16 bits that may have been meant for fewer bits
+IN_HAND, IN_MEMORY = "the image", "the file in memory"  # names in errors of what has no other
 
-_large_picture_lock = Lock()
+_large_picture_lock = RLock()  # a picture is decoded twice if its metadata are damaged
+_file_object_lock = Lock()  # the same file object may be given several times
+if hasattr(os, "register_at_fork"):  # not on Windows; threads that hold a lock do not exist in the child
+    for lock in (_large_picture_lock, _file_object_lock):
+        os.register_at_fork(after_in_child=lock._at_fork_reinit)
 
 
 @dataclass(frozen=True)
@@ -89,14 +92,21 @@ class Encoded:
     read: Callable[[], bytes]
 
 
+def open_picture(source: Any, settings: PictureSettings = PictureSettings()) -> Picture:
+    """Read an image, see `opened_picture`."""
+    with opened_picture(source, settings) as picture:
+        return picture
+
+
 @contextmanager
 def opened_picture(
-    source: str | Path | Encoded | Image.Image, settings: PictureSettings = PictureSettings(), coarse: int | None = None
+    source: Any, settings: PictureSettings = PictureSettings(), coarse: int | None = None
 ) -> Iterator[Picture]:
     """Read an image; other large pictures wait until the end of the block, which limits memory.
 
     Args:
-        source: A path, an encoded image, or an image opened by Pillow.
+        source: A path, an encoded image (`Encoded`, bytes or a binary file), an image opened by Pillow, or an array or
+            tensor, see `to_picture`.
         settings: How it is read.
         coarse: Decode a JPEG at a fraction of its size, which is faster, with no side shorter than this in pixels;
             None decodes in full.
@@ -106,144 +116,161 @@ def opened_picture(
         UserError: It is not a file or not an image, is damaged, or is larger than `settings.max_pixels`.
     """
     with ExitStack() as locks:
-        if isinstance(source, Image.Image):
-            with _decoding_errors("the image"):
-                picture = _to_upright_rgb(source, settings, coarse, locks)
+        to_upright_rgb = partial(_to_upright_rgb, settings=settings, coarse=coarse, locks=locks)
+        if isinstance(source, (str, os.PathLike)):
+            path = _local_file(source)
+            with image_errors(path):
+                picture = decode(path, to_upright_rgb)
+        elif (encoded := _encoded(source)) is not None:
+            content = encoded.read()
+            if not content:
+                raise UserError(f"{encoded.name} is empty")
+            with image_errors(encoded.name):
+                picture = decode(io.BytesIO(content), to_upright_rgb)
         else:
-            encoded = isinstance(source, Encoded)
-            name, file = (source.name, _encoded_file(source)) if encoded else (source, _require_file(source))
-            with _decoding_errors(name), _open_image(file, name) as image:
-                picture = _to_upright_rgb(image, settings, coarse, locks)
+            image = to_picture(source)
+            with image_errors(IN_HAND):
+                picture = decode(image, to_upright_rgb)
         yield picture
 
 
-@contextmanager
-def _decoding_errors(name: str | Path) -> Iterator[None]:
-    """Turn any error from a Pillow plugin into a UserError that names the file."""
-    try:
-        with image_errors(name):
-            yield
-    except UserError:
-        raise
-    except MemoryError as error:
-        raise UserError(f"{name} cannot be decoded: not enough memory") from error
-    except Exception as error:
-        raise UserError(f"{name} cannot be decoded: {type(error).__name__}: {one_line(error)}") from error
-
-
-def _to_upright_rgb(image: Image.Image, settings: PictureSettings, coarse: int | None, locks: ExitStack) -> Picture:
+def _to_upright_rgb(
+    image: Image.Image, complete: bool = True, *, settings: PictureSettings, coarse: int | None, locks: ExitStack
+) -> Picture:
     """Convert the first frame to RGB, turned as EXIF says, with the background behind transparent pixels.
 
     Colour profiles are ignored, as in the release. The lock for large pictures is added to `locks`.
     """
-    if image.format == POSTSCRIPT:
-        raise UserError("PostScript files are programs and are not run; save it as an image")
-    width, height = image.size
-    if width * height > settings.max_pixels:
-        raise UserError(
-            f"{width}x{height} is {width * height} pixels, more than the limit of {settings.max_pixels}; change it "
-            "with --max-pixels (in Python, PictureSettings.max_pixels)"
-        )
+    _require_allowed(image, settings.max_pixels)
     if coarse is not None:
         image.draft(None, (coarse, coarse))
     if image.width * image.height > LARGE:
         locks.enter_context(_large_picture_lock)
     image.load()
-    notes = []
+    notes = [] if complete else ["metadata that cannot be read are left out"]
     if getattr(image, "is_animated", False) and image.format != STEREO:
         notes.append("first frame of several")
     profile = image.info.get("icc_profile") or b""
-    if profile and b"sRGB" not in profile.replace(b"\0", b""):  # names in profiles are UTF-16 or ASCII
+    if profile and not (isinstance(profile, bytes) and b"sRGB" in profile.replace(b"\0", b"")):  # UTF-16 or ASCII
         notes.append("colour profile ignored")
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except MemoryError:
-        raise
-    except Exception:  # damaged EXIF is a note, not an error
+    if bits_per_sample(image) == 16 and (highest := image.getextrema()[1]) < DARK:
+        notes.append(f"16 bits with values up to {highest} only: dark")
+    turned = orientation(image)
+    image = to_8_bits(image)
+    if turned is None:
         notes.append("EXIF cannot be read")
-    else:
-        if orientation in UPRIGHT:
-            image = image.transpose(UPRIGHT[orientation])
-            notes.append("turned as EXIF says")
-    if image.has_transparency_data and not image.mode.startswith(("I", "F")):
+    elif turned in UPRIGHT:
+        image = image.transpose(UPRIGHT[turned])
+        notes.append("turned as EXIF says")
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema() != (255, 255):
             canvas = Image.new("RGBA", image.size, (*ImageColor.getrgb(settings.background)[:3], 255))
             image = Image.alpha_composite(canvas, image)
             notes.append(f"transparency over {settings.background}")
-    return Picture(to_rgb(image), tuple(notes))
+    return Picture(image.convert("RGB"), tuple(notes))
 
 
-def _encoded_file(source: Encoded) -> io.BytesIO:
-    content = source.read()
-    if not content:
-        raise UserError(f"{source.name} is empty")
-    return io.BytesIO(content)
+def _require_allowed(image: Image.Image, max_pixels: int) -> None:
+    """Raise an error for a program, or for an image of too many pixels; needs only the header."""
+    if image.format == POSTSCRIPT:
+        raise UserError("PostScript files are programs and are not run; save it as an image")
+    width, height = image.size
+    if width * height > max_pixels:
+        raise UserError(
+            f"{width}x{height} is {width * height} pixels, more than the limit of {max_pixels}; change it "
+            "with --max-pixels (in Python, PictureSettings.max_pixels)"
+        )
 
 
-def _require_file(path: str | Path) -> str | Path:
-    """Return the path if it is a readable regular file; a pipe would block, and other errors would be less clear."""
+def _local_file(place: str | os.PathLike) -> str:
+    """Return the path of an image file; a URI of a file is one as well."""
+    path = local_path(os.fspath(place), READS_STORES)
+    if is_shard(path) and os.path.isfile(path):
+        raise UserError(f"{path} contains many images; `inference.py {path} --engine ray` reads them")
+    return require_file(path)
+
+
+def _encoded(source: Any) -> Encoded | None:
+    """Return bytes or a binary file as an encoded image; None for anything else."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return Encoded(IN_MEMORY, partial(bytes, source))
+    if isinstance(source, Encoded) or not callable(getattr(source, "read", None)):
+        return source if isinstance(source, Encoded) else None
+    name = getattr(source, "name", None)
+    name = name if isinstance(name, str) and name else IN_MEMORY
+    return Encoded(name, partial(_read_file_object, source, name))
+
+
+def _read_file_object(file: Any, name: str) -> bytes:
+    """Return the content of a binary file from its beginning, as Pillow does, if it can be rewound."""
     try:
-        mode = os.stat(path)
-    except FileNotFoundError as error:
-        if os.path.islink(path):
-            raise MissingFileError(f"{path} is a link to {os.readlink(path)}, which does not exist") from error
-        raise MissingFileError(f"image {path} does not exist") from error
+        with _file_object_lock:
+            if hasattr(file, "seekable") and file.seekable():
+                file.seek(0)
+            content = file.read()
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {one_line(error)}") from error
-    if stat.S_ISDIR(mode.st_mode):
-        raise UserError(f"{path} is a folder, not an image")
-    if not stat.S_ISREG(mode.st_mode):
-        raise UserError(f"{path} is not a file but a device, pipe or socket")
-    if mode.st_size == 0:
-        raise UserError(f"{path} is empty")
-    return path
-
-
-def _open_image(file: str | Path | io.BytesIO, name: str | Path) -> Image.Image:
-    try:
-        return Image.open(file)
-    except UnidentifiedImageError as error:
-        if os.path.splitext(name)[1].lower() not in HEIF:
-            raise
-        try:
-            from pillow_heif import register_heif_opener  # noqa: PLC0415, optional
-        except ImportError:
-            raise UserError("HEIC needs the package pillow-heif; `pip install pillow-heif`") from error
-        register_heif_opener()
-        return Image.open(file)
+        raise UserError(f"{name} cannot be read: {one_line(error)}") from error
+    if isinstance(content, (bytes, bytearray, memoryview)):
+        return bytes(content)
+    hint = "; open the file in binary mode, 'rb'" if isinstance(content, str) else ""
+    if isinstance(content, Coroutine):  # of an upload in a web service
+        content.close()
+        hint = "; await it and pass the bytes"
+    raise UserError(f"{name}: read() gives {type(content).__name__}, not bytes{hint}")
 
 
 def to_picture(image: Any) -> Image.Image:
-    """Convert a PIL image, a uint8 array (H, W) or (H, W, C), or a tensor (C, H, W), uint8 or float from 0 to 1.
+    """Convert a PIL image, or an array (H, W) or (H, W, C) or tensor (C, H, W) with values of a known range.
+
+    These are uint8, uint16, bool, and float from 0 to 1.
 
     Raises:
         UserError: The type, shape or range is not supported.
     """
     if isinstance(image, Image.Image):
         return image
-    array = _to_array(image) if isinstance(image, Tensor) else image
-    if not isinstance(array, np.ndarray):
-        raise UserError(f"an image is a path, a PIL image, a uint8 array or a tensor, got {type(image).__name__}")
-    if array.dtype != np.uint8:
-        raise UserError(f"an image array is uint8, got {array.dtype}; scale it to 0..255 and convert it")
+    if not hasattr(image, "__array__"):
+        hint = "; predictor.score_many takes a stream of images" if hasattr(image, "__next__") else ""
+        raise UserError(
+            "an image is a path, the bytes of an image file, a binary file, a PIL image, an array or a tensor, got "
+            f"{type(image).__name__}{hint}"
+        )
+    try:
+        array = _channels_last(image) if isinstance(image, Tensor) else np.asarray(image)
+    except (TypeError, RuntimeError) as error:  # from sparse tensors, or arrays on a GPU
+        raise UserError(f"an image of {type(image).__name__} cannot be read: {one_line(error)}") from error
     flat = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in CHANNELS)
     if not flat or 0 in array.shape:
-        raise UserError(f"an image array is (H, W), (H, W, 3) or (H, W, 4), got {array.shape}")
+        hint = "; use array.transpose(1, 2, 0)" if array.ndim == 3 and array.shape[0] in CHANNELS else ""
+        raise UserError(f"an image array is (H, W), (H, W, 3) or (H, W, 4), got {array.shape}{hint}")
     single = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    return Image.fromarray(np.ascontiguousarray(single))
+    return Image.fromarray(np.ascontiguousarray(_to_uint8(single)))
 
 
-def _to_array(tensor: Tensor) -> np.ndarray:
-    """Convert a tensor (C, H, W) or (H, W) to a uint8 array (H, W, C) or (H, W)."""
+def _channels_last(tensor: Tensor) -> np.ndarray:
+    """Convert a tensor (C, H, W) or (H, W) to an array (H, W, C) or (H, W)."""
     tensor = tensor.detach().cpu()
-    if tensor.is_floating_point():
-        low, high = (float(end) for end in tensor.aminmax()) if tensor.numel() else (0.0, 0.0)
-        if not (low >= 0 and high <= 1):
-            raise UserError(
-                f"a float image tensor has values from 0 to 1, got {low:g} to {high:g}; scale it, or use uint8"
-            )
-        tensor = (tensor.float() * 255).round().to(torch.uint8)
     if tensor.dim() == 3 and tensor.shape[0] not in CHANNELS:
-        raise UserError(f"an image tensor is (C, H, W) with C 1, 3 or 4, got {tuple(tensor.shape)}")
+        hint = "; use tensor.permute(2, 0, 1)" if tensor.shape[2] in CHANNELS else ""
+        raise UserError(f"an image tensor is (C, H, W) with C 1, 3 or 4, got {tuple(tensor.shape)}{hint}")
+    tensor = tensor.float() if tensor.is_floating_point() else tensor  # NumPy has no bfloat16
     return (tensor.permute(1, 2, 0) if tensor.dim() == 3 else tensor).numpy()
+
+
+def _to_uint8(array: np.ndarray) -> np.ndarray:
+    """Scale values of a known range to 0..255."""
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == bool:
+        return array.astype(np.uint8) * 255
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        return from_16_bits(array)
+    if array.dtype.kind != "f":
+        raise UserError(
+            f"an image array is uint8, uint16, bool, or float from 0 to 1, got {array.dtype}; scale it and convert it"
+        )
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0 and high <= 1):
+        raise UserError(f"a float image has values from 0 to 1, got {low:g} to {high:g}; scale it, or use uint8")
+    return np.rint(array.astype(np.float32) * 255).astype(np.uint8)

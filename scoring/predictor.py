@@ -3,12 +3,14 @@
 B images, V views of one image, H W image size, K bins.
 """
 
+import io
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -22,17 +24,20 @@ from models.compiling import CompiledScorer, require_compiler
 from models.fused import fused_model
 from models.precision import FP32, precision_plan
 from models.weights import TrainedNetwork
-from scoring.pictures import Encoded, PictureSettings, opened_picture, to_picture
+from scoring.pictures import Encoded, PictureSettings, opened_picture
 from scoring.preprocess import FULL, RELEASE, build_preprocess
 from utils.errors import UserError, one_line
 from utils.memory import enough_memory
+from utils.threads import use_one_thread_after_fork
 
 SMALLER_BATCH = "use a smaller --batch-size"
 COMPILE = "compile"  # the option's name in messages
+SPAWN = "start processes by multiprocessing.get_context('spawn')"
 AHEAD = 2  # batches that are decoded while one is scored
 
 Array = np.ndarray
-ImageInput = str | Path | Encoded | Image.Image | Array | Tensor
+Buffer = bytes | bytearray | memoryview
+ImageInput = str | os.PathLike | Buffer | BinaryIO | Encoded | Image.Image | Array | Tensor
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,8 @@ Scored = tuple[ImageInput, Prepared | UserError, Prediction | None]
 class Predictor:
     """A trained network with its transform and rating scale; built by `scoring.loading.load_predictor`.
 
-    `model` is the network for quality maps and gradients; scores come from `fused`, its optimised version.
+    `model` is the network for quality maps and gradients; scores come from `fused`, its optimised version. A predictor
+    can be used from several threads, pickled for other processes and, on a CPU, used after a fork.
     """
 
     def __init__(
@@ -103,14 +109,29 @@ class Predictor:
         self.device = device
         self.checkpoint = network.path
         self.checkpoint_hash = checkpoint_hash
+        self._started()
+
+    def _started(self) -> None:
+        self.process = os.getpid()
+        use_one_thread_after_fork()
+
+    def __getstate__(self) -> dict[str, bytes]:
+        """Return the state as bytes, since torch sends tensors to other processes by /dev/shm, which may be small."""
+        content = io.BytesIO()
+        torch.save(vars(self), content)
+        return {"state": content.getvalue()}
+
+    def __setstate__(self, state: dict[str, bytes]) -> None:
+        vars(self).update(torch.load(io.BytesIO(state["state"]), weights_only=False))
+        self._started()
 
     def __call__(self, images: ImageInput | Sequence[ImageInput]) -> Prediction | list[Prediction]:
         """Score one image or a list of images, exactly as the evaluation in main.py does.
 
         Args:
-            images: A path, a PIL image of any mode, a uint8 NumPy array (H, W), (H, W, 3) or (H, W, 4), or a torch
-                tensor (C, H, W), uint8 or float from 0 to 1. A list, or an array or tensor with one more dimension,
-                is a list of images.
+            images: A path, the bytes of an image file, a binary file, a PIL image, an array (H, W), (H, W, 3) or
+                (H, W, 4), or a torch tensor (C, H, W). Arrays and tensors are uint8, uint16, bool, or float from 0 to
+                1. A list, or an array or tensor with one more dimension, is a list of images.
 
         Returns:
             One prediction, or a list of predictions.
@@ -119,8 +140,7 @@ class Predictor:
             MissingFileError: The file does not exist.
             UserError: The image cannot be decoded, or has another type.
         """
-        arrays = isinstance(images, (np.ndarray, Tensor))
-        if images.ndim == 4 if arrays else isinstance(images, (list, tuple)):
+        if isinstance(images, (list, tuple)) or getattr(images, "ndim", 0) == 4:
             return list(self.score_many(images))
         return self.predict([self.prepare(images)])[0]
 
@@ -174,8 +194,7 @@ class Predictor:
 
     def prepare(self, image: ImageInput) -> Prepared:
         """Read one image and prepare its views; raises as a call does."""
-        source = image if isinstance(image, (str, Path, Encoded)) else to_picture(image)
-        with opened_picture(source, self.pictures) as picture:
+        with opened_picture(image, self.pictures) as picture:
             width, height = picture.image.size
             views = torch.stack(self.preprocess.views(picture.image))
             preview = None
@@ -192,7 +211,8 @@ class Predictor:
         """Score prepared images; views of equal size share one forward pass.
 
         Raises:
-            UserError: The network predicts values that are not finite, or cannot take views of this size.
+            UserError: The network predicts values that are not finite, or cannot take views of this size; or this
+                process was forked and the predictor is on a GPU.
             MachineError: The device does not have enough memory.
         """
         predictions: dict[int, Prediction] = {}
@@ -224,6 +244,8 @@ class Predictor:
     def _dos(self, views: Tensor) -> Array:
         """Return the DOS (B, K) in float64 for views (B, 3, H, W)."""
         height, width = views.shape[-2:]
+        if self.device.type != "cpu" and os.getpid() != self.process:
+            raise UserError(f"{self.device} cannot be used in a forked process; {SPAWN}")
         try:
             with enough_memory(SMALLER_BATCH):
                 dos = self.fused(views).cpu().double().numpy()

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from PIL import Image
 from torch import Tensor
@@ -26,7 +27,7 @@ class Preprocess:
 
     Args:
         id: Name for `--preprocess` with the sizes, as in score rows.
-        views: Converts a picture to normalised views (3, H, W), whose DOS are averaged.
+        views: Converts a picture to normalised views (3, H, W), whose DOS are averaged; can be pickled.
         box: Left, top, right and bottom of the first view, as fractions of the picture's width and height.
     """
 
@@ -41,26 +42,33 @@ def build_preprocess(name: str, settings: TransformSettings) -> Preprocess:
     Raises:
         UserError: The name is unknown.
     """
-    resize, crop, last = settings.resize, settings.crop, settings.resize - settings.crop
+    resize, crop = settings.resize, settings.crop
     center = central_box(resize, crop)
     box = tuple(edge / resize for edge in center)
     if name == RELEASE:  # as evaluation does
-        transform = build_test_transform(settings)
-        return Preprocess(f"{name}@{resize}x{crop}", lambda image: [transform(image)], box)
+        return Preprocess(f"{name}@{resize}x{crop}", partial(_one_view, transform=build_test_transform(settings)), box)
     if name == RELEASE_224:
-        squash = Squash(RELEASE_INFERENCE)
-        return Preprocess(f"{name}@{RELEASE_INFERENCE}", lambda image: [to_input(squash(image))])
+        return Preprocess(f"{name}@{RELEASE_INFERENCE}", partial(_resized, resize=Squash(RELEASE_INFERENCE)))
     if name == FIVE_CROP:
-        corners = [(left, top, left + crop, top + crop) for top in (0, last) for left in (0, last)]
-
-        def views(image: Image.Image) -> list[Tensor]:
-            square = Squash(resize)(image)
-            return [to_input(square.crop(edges)) for edges in (center, *corners)]
-
-        return Preprocess(f"{name}@{resize}x{crop}", views, box)
+        return Preprocess(f"{name}@{resize}x{crop}", partial(_five_crops, resize=resize, crop=crop), box)
     if name == FULL:
-        return Preprocess(f"{name}@{resize}", lambda image: [to_input(resized_to_full(image, resize))])
+        return Preprocess(f"{name}@{resize}", partial(_resized, resize=partial(resized_to_full, resize=resize)))
     raise UserError(f"preprocess: unknown {name!r}{did_you_mean(name, PREPROCESS)}; allowed: {', '.join(PREPROCESS)}")
+
+
+def _one_view(image: Image.Image, transform: Callable[[Image.Image], Tensor]) -> list[Tensor]:
+    return [transform(image)]
+
+
+def _resized(image: Image.Image, resize: Callable[[Image.Image], Image.Image]) -> list[Tensor]:
+    return [to_input(resize(image))]
+
+
+def _five_crops(image: Image.Image, resize: int, crop: int) -> list[Tensor]:
+    """Return the centre and the four corners of a squashed picture."""
+    square, last = Squash(resize)(image), resize - crop
+    corners = [(left, top, left + crop, top + crop) for top in (0, last) for left in (0, last)]
+    return [to_input(square.crop(edges)) for edges in (central_box(resize, crop), *corners)]
 
 
 def resized_to_full(image: Image.Image, resize: int) -> Image.Image:

@@ -33,13 +33,14 @@ PARAMETERS = {  # by what is imported; an = marks one that may be omitted
     "utils.metrics.distribution_metrics": "pred_dos target centers",
     "utils.config.load_config": "path= overrides=",
     "utils.checkpoint.save_checkpoint": "path content",
-    "inference.load_predictor": "checkpoint= device= scale= config= preprocess= pictures= precision= compiled=",
+    "inference.load_predictor": "checkpoint= device= scale= config= preprocess= pictures= precision= compiled= "
+    "threads=",
 }
 OPTIONS = {  # by the module of a script, what its usage names
     "main": "--config --resume --overwrite --split --evaluate --trained-with --part --output key.subkey=value",
-    "inference": "IMAGE --list --image-column --root --recursive --checkpoint --device --batch-size --precision "
-    "--compile --scale --config --preprocess --workers --max-pixels --truncated --background --format --output "
-    "--relative-to --resume --overwrite --strict --report --map --engine --ray-address --image-bytes",
+    "inference": "IMAGE --list --image-column --root --recursive --checkpoint --device --batch-size "
+    "--threads --precision --compile --scale --config --preprocess --workers --max-pixels --truncated --background "
+    "--format --output --relative-to --resume --overwrite --strict --report --map --engine --ray-address --image-bytes",
     "tools.check_dataset": "--config --dataset --root --decode --all --picture --no-picture --save-splits "
     "key.subkey=value",
     "tools.compare_labels": "--annotations --release --write",

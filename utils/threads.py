@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from threading import Event
 
 from utils.cgroups import GROUP_FILE, ROOT, control_groups
+
+_forked = Event()  # set in processes for which `use_one_thread_after_fork` was called
 
 
 def wait_passively() -> None:
@@ -67,6 +70,12 @@ def use_one_thread_after_fork() -> None:
         os.register_at_fork(after_in_child=_use_one_thread)
 
 
+def is_limited_to_one_thread() -> bool:
+    """Return whether this process was forked and would wait forever on more than one thread."""
+    return _forked.is_set()
+
+
 def _use_one_thread() -> None:
+    _forked.set()
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)

@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from datasets.transforms import image_errors, require_known_range, to_rgb
+from datasets.decoding import decode, image_errors, orientation, require_file, require_known_range, to_rgb
 from utils.errors import UserError
 
 THREADS = 16  # enough to keep a network drive busy
-ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 
 Array = np.ndarray
 Progress = Callable[[Iterable], Iterable]
@@ -47,23 +46,27 @@ def inspect_images(root: Path, images: Sequence[str], decode: bool, progress: Pr
         return list(progress(pool.map(lambda image: inspect_image(root, image, decode), images)))
 
 
-def inspect_image(root: Path, image: str, decode: bool) -> ImageFile:
+def inspect_image(root: Path, image: str, decoded: bool) -> ImageFile:
     """Read one image, see `inspect_images`."""
     path = root / image
+
+    def properties(opened: Image.Image, _complete: bool) -> ImageFile:
+        kind, (width, height) = opened.format or "", opened.size
+        # without the first condition PNG reads all pixels
+        rotated = "exif" in opened.info and orientation(opened) not in (None, 1)
+        require_known_range(opened)
+        if decoded:
+            to_rgb(opened)
+        return ImageFile(image, kind, width, height, rotated, digest)
+
     try:
+        file = require_file(path)
         with image_errors(path):
-            content = path.read_bytes() if decode else b""
-            with Image.open(io.BytesIO(content) if decode else path) as opened:
-                kind, (width, height) = opened.format or "", opened.size
-                # without the first condition PNG reads all pixels
-                rotated = "exif" in opened.info and opened.getexif().get(ORIENTATION, 1) != 1
-                require_known_range(opened)
-                if decode:
-                    to_rgb(opened)
-        digest = hashlib.sha256(content).hexdigest() if decode else ""
+            content = path.read_bytes() if decoded else b""
+            digest = hashlib.sha256(content).hexdigest() if decoded else ""
+            return decode(io.BytesIO(content) if decoded else file, properties)
     except UserError as error:
         return ImageFile(image, error=str(error))
-    return ImageFile(image, kind, width, height, rotated, digest)
 
 
 def equal_files(files: Sequence[ImageFile]) -> list[list[str]]:

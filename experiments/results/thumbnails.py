@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from datasets.transforms import image_errors, to_rgb
+from datasets.decoding import load_image
 from experiments.results.results import ScoredPart
 from scoring.gallery.charts import opinion_bars
 from utils.errors import MissingFileError, UserError
@@ -48,9 +47,7 @@ def gallery(part: ScoredPart) -> dict[str, Any]:
 def image_thumbnail(path: Path) -> Thumbnail:
     """Return a small JPEG of an image file, as the network sees it: without EXIF rotation or transparency."""
     try:
-        with image_errors(path), Image.open(path) as image:
-            image.draft("RGB", (2 * LONG_SIDE, 2 * LONG_SIDE))  # decode a large JPEG at reduced size
-            return thumbnail(to_rgb(image))
+        return thumbnail(load_image(path, 2 * LONG_SIDE))  # decodes a large JPEG at reduced size
     except MissingFileError:
         return Thumbnail(note=NOT_THERE)
     except UserError:

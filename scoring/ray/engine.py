@@ -23,7 +23,6 @@ os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 import pyarrow as pa
 import ray
-import torch
 from ray.data import ActorPoolStrategy, Dataset
 
 from scoring.command import CPU_BATCH, GPU_BATCH, SHOWN_ERRORS, Tally, score_rows
@@ -40,6 +39,7 @@ from scoring.ray.worker_plan import WorkerPlan, plan_workers, split_tasks
 from scoring.records import RowBuilder
 from utils.config import load_config
 from utils.errors import MachineError, UserError, one_line, shortened
+from utils.threads import usable_cores
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("scoring", "models", "datasets", "utils")  # sent to workers, whose machines may not have them
@@ -58,7 +58,7 @@ def score_command(args: argparse.Namespace, sources: Sequence[str]) -> int:
             --strict, a bad image.
     """
     form = None if is_folder(args.output) else row_format(args.format, args.output)
-    require_columns(sources, args)
+    sources = require_columns(sources, args)
     predictor = build_predictor(with_options(args, device="cpu"))  # for its scale and checkpoint, and early errors
     row_builder = RowBuilder(predictor, args.relative_to)
     checkpoint = predictor.checkpoint
@@ -81,6 +81,7 @@ def score_command(args: argparse.Namespace, sources: Sequence[str]) -> int:
             device="cuda" if plan.gpus else "cpu",
             batch_size=args.batch_size or (GPU_BATCH if plan.gpus else CPU_BATCH),
             workers=plan.threads,
+            threads=args.threads or plan.threads,
         )
         job = Job(worker_args, row_builder, os.getcwd(), frozenset(done))
         dataset = build_dataset(remaining, job, plan) if remaining else None
@@ -120,7 +121,6 @@ class Scorer:
         content, self.job = ray.get(list(references))
         if os.path.isdir(self.job.folder):
             os.chdir(self.job.folder)
-        torch.set_num_threads(self.job.args.workers)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "checkpoint.pt"
             path.write_bytes(content)
@@ -161,6 +161,8 @@ def cluster(address: str | None) -> Iterator[None]:
             yield
             return
         where = {"include_dashboard": False} if address is None else {"address": address}
+        if address is None and not os.environ.get("RAY_ADDRESS"):  # Ray ignores limits of the process
+            where["num_cpus"] = usable_cores()
         packages = {"py_modules": [str(ROOT / name) for name in PACKAGES]}
         try:
             host, _, port = (address or "").rpartition("://")[2].rpartition(":")

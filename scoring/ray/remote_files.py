@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
-from scoring.defaults import is_remote
+from scoring.defaults import WEB, is_remote, local_path
 from scoring.parquet import arrow_errors
 from scoring.pictures import Encoded
 from utils.errors import MissingFileError, UserError, one_line
@@ -23,6 +23,8 @@ def open_filesystem(place: str) -> tuple[fs.FileSystem, str]:
     """
     if not is_remote(place):
         return fs.LocalFileSystem(), str(Path(place).absolute())
+    if place.lower().startswith(WEB):
+        local_path(place)  # says what to do
     try:
         return fs.FileSystem.from_uri(place)
     except (pa.ArrowException, OSError, ValueError, ImportError) as error:
@@ -50,7 +52,7 @@ def list_remote(place: str, recursive: bool, is_selected: Callable[[str], bool])
             return
     names = sorted(info.path[len(path) :].strip("/") for info in objects if info.type == fs.FileType.File)
     pattern = posixpath.basename(place) if is_pattern else "*"
-    matching = [name for name in names if is_selected(name) and fnmatch.fnmatchcase(name, pattern)]
+    matching = [name for name in names if fnmatch.fnmatchcase(name, pattern) and is_selected(name)]
     if is_pattern and not matching:
         raise MissingFileError(f"no object matches the pattern {place!r}")
     yield from (f"{folder.rstrip('/')}/{name}" for name in matching)

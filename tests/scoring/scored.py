@@ -11,7 +11,6 @@ from datasets.scale import RatingScale
 from inference import main
 from scoring.inputs import find_images
 from scoring.options import parse_arguments
-from scoring.pictures import Picture, PictureSettings, opened_picture
 
 SUFFIXES = ("csv", "jsonl", "json", "parquet")
 ACR = RatingScale(1, 5, (1, 2, 3, 4, 5))
@@ -43,11 +42,6 @@ def found(*places: str, **options) -> list[str]:
     """The images that these places and options mean."""
     args = parse_arguments([*places, "--list", "replaced"])
     return find_images(argparse.Namespace(**{**vars(args), "list": [], **options}))
-
-
-def open_picture(source, settings: PictureSettings = PictureSettings()) -> Picture:
-    with opened_picture(source, settings) as picture:
-        return picture
 
 
 def _value(text: str):

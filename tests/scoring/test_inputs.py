@@ -28,6 +28,69 @@ def test_folders_give_their_images_in_the_order_of_names(folder):
     assert found(str(folder / "photos"))[0] == str(folder / "photos" / "Z.gif")
 
 
+def test_what_is_passed_over_is_said(folder, capsys):
+    for name in ("._a.png", ".DS_Store", "thumbs.DB", "Desktop.ini", "0.tar", "x.tar.gz", "raw", "__MACOSX/._b.jpg"):
+        (folder / "photos" / name).parent.mkdir(exist_ok=True)
+        (folder / "photos" / name).touch()
+    (folder / "photos" / ".cache").mkdir()
+    (folder / "photos" / ".cache" / "c.png").touch()
+    (folder / "photos" / "link").symlink_to(folder / "photos" / "sub", target_is_directory=True)
+    assert len(found("photos")) == 3
+    said = capsys.readouterr().err
+    assert said.startswith("passed over: ")
+    assert said.count("\n") == 1
+    told = {
+        *("1 .txt", "1 .bak", "1 hidden", "1 .tar (--engine ray reads what is in them)"),
+        *(
+            "1 .gz (--engine ray reads what is in them)",
+            "1 without a suffix",
+            "3 subfolders (--recursive searches them)",
+        ),
+    }
+    assert set(said.removeprefix("passed over: ").strip().split(", ")) == told
+    assert [path for path in found("photos", recursive=True) if "sub" in path or ".cache" in path] == [
+        "photos/sub/z.webp",
+        "photos/sub/deep/y.tif",
+    ]
+    said = capsys.readouterr().err
+    assert "1 hidden folders" in said
+    assert "1 linked folders" in said
+    assert found("photos/b.jpg", "photos/sub/*.webp") == ["photos/b.jpg", "photos/sub/z.webp"]
+    assert capsys.readouterr().err == ""
+    assert found("photos/*.jpg", "photos/*.txt", "photos/*.PNG") == ["photos/b.jpg", "photos/a.PNG"]
+    assert capsys.readouterr().err == "passed over: 1 .txt\n"
+
+
+def test_addresses(folder):
+    root = folder.as_uri()
+    (folder / "photos" / "a b%.jpg").touch()
+    assert found(f"{root}/photos/b.jpg", f"{root}/photos/a%20b%25.jpg") == [
+        f"{folder}/photos/b.jpg",
+        f"{folder}/photos/a b%.jpg",
+    ]
+    assert found(f"{root}/photos/*.jpg")[0] == f"{folder}/photos/a b%.jpg"
+    assert len(found(f"file://localhost{folder}/photos")) == 4
+    for place, message in {
+        "https://example.org/a.jpg?w=1": "is on the web, which is not read; download it first",
+        "HTTP://example.org/[a].jpg": "is on the web",
+        "s3://bucket/*.jpg": "is in an object store; --engine ray reads it",
+        "gs://bucket/photos": "is in an object store; --engine ray reads it",
+        "dropbox://a.jpg": "is an address of an unknown kind",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            found(place)
+    with pytest.raises(UserError, match="is on the web"):
+        found("https://example.org/a.jpg", engine="ray")
+    (folder / "list.txt").write_text(f"https://example.org/a.jpg\nb.png\n{root}/c.png\n")
+    names = ["https://example.org/a.jpg", "data/b.png", f"{root}/c.png"]
+    assert found(list=["list.txt"], root="data") == names  # rows say what is wrong with the first
+    with pytest.raises(UserError, match=r"https://example\.org/list\.csv is on the web"):
+        found(list=["https://example.org/list.csv"])
+    (folder / "s3:").mkdir()
+    (folder / "s3:" / "a.jpg").touch()
+    assert found("s3://a.jpg") == ["s3://a.jpg"]  # a path, before it is an address
+
+
 @pytest.mark.usefixtures("folder")
 def test_what_is_named_is_taken_as_it_is_and_once():
     assert found("photos/notes.txt", "photos/b.jpg", "photos", "photos/b.jpg", "missing.png") == [

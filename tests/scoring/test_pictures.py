@@ -13,8 +13,7 @@ import pytest
 from PIL import Image, ImageCms, ImageFile
 
 from scoring import pictures
-from scoring.pictures import PictureSettings, opened_picture
-from tests.scoring.scored import open_picture
+from scoring.pictures import PictureSettings, open_picture, opened_picture
 from utils.errors import MissingFileError, UserError
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
@@ -218,11 +217,47 @@ def test_pictures_of_pil_are_seen_alike(tmp_path):
     np.testing.assert_array_equal(np.asarray(open_picture(Image.open(tmp_path / "a.png")).image), rgb)
 
 
-def test_heic_names_the_package_that_it_needs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["a.HEIC", "a.jpg"])
+def test_heic_names_the_package_that_it_needs(name, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
-    with pytest.raises(UserError, match=r"a\.HEIC: HEIC needs the package pillow-heif"):
-        open_picture(tmp_path / "a.HEIC")
+    (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with pytest.raises(UserError, match=rf"{name}: HEIC needs the package pillow-heif"):
+        open_picture(tmp_path / name)
+
+
+def test_metadata_that_cannot_be_read_are_left_out_and_said_so(tmp_path):
+    rgb = colours()
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(rgb).save(tmp_path / "a.png", icc_profile=bytes(3_000_000), exif=exif)
+    picture = open_picture(tmp_path / "a.png")
+    np.testing.assert_array_equal(np.asarray(picture.image), rgb[::-1, ::-1])
+    assert picture.notes == ("metadata that cannot be read are left out", "turned as EXIF says")
+    assert open_picture((tmp_path / "a.png").read_bytes()).notes == picture.notes
+
+
+def test_grey_of_16_bits_with_transparency(tmp_path):
+    values = np.linspace(0, 65535, 600).astype(np.uint16).reshape(20, 30)
+    Image.fromarray(values).save(tmp_path / "a.png", transparency=int(values[3, 4]))
+    picture = open_picture(tmp_path / "a.png", PictureSettings(background="black"))
+    expected = (values.astype(int) + 128) // 257
+    expected[3, 4] = 0
+    np.testing.assert_array_equal(np.asarray(picture.image)[..., 0], expected)
+    assert picture.notes == ("transparency over black",)
+
+
+def test_dark_pictures_of_16_bits_are_said_to_be(tmp_path):
+    Image.fromarray(np.full((20, 30), 300, np.uint16)).save(tmp_path / "a.tif")
+    assert open_picture(tmp_path / "a.tif").notes == ("16 bits with values up to 300 only: dark",)
+
+
+def test_archives_name_the_engine_that_reads_them(tmp_path):
+    for name in ("a.tar", "a.tar.gz", "a.TGZ", "a.zip", "a.parquet"):
+        (tmp_path / name).write_bytes(b"any")
+        with pytest.raises(UserError, match=rf"{name} contains many images; .*--engine ray"):
+            open_picture(tmp_path / name)
+        with pytest.raises(UserError, match=rf"{name}x? does not exist"):
+            open_picture(tmp_path / "sub" / name)
 
 
 def test_large_pictures_are_held_one_at_a_time_to_the_end(tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """A checkpoint alone as a function of pictures."""
 
+import io
 import os
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -65,20 +67,99 @@ def test_grey_and_transparent_arrays(predictor):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (b"bytes", "got bytes"),
+        (b"bytes", "the file in memory is not an image that Pillow can read"),
+        (b"", "the file in memory is empty"),
+        (io.BytesIO(b"PK\3\4"), r"the file in memory is not an image but an archive \(zip\)"),
+        (io.StringIO("text"), r"read\(\) gives str, not bytes; open the file in binary mode"),
         (None, "got NoneType"),
-        (np.zeros((4, 4, 3)), "uint8, got float64"),
+        ({"bytes": b""}, "the bytes of an image file, .*, got dict"),
+        (iter([]), "got list_iterator; predictor.score_many takes a stream"),
+        (np.full((4, 4, 3), 2.0), "from 0 to 1, got 2 to 2"),
+        (np.zeros((4, 4), np.int64), "uint8, uint16, bool, or float from 0 to 1, got int64"),
+        (np.zeros((3, 4, 5), np.uint8), r"got \(3, 4, 5\); use array.transpose\(1, 2, 0\)"),
+        (torch.zeros(5, 6, 3), r"got \(5, 6, 3\); use tensor.permute\(2, 0, 1\)"),
         (np.zeros((4, 4, 2), np.uint8), r"\(H, W, 3\).*got \(4, 4, 2\)"),
         (np.zeros((0, 4), np.uint8), r"got \(0, 4\)"),
         (torch.zeros(8, 4, 3), r"\(C, H, W\).*got \(8, 4, 3\)"),
         (torch.full((3, 4, 4), 2.0), "from 0 to 1, got 2 to 2"),
         (torch.full((3, 4, 4), float("nan")), "from 0 to 1, got nan to nan"),
-        (torch.zeros(3, 4, 4, dtype=torch.int32), "uint8, got int32"),
+        (torch.zeros(3, 4, 4).to_sparse(), "an image of Tensor cannot be read: "),
+        (torch.zeros(3, 4, 4, dtype=torch.int32), "float from 0 to 1, got int32"),
     ],
 )
 def test_what_is_no_image_is_named(image, message, predictor):
     with pytest.raises(UserError, match=message):
         predictor(image)
+
+
+def test_files_in_memory_and_arrays_of_any_kind(predictor, photo, tmp_path):
+    expected, data, pixels = predictor(photo), photo.read_bytes(), np.asarray(Image.open(photo))
+    written = io.BytesIO(data)
+    written.seek(0, io.SEEK_END)  # as after writing it
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(photo, "a.png")
+    with open(photo, "rb") as file, zipfile.ZipFile(tmp_path / "a.zip") as archive, archive.open("a.png") as member:
+        for same in (data, bytearray(data), memoryview(data), io.BytesIO(data), written, file, file, member):
+            assert predictor(same) == expected
+        assert list(predictor.score_many([file] * 4, batch_size=1, workers=4)) == [expected] * 4
+    with pytest.raises(UserError, match=r"photo\.png cannot be read: .*closed file"):
+        predictor(file)
+    deep = pixels.astype(np.uint16) * 257
+    tensor = torch.tensor(pixels).permute(2, 0, 1)
+    kinds = [deep, deep.astype(">u2"), pixels / 255, (pixels / 255).astype(np.float32), np.asfortranarray(pixels)]
+    for same in (*kinds, torch.tensor(deep).permute(2, 0, 1), tensor.double() / 255, pixels[::-1][::-1]):
+        assert predictor(same) == expected
+    mask = pixels[..., 0] > 128
+    assert predictor(mask) == predictor(torch.tensor(mask)) == predictor(Image.fromarray(mask)) != expected
+
+    class Foreign:
+        """An array of another library."""
+
+        def __array__(self, dtype=None, copy=None):
+            return pixels
+
+    assert predictor(Foreign()) == expected
+
+
+def test_files_of_web_services(predictor, photo):
+    """Streams that cannot be rewound, with little more than `read`, and those that have to be awaited."""
+
+    class Stream:
+        def __init__(self, data):
+            self.read = io.BytesIO(data).read
+
+    class Upload:
+        name = "upload"
+
+        async def seek(self, _): ...
+
+        async def read(self):
+            return b""
+
+    assert predictor(Stream(photo.read_bytes())) == predictor(photo)
+    reader, writer = os.pipe()
+    os.write(writer, photo.read_bytes())
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        assert predictor(pipe) == predictor(photo)
+    with pytest.raises(UserError, match=r"upload: read\(\) gives coroutine, not bytes; await it and pass the bytes"):
+        predictor(Upload())
+
+
+def test_addresses(predictor, photo):
+    expected = predictor(photo)
+    for same in (f"file://{photo}", f"file:{photo}", f"FILE://localhost{photo}", photo.as_uri()):
+        assert predictor(same) == expected
+    for address, message in {
+        "https://example.org/a.jpg?w=1": "is on the web, which is not read; download it first",
+        "s3://bucket/a.jpg": "is in an object store; --engine ray reads it, or download it first",
+        "hf://datasets/a/b.jpg": "is an address of an unknown kind",
+        "data:image/png;base64,iVBORw0K": "decode it and pass the bytes",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            predictor(address)
+    with pytest.raises(UserError, match=r"s3://bucket/best\.pt is in an object store; download it first"):
+        load_predictor("s3://bucket/best.pt")
 
 
 def test_scores_depend_on_the_picture_alone(predictor, pictures):

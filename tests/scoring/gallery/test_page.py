@@ -16,9 +16,9 @@ from scoring.gallery import page as page_module
 from scoring.gallery.charts import histogram, opinion_bars
 from scoring.gallery.page import FailedImage, common_folder, digits_of, image_from_row, scored_thumbnail
 from scoring.gallery.ranking import DISPUTED_WIDTH, disputed, sampled
-from scoring.pictures import PictureSettings, opened_picture
+from scoring.pictures import PictureSettings, open_picture, opened_picture
 from tests.scoring.gallery.pages import image, names_of, page_of, random_images
-from tests.scoring.scored import ACR, open_picture
+from tests.scoring.scored import ACR
 from utils.errors import UserError
 from utils.html import LONG_SIDE
 

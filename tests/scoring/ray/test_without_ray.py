@@ -5,6 +5,7 @@ import io
 import os
 import sys
 import tarfile
+import zipfile
 from collections import Counter
 
 import numpy as np
@@ -15,12 +16,12 @@ from PIL import Image
 
 from inference import main
 from scoring.options import parse_arguments
-from scoring.pictures import Encoded
+from scoring.pictures import Encoded, open_picture
 from scoring.ray import remote_files
 from scoring.ray.parquet_output import ParquetFolder
 from scoring.ray.shards import images_in, require_columns
 from scoring.ray.worker_plan import WorkerPlan, plan_workers, split_tasks
-from tests.scoring.scored import found, open_picture
+from tests.scoring.scored import found
 from utils import installation
 from utils.errors import MissingFileError, UserError
 
@@ -140,6 +141,99 @@ def test_tar_shards(mode, tmp_path):
     images = list(images_in(shard, columns()))
     assert [image.name for image in images] == [f"{shard}/a.png", f"{shard}/b/c.JPG"]
     assert [open_picture(image).image.width for image in images] == [8, 9]
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.tgz", "a.tar.bz2", "a.tar.xz", "a.zip", "a.ZIP"])
+def test_compressed_archives_are_shards(name, tmp_path):
+    shard = tmp_path / name
+    members = {"a.png": png(0), "a.json": b"{}", "__MACOSX/._a.png": b"x", "b/C.JPG": png(1)}
+    if name.lower().endswith(".zip"):
+        with zipfile.ZipFile(shard, "w", zipfile.ZIP_DEFLATED) as archive:
+            for member, content in members.items():
+                archive.writestr(member, content)
+    else:
+        write_tar(shard, members, f"w:{'gz' if 'gz' in name else name[-3:].strip('.')}")
+    assert found(str(tmp_path), engine="ray") == [str(shard)]
+    assert [str(shard)] in split_tasks([str(shard), "b.png"], 1, 1)
+    images = list(images_in(str(shard), columns()))
+    assert [image.name for image in images] == [f"{shard}/a.png", f"{shard}/b/C.JPG"]
+    assert [open_picture(image).image.width for image in images] == [8, 9]
+
+
+def test_archives_under_another_name_links_and_empty_ones(tmp_path):
+    plain = tmp_path / "a.tar.gz"
+    write_tar(plain, {"a.png": png(0)})  # not compressed
+    assert len([open_picture(image) for image in images_in(str(plain), columns())]) == 1
+    with tarfile.open(tmp_path / "b.tar", "w") as archive:
+        for kind in (tarfile.LNKTYPE, tarfile.SYMTYPE):
+            link = tarfile.TarInfo("b.png")
+            link.type, link.linkname = kind, "a.png"
+            archive.addfile(link)
+    for image in images_in(str(tmp_path / "b.tar"), columns()):
+        with pytest.raises(UserError, match=r"b\.tar/b\.png is a link to a\.png, .* unpack it"):
+            image.read()
+    write_tar(tmp_path / "c.tar", {"a.txt": b"a"})
+    (image,) = images_in(str(tmp_path / "c.tar"), columns())
+    with pytest.raises(UserError, match=r"c\.tar contains no image"):
+        image.read()
+
+
+def test_zip_files_with_damaged_members(tmp_path):
+    shard = tmp_path / "a.zip"
+    with zipfile.ZipFile(shard, "w") as archive:
+        archive.writestr("a.png", png(0))
+        archive.writestr("b.png", png(1))
+    content = bytearray(shard.read_bytes())
+    content[60] ^= 1  # in the first image
+    shard.write_bytes(content)
+    first, second = images_in(str(shard), columns())
+    with pytest.raises(UserError, match=r"a\.zip/a\.png cannot be read: Bad CRC"):
+        first.read()
+    assert open_picture(second).image.width == 9
+    shard.write_bytes(content[:80])
+    (image,) = images_in(str(shard), columns())
+    with pytest.raises(UserError, match=r"a\.zip cannot be read to its end: File is not a zip file"):
+        image.read()
+
+
+def test_tables_of_hugging_face_and_img2dataset(tmp_path):
+    table, content = str(tmp_path / "rows.parquet"), [png(0), png(1), None]
+    structs = [{"bytes": data, "path": name} for data, name in zip(content, ["x.png", None, "z.png"], strict=True)]
+    pq.write_table(pa.table({"image": structs, "label": [1, 2, 3]}), table)
+    require_columns([table], columns())
+    images = list(images_in(table, columns()))
+    assert [image.name for image in images] == [f"{table}/x.png", f"{table}/1", f"{table}/z.png"]
+    assert [open_picture(image).image.width for image in images[:2]] == [8, 9]
+    with pytest.raises(UserError, match=r"z\.png is empty"):
+        open_picture(images[2])
+    pq.write_table(pa.table({"key": ["00", "01", "02"], "jpg": content, "caption": ["a"] * 3}), table)
+    assert [image.name for image in images_in(table, columns())] == ["00", "01", "02"]
+    pq.write_table(pa.table({"jpg": content, "mask": content}), table)
+    with pytest.raises(UserError, match="no column 'bytes'; choose one with --image-bytes: jpg, mask"):
+        require_columns([table], columns())
+    assert len(list(images_in(table, columns(content="mask")))) == 3
+
+
+def test_metadata_beside_archives_are_passed_over(tmp_path, capsys):
+    for number in range(2):
+        write_tar(tmp_path / f"{number:05}.tar", {"a.jpg": png(0)})
+        pq.write_table(pa.table({"url": ["x"], "key": ["a"]}), tmp_path / f"{number:05}.parquet")
+        (tmp_path / f"{number:05}_stats.json").touch()
+    sources = found(str(tmp_path), engine="ray")
+    assert len(sources) == 4
+    assert require_columns(sources, columns()) == [source for source in sources if source.endswith(".tar")]
+    assert capsys.readouterr().err == (
+        "passed over: 2 .json\npassed over: 2 .parquet without images, which lie beside theirs\n"
+    )
+    tables = [source for source in sources if source.endswith(".parquet")]
+    with pytest.raises(UserError, match=r"no column 'bytes'.*; its images are in .*/00000\.tar: name '.*/\*\.tar'"):
+        require_columns(tables, columns())
+    (tmp_path / "1").mkdir()
+    images = [str(tmp_path / "1" / "a.jpg")]
+    pq.write_table(pa.table({"url": ["x"]}), tmp_path / "1.parquet")
+    assert require_columns([*images, str(tmp_path / "1.parquet")], columns()) == images
+    with pytest.raises(UserError, match="its images are in the folder of the same name: add --recursive"):
+        require_columns([str(tmp_path / "1.parquet")], columns())
 
 
 def test_what_of_a_shard_cannot_be_read_is_one_error_after_what_can(tmp_path):
