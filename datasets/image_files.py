@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from datasets.decoding import load_image
 from datasets.ratings import Rating
-from datasets.transforms import load_image
 from utils.errors import UserError
 
 THREADS = 16  # enough to keep a network drive busy

@@ -7,11 +7,12 @@ import pytest
 from PIL import Image
 
 from datasets.dataset import IQADataset
+from datasets.decoding import load_image
 from datasets.image_files import find_damage
 from datasets.ratings import Record
 from datasets.readers import load_labels
 from datasets.scale import RatingScale
-from datasets.transforms import build_test_crop, load_image
+from datasets.transforms import build_test_crop
 from tests.databases import picture
 from utils.errors import MissingFileError, UserError
 from utils.settings import TransformSettings
