@@ -96,6 +96,7 @@ def require_usable(problems: Sequence[Problem], images: int, root: object, stric
     refused = "" if strict else "; dataset.unreadable=omit leaves them out"
     if missing and (strict or not omit):
         more = f"; {ADVICE}" if len(missing) > MAX_NAMED else ""
+        more += f"; damaged: {len(damaged)}" if damaged else ""
         raise MissingFileError(
             f"{len(missing)} of {images} images are missing in {root}: {some_of(missing, MAX_NAMED)}{more}{refused}"
         )

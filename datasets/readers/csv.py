@@ -32,7 +32,8 @@ class CsvReader(Reader):
 
         Args:
             root: Folder of the images.
-            labels: Path of the file, absolute or relative to root; None for the only .csv file in root.
+            labels: Path of the file, absolute or relative to root; None for the only .csv file in root, or
+                else the only .tsv file.
 
         Raises:
             MissingFileError: The file does not exist, or there are several.
@@ -95,7 +96,9 @@ def _label_file(root: Path, labels: str | None) -> Path:
                 f"dataset.labels: {root / labels} does not exist; give a path relative to dataset.root"
             )
         return root / labels
-    found = sorted(path for path in root.iterdir() if path.suffix.lower() == ".csv" and not path.name.startswith("."))
+    tables = [path for path in sorted(root.iterdir()) if not path.name.startswith(".")]
+    by_suffix = ([path for path in tables if path.suffix.lower() == suffix] for suffix in (".csv", ".tsv"))
+    found = next(filter(None, by_suffix), [])
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise MissingFileError(f"dataset.labels: give the name of the label file in {root}; its .csv files: {names}")

@@ -25,7 +25,7 @@ QUIET = {"xlrd": {"logfile": io.StringIO()}}  # silences its printed warnings
 IMAGE_TITLES = ("image", "image name", "image path", "img", "filename", "file name", "file path", "path", "name")
 EMPTY = ("", "nan", "na", "n/a", "#n/a", "<na>", "null", "none", "-", "--")  # cells without a value
 DECIMAL_COMMA = r"[+-]?\d*,\d+([eE][+-]?\d+)?"
-THOUSANDS = r"[+-]?[1-9]\d{0,2},\d{3}"
+THOUSANDS = r"[+-]?[1-9]\d{0,2},\d{3}"  # `1,234` may be 1234 or 1.234
 
 Columns = dict[str, tuple[str, ...]]  # from our name of a column to its titles in files
 

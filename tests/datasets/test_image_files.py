@@ -78,7 +78,9 @@ def root(tmp_path):
 
 
 def test_unreadable_images_are_refused_with_the_key_that_leaves_them_out(root):
-    with pytest.raises(MissingFileError, match=r"1 of 4 .*: c\.png; dataset\.unreadable=omit leaves them out"):
+    with pytest.raises(
+        MissingFileError, match=r"1 of 4 .*: c\.png; damaged: 1; dataset\.unreadable=omit leaves them out"
+    ):
         load_labels("csv", root, scale=ACR)
     picture(root / "c.png", 0.5, 0)
     with pytest.raises(UserError, match=r"1 of 4 images are damaged: .*line 3: .*b\.png .*dataset\.unread"):

@@ -86,6 +86,13 @@ def test_split_files_are_read_by_the_same_rules(tmp_path):
         read_split(records, tmp_path / "split.csv")
 
 
+def test_the_only_table_is_found_beside_what_file_managers_leave(tmp_path):
+    (tmp_path / "._labels.tsv").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "labels.TSV").write_text("image\tmos\na.png\t3\n")
+    assert len(read_records("csv", tmp_path, check_images=False, scale=ACR)) == 1
+    assert labels(tmp_path, "image,mos\na.png,4\n")[0][1] == 4  # a .csv comes first
+
+
 def test_parts_in_labels_in_any_spelling(tmp_path):
     _, records, _ = load(tmp_path, "image,mos,split\na.png,3,Training\nb.png,2,VAL\nc.png,2,\n")
     assert [record.split for record in records] == ["train", "validation", None]
