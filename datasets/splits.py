@@ -24,6 +24,11 @@ from utils.settings import ProtocolSettings
 SEEN_BEFORE = "seen_before"  # in split.json: the images that the weights at the start were trained on
 OTHER_KEYS = ("hash", "labels")  # of a database in split.json, beside its parts
 FEWEST_FOR_SRCC = 2
+IF_EMPTY = {  # what to do about an empty part, by method
+    "random": "change protocol.train_fraction or protocol.validation_fraction",
+    "official": "set protocol.validation_fraction, or use protocol.method=random",
+    "file": "list images for it in the file",
+}
 SHOWN = 3  # names in one message
 SHOWN_LENGTH = 60  # characters of a value in one message
 
@@ -85,14 +90,9 @@ def make_split(
         split = (_official if protocol.method == "official" else _random)(records, protocol, number)
     for part in ("train", "test", *(("validation",) if protocol.selection == "validation" else ())):
         if not getattr(split, part):
-            advice = {
-                "random": "change protocol.train_fraction or protocol.validation_fraction",
-                "official": "set protocol.validation_fraction, or use protocol.method=random",
-                "file": "list images for it in the file",
-            }
             raise UserError(
                 f"protocol: {len(records)} images leave the {part} part of split {number} empty; "
-                f"{advice[protocol.method]}"
+                f"{IF_EMPTY[protocol.method]}"
             )
     if protocol.selection == "validation" and len(split.validation) < FEWEST_FOR_SRCC:
         which = f"split {number}{f' of {title}' if title else ''}"
