@@ -3,8 +3,13 @@
 In Python: `from inference import load_predictor`. Slow imports wait until they are needed.
 """
 
+import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent))  # missing under python -P or -I
 
 from scoring.defaults import RAY, SOME_FAILED
 from scoring.inputs import find_images

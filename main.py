@@ -8,6 +8,10 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent))  # missing under python -P or -I
 
 from utils.installation import require_installation
 
@@ -158,4 +162,4 @@ def finish_epoch(state: TrainingState, parts: Parts, run: SplitRun) -> dict[str,
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, unread=1)

@@ -1,6 +1,7 @@
 """One experiment, or several as a suite: load their configs and find the folders of their splits."""
 
 import glob
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Experiment:
 
 def is_override(text: str) -> bool:
     """Return whether an argument is `key.subkey=value` rather than a file."""
-    return bool(re.match(r"[\w.]+=", text)) and not Path(text).is_file()
+    return bool(re.match(r"[\w.]+=", text)) and not os.path.isfile(text)
 
 
 def load_configs(places: Sequence[str], overrides: list[str]) -> list[Config]:

@@ -8,7 +8,7 @@ original network, so that in float32 both need little more memory than one. docs
 tried.
 """
 
-from copy import copy
+from copy import copy, deepcopy
 from typing import TypeVar
 
 import torch
@@ -31,8 +31,9 @@ class FusedNetwork(nn.Module):
         self.pool, self.logits = model.pool, model.logits  # bound methods, so that the model is not a submodule
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the DOS (B, K) of normalised images (B, 3, H, W)."""
-        return self.logits(self.pool(self.backbone(images))).softmax(dim=1)  # (B, K)
+        """Return the DOS (B, K) of normalised images (B, 3, H, W), whether or not the caller uses autocast."""
+        with torch.autocast(images.device.type, enabled=False):
+            return self.logits(self.pool(self.backbone(images))).softmax(dim=1)  # (B, K)
 
 
 def fused_model(model: RichIQA, precision: str = "fp32") -> nn.Module:
@@ -40,7 +41,7 @@ def fused_model(model: RichIQA, precision: str = "fp32") -> nn.Module:
 
     Args:
         model: Network in evaluation mode. It is not changed, but shares weights with the result: do not train or move
-            it while the result is in use.
+            it while the result is in use. Its mode may change.
         precision: `fp32`, `bf16`, `fp16` or `auto`, see models/precision.py; pooling and head are always in float32.
 
     Returns:
@@ -55,12 +56,17 @@ def fused_model(model: RichIQA, precision: str = "fp32") -> nn.Module:
         raise ValueError("fused_model: the network is in training mode; call eval() first")
     device = next(model.parameters()).device
     plan = precision_plan(precision, device)
+    model = share_weights(model)
     if isinstance(model.backbone, CvT):
         with torch.no_grad():
             return FusedNetwork(model, FusedCvT(model.backbone, plan)).eval()
-    if plan.linear == torch.float32:
-        return model
-    return FusedNetwork(model, Autocast(model.backbone, plan.linear)).eval()
+    backbone = model.backbone if plan.linear == torch.float32 else Autocast(model.backbone, plan.linear)
+    return FusedNetwork(model, backbone).eval()
+
+
+def share_weights(model: RichIQA) -> RichIQA:
+    """Return a network with the same tensors but a mode of its own, so that `model.train()` changes no score."""
+    return deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
 
 
 class Autocast(nn.Module):

@@ -1,5 +1,7 @@
 """Loading of pretrained weights, whose names must match exactly, and of trained networks from checkpoints."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -243,6 +245,19 @@ class TrainedNetwork:
     path: Path
 
 
+@contextmanager
+def default_modes() -> Iterator[None]:
+    """Let torch make ordinary float32 tensors in the block, whatever the caller has set for its own."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False):  # inference tensors have no gradient
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@default_modes()
 def load_network(path: str | Path, config_of_release: Config | None = None) -> TrainedNetwork:
     """Build a network from a checkpoint of this project, or of the release with the config that it does not contain.
 

@@ -84,9 +84,9 @@ def score() -> None:
 
 def train() -> None:
     """Run `main.py`; this is the command `richiqa-train`."""
-    _run("main")
+    _run("main", unread=1)
 
 
-def _run(script: str, **options: bool) -> None:
+def _run(script: str, **options: int) -> None:
     main = import_module(f"{__name__}.{script}").main
     import_module(f"{__name__}.utils.script").run_script(main, **options)

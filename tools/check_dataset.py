@@ -27,7 +27,7 @@ from utils.errors import UserError, did_you_mean
 from utils.files import to_json, write_text
 from utils.progress import Progress
 from utils.schema import VERSION, checked
-from utils.script import run_script
+from utils.script import first_line, run_script
 from utils.settings import Config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=first_line(__doc__), allow_abbrev=False)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--config", metavar="FILE", help="YAML file of an experiment")
     source.add_argument(

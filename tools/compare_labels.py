@@ -15,12 +15,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from datasets.inspection.comparison import TABLES, comparison_tables
 from utils.errors import UserError
 from utils.files import reading, write_text
-from utils.script import run_script
+from utils.script import first_line, run_script
 from utils.tables import replace_tables
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=first_line(__doc__), allow_abbrev=False)
     parser.add_argument("--annotations", metavar="FOLDER", type=Path, required=True)
     parser.add_argument("--release", metavar="FOLDER", type=Path, required=True)
     parser.add_argument(

@@ -23,14 +23,14 @@ from torch import nn
 
 from models import RichIQA, build_model
 from utils.files import write_text
-from utils.script import run_script
+from utils.script import first_line, run_script
 from utils.settings import Config
 
 TEMPLATE = Path(__file__).with_name("architecture.svg")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=first_line(__doc__), allow_abbrev=False)
     parser.add_argument("--output", metavar="FILE", type=Path, default=Path("docs/architecture.svg"))
     args = parser.parse_args(arguments)
     write_text(args.output, draw(Config()))

@@ -22,7 +22,7 @@ from models.weights import TrainedNetwork
 from scoring.loading import load_with_scale
 from utils.errors import UserError
 from utils.files import reading, require_place
-from utils.script import run_script
+from utils.script import first_line, run_script
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=first_line(__doc__), allow_abbrev=False)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="best.pt of a run, or one of the release")
     parser.add_argument("--format", choices=list(FORMATS), help="default: from the suffix of --output")
     parser.add_argument("--output", metavar="FILE", type=Path, help="default: next to the checkpoint")

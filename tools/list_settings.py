@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.files import reading, write_text
-from utils.script import run_script
+from utils.script import first_line, run_script
 from utils.settings_reference import settings_tables
 from utils.tables import replace_tables
 
@@ -20,7 +20,7 @@ NAME = "settings"  # of the mark
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=first_line(__doc__), allow_abbrev=False)
     parser.add_argument("--write", metavar="FILE", type=Path, help="a Markdown file, such as docs/CONFIGURATION.md")
     args = parser.parse_args(arguments)
     tables = settings_tables()

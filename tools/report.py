@@ -15,11 +15,11 @@ from utils.installation import require_installation
 require_installation("jinja2")
 
 from experiments.results.report import write_report
-from utils.script import run_script
+from utils.script import first_line, run_script
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=first_line(__doc__), allow_abbrev=False)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, such as checkpoint/demo")
     for run in parser.parse_args(arguments).runs:
         print(f"report: {write_report(Path(run))}", flush=True)

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from experiments.results.lines import SELECTION_NOTES, SUMMARY
 from experiments.results.summary.comparison import summarise
 from utils.files import choose_format, write_text
-from utils.script import run_script
+from utils.script import first_line, run_script
 
 FORMATS = {".md": "markdown", ".tex": "latex", ".csv": "csv"}
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=first_line(__doc__), allow_abbrev=False)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run or of runs, or a pattern")
     parser.add_argument("--baseline", metavar="RUN", help="folder or name of the run to compare the others with")
     parser.add_argument(

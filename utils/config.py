@@ -200,8 +200,8 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict:
     if path.resolve() in seen:
         raise UserError(f"{path}: `{EXTENDS}` refers back to this file")
     try:
-        values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
+        values = parse_yaml(path.read_bytes(), str(path))
+    except OSError as error:
         raise UserError(f"{path} cannot be read as YAML: {one_line(error)}") from error
     if values is None:
         return {}
@@ -215,8 +215,10 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict:
     return _merge(_read(path.parent / str(parent), (*seen, path.resolve())), values, str(path))
 
 
-def parse_yaml(text: str, source: str):
+def parse_yaml(text: str | bytes, source: str):
     """Return the value of a YAML text, with numbers and booleans as Scalar; `source` is named in errors.
+
+    Bytes are UTF-8 or, with a byte order mark, UTF-16.
 
     Raises:
         UserError: The text is not valid YAML; the message has line and column.
@@ -228,6 +230,8 @@ def parse_yaml(text: str, source: str):
         raise UserError(f"{source}, line {mark.line + 1}, column {mark.column + 1}: {error.problem}") from error
     except yaml.YAMLError as error:
         raise UserError(f"{source}: not valid YAML: {one_line(error)}") from error
+    except RecursionError as error:
+        raise UserError(f"{source}: not valid YAML: nested too deeply") from error
 
 
 def _parse_override(text: str) -> dict:

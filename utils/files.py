@@ -147,7 +147,7 @@ def delete_folder(path: str | Path) -> None:
     are deleted as well.
 
     Raises:
-        UserError: Part of the contents cannot be deleted.
+        UserError: Part of the contents cannot be deleted, or it is a link.
     """
     path = Path(path)
     doomed = path.with_name(f".{path.name}{DOOMED}")
@@ -155,9 +155,11 @@ def delete_folder(path: str | Path) -> None:
         if doomed.exists():
             shutil.rmtree(doomed)
         if path.exists():
-            shutil.rmtree(
-                path if path.is_symlink() else path.rename(doomed)
-            )  # rmtree refuses a link with a clear message
+            if path.is_symlink():  # the folder that it refers to may hold more
+                raise UserError(
+                    f"folder {path} cannot be deleted: it is a symbolic link; remove it, or link the folder above it"
+                )
+            shutil.rmtree(path.rename(doomed))
     except OSError as error:
         raise UserError(
             f"folder {path} cannot be deleted: {error.strerror or one_line(error)} ({error.filename})"

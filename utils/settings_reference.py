@@ -7,6 +7,7 @@ from typing import Any, get_args
 import pandas as pd
 from pydantic import BaseModel
 
+from utils.errors import UserError
 from utils.settings import Config, Settings
 from utils.tables import to_markdown
 
@@ -15,7 +16,13 @@ TYPES = {"integer": "integer", "number": "number", "boolean": "boolean", "string
 
 
 def settings_tables() -> str:
-    """Return the Markdown tables of all keys, one per section."""
+    """Return the Markdown tables of all keys, one per section.
+
+    Raises:
+        UserError: Python runs without docstrings, of which the tables are made.
+    """
+    if Config.__doc__ is None:
+        raise UserError("the settings' meanings are docstrings, which python -OO omits; run it without -OO")
     tables = []
     for name, field in Config.model_fields.items():
         models = _models_in(field.annotation)

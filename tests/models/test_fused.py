@@ -78,6 +78,19 @@ def test_float32_is_the_network(settings, batch, size):
     torch.testing.assert_close(fused_model(model)(images), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("backbone", ["cvt_nano", "timm:resnet18"])
+@torch.inference_mode()
+def test_modes_of_the_caller_change_no_score(backbone):
+    model, images = network(backbone=backbone), photographs(2, 64, 64)
+    fast = fused_model(model)
+    expected = fast(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(fast(images), expected)
+    model.train()  # its BatchNorm would otherwise count the images, too
+    assert torch.equal(fast(images), expected)
+    assert torch.equal(fast(images), expected)
+
+
 @torch.no_grad()
 def test_convolutions_hold_their_norms_and_nothing_else_is_doubled():
     model = network(backbone="cvt_nano")
@@ -126,8 +139,8 @@ def test_bfloat16_moves_mos_by_less_than_half_a_percent_of_the_scale(backbone, p
 @torch.inference_mode()
 def test_other_backbones_stay_as_they_are():
     model = network(backbone="timm:resnet18")
-    assert fused_model(model, "fp32") is model
     images = photographs(2, 64, 64)
+    assert torch.equal(fused_model(model, "fp32")(images), model(images))
     maps = fused_model(model, "bf16").backbone(images)
     assert {grid.dtype for grid in maps} == {torch.float32}
     moved = ((fused_model(model, "bf16")(images) - model(images)) @ ACR).abs().max().item()

@@ -11,10 +11,10 @@ from transformers import CvtConfig, CvtModel
 
 from models import build_model, weights
 from models.official import to_official
-from models.weights import load_pretrained
+from models.weights import load_network, load_pretrained
 from utils.checkpoint import save_checkpoint
 from utils.errors import MissingFileError, UserError
-from utils.settings import ModelSettings
+from utils.settings import Config, ModelSettings
 
 CVT_13 = ModelSettings(backbone="cvt_13", pretrained="imagenet22k")
 
@@ -203,3 +203,20 @@ def test_missing_file_is_named(tmp_path):
     settings = ModelSettings(backbone="cvt_nano", pretrained=str(tmp_path / "none.pth"))
     with pytest.raises(MissingFileError, match=r"none\.pth does not exist"):
         load_pretrained(build_model(settings), settings)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_modes_of_the_caller_do_not_change_a_loaded_network(dtype, tmp_path):
+    config = Config(model={"backbone": "cvt_nano"})
+    plain = config.model_dump(mode="json")
+    content = {"config": plain, "scale": plain["scale"], "model": build_model(config.model).state_dict()}
+    save_checkpoint(tmp_path / "best.pt", content)
+    try:
+        torch.set_default_dtype(dtype)
+        with torch.inference_mode():
+            model = load_network(tmp_path / "best.pt").model
+        assert torch.get_default_dtype() == dtype
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    model(torch.zeros(2, 3, 32, 32)).var().backward()  # an inference tensor would refuse

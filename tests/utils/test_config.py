@@ -271,6 +271,7 @@ def test_changed_keys():
         ("5", "a mapping of keys to values, got int"),
         ("a: !!int x", "line 1, column 4: invalid literal"),
         ("extends: a.yaml", "refers back"),
+        ("seed: " + 2000 * "[" + 2000 * "]", "nested too deeply"),
     ],
 )
 def test_mistakes_in_a_file(text, message, tmp_path):
@@ -291,3 +292,9 @@ def test_missing_config_lists_those_there(tmp_path):
     written(tmp_path, "", "b.yaml")
     with pytest.raises(MissingFileError, match=r"does not exist; YAML files in .*b\.yaml"):
         load_config(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_as_editors_and_powershell_save_it(encoding, tmp_path):
+    (tmp_path / "a.yaml").write_bytes("run:\r\n  name: café\r\n".encode(encoding))
+    assert load_config(tmp_path / "a.yaml").run.name == "café"
