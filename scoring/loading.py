@@ -11,7 +11,7 @@ from PIL import Image, ImageFile
 
 from datasets.scale import RatingScale
 from models.precision import FP32
-from models.weights import TrainedNetwork, load_network
+from models.weights import TrainedNetwork, default_modes, load_network
 from scoring.defaults import local_path
 from scoring.pictures import PictureSettings
 from scoring.predictor import SPAWN, Predictor
@@ -28,6 +28,7 @@ HASH_LENGTH = 16  # hexadecimal digits
 HASH_BLOCK = 2**20  # bytes
 
 
+@default_modes()
 def load_predictor(
     checkpoint: str | Path | None = None,
     device: str | torch.device = "auto",
