@@ -79,6 +79,7 @@ def test_a_pattern_runs_all_and_then_nothing(suite, tmp_path, capsys):
     assert "epoch 1/1" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_killed_interrupted_and_started_again_it_ends_in_the_same_tables(suite, tmp_path, monkeypatch):
     assert main([*suite, f"run.root={tmp_path / 'whole' / 'runs'}"]) == 0
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -70,6 +70,7 @@ print([name for name in {list(richiqa.MODULES)} if name in sys.modules])
     assert run(sys.executable, code, elsewhere, ROOT).strip() == "[]"
 
 
+@pytest.mark.slow
 def test_forked_and_spawned_processes_can_use_it(checkpoint, photo, elsewhere):
     (elsewhere / "program.py").write_text(
         f"""

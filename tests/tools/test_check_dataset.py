@@ -12,6 +12,7 @@ from PIL import Image
 from tests.databases import OFFICIAL, write_database
 from tests.running import ROOT, run_as_script
 from tools.check_dataset import main
+from utils.config import load_config
 from utils.errors import UserError
 
 PICTURE = ("--picture", "picture.png")
@@ -39,7 +40,7 @@ def test_every_database(name, check, tmp_path):
     assert status == 0, output
     assert f"{len(made.mos)} labelled, {len(made.mos)} found" in output
     assert "ready for training" in output
-    assert "split 10" in output
+    assert f"split {load_config(ROOT / 'configs' / f'{name}.yaml').protocol.splits}" in output
     assert ("noise ceiling" in output) == (name in ("koniq10k", "bid"))
     assert ("references" in output) == bool(made.references)
     assert "scenes are in both train and test" not in output

@@ -104,6 +104,7 @@ def test_an_onnx_file_says_what_it_is(onnx_file, checkpoint):
     assert (metadata["format"], metadata["version"]) == ("richiqa", "1")
 
 
+@pytest.mark.slow
 def test_torch_export_computes_the_same_and_says_what_it_is(checkpoint, tmp_path):
     file = tmp_path / "best.pt2"
     assert main([str(checkpoint), "--output", str(file)]) == 0
@@ -164,6 +165,7 @@ def test_what_is_printed(tmp_path, capsys):
     assert f"3 random images: dos {differences['dos']:.1e}, mos {differences['mos']:.1e}" in lines[5]
 
 
+@pytest.mark.slow
 def test_the_example_of_the_page(onnx_file, checkpoint, tmp_path, monkeypatch, capsys):
     """Exactly as it stands there; in agreement with the transform and the network of this project."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "EXPORT.md").read_text(encoding="utf-8"), re.DOTALL)

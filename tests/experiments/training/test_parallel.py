@@ -25,6 +25,7 @@ def _one_thread(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
+@pytest.mark.slow
 def test_two_at_a_time_are_what_one_after_the_other_is(quick, tmp_path, capsys):
     """Files, summary and report; then nothing is left to resume."""
     cached = ["dataset.cache=disk", f"dataset.cache_folder={tmp_path / 'cache'}"]

@@ -72,6 +72,7 @@ def test_a_machine_without_a_compiler_says_so(quick, tmp_path, monkeypatch):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_compiler_that_fails_in_the_first_step_says_so(quick, tmp_path, monkeypatch):
     def broken(*_):
         raise ImportError("Triton is damaged\n at line 3")
