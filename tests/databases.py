@@ -17,6 +17,8 @@ DISTORTIONS = {"noise": "AWGN", "jpeg": "JPEG", "jpeg 2000": "jpeg2000", "fnoise
     "contrast": "contrast"
 }
 CSIQ_FOLDERS = {"AWGN": "awgn", "BLUR": "blur", "JPEG": "jpeg"}  # the others are called as their distortion
+# the databases without SOS, and their a of the hypothesis
+HYPOTHESIS = {"spaq": 0.1304, "flive": 0.1477, "cid2013": 0.1649, "vclfer": 0.1304, "biq2021": 0.1477}
 PARTS = {"train": 8, "validation": 2, "test": 2}
 
 

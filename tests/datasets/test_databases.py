@@ -10,18 +10,10 @@ import pytest
 from datasets.readers import READERS, load_labels, read_records, with_defaults
 from datasets.scale import RatingScale
 from datasets.splits import make_split
-from tests.databases import OFFICIAL, Made, each, picture, write_database
+from tests.databases import HYPOTHESIS, OFFICIAL, Made, each, picture, write_database
 from utils.config import load_config
 from utils.errors import MissingFileError, UserError
 from utils.settings import ProtocolSettings
-
-HYPOTHESIS = {
-    "spaq": 0.1304,
-    "flive": 0.1477,
-    "cid2013": 0.1649,
-    "vclfer": 0.1304,
-    "biq2021": 0.1477,
-}  # which have no SOS, and their a
 
 
 def name_of(made: Made) -> str:

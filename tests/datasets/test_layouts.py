@@ -15,14 +15,6 @@ from tests.databases import Made, each, write_database, write_spaq
 from utils.errors import MissingFileError, UserError
 from utils.settings import ProtocolSettings
 
-HYPOTHESIS = {
-    "spaq": 0.1304,
-    "flive": 0.1477,
-    "cid2013": 0.1649,
-    "vclfer": 0.1304,
-    "biq2021": 0.1477,
-}  # which have no SOS, and their a
-
 
 def flatten(made: Made, folder: str) -> None:
     for image in made.mos:
