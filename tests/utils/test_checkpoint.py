@@ -74,7 +74,7 @@ def test_text_is_no_checkpoint(suffix, tmp_path):
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "Git LFS"),
         (b"\n<!DOCTYPE html><title>Not found</title>", "a web page"),
-        (gzip.compress(b"weights"), "compressed by gzip"),
+        (gzip.compress(b"weights", mtime=0), "compressed by gzip"),
         (pickle.dumps({"layer": np.ones(3)}), "more than plain data"),
     ],
 )
