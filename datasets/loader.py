@@ -161,7 +161,7 @@ def worker_errors() -> Iterator[None]:
                 f"train.workers=0 or a smaller train.batch_size, or enlarge it ({ENLARGE}); --resume continues a "
                 "training from what is saved"
             ) from error
-        if "DataLoader worker" in text and "Caught" not in text:
+        if ("DataLoader worker" in text and "Caught" not in text) or isinstance(error, ConnectionResetError):
             raise MachineError(
                 f"a loader worker has died, most often for lack of memory ({one_line(error, 120)}): use fewer "
                 "train.workers or a smaller train.batch_size; --resume continues a training from what is saved"
