@@ -3,8 +3,8 @@
 The peer is the same command with threads that spin while they wait (OMP_WAIT_POLICY=active), as they do by default.
 """
 
-import multiprocessing
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -70,16 +70,9 @@ def policy_seconds(command: list[str], policy: str | None) -> float:
 @contextmanager
 def busy_cores(count: int) -> Iterator[None]:
     """Keep cores busy, each by a process."""
-    processes = [multiprocessing.get_context("spawn").Process(target=_spin, daemon=True) for _ in range(count)]
-    for process in processes:
-        process.start()
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield
     finally:
         for process in processes:
             process.kill()
-
-
-def _spin() -> None:
-    while True:
-        pass
