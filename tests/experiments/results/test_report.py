@@ -264,10 +264,10 @@ def test_several_databases(tmp_path):
     for selection in ("epoch 1, the last epoch", "best SRCC on the validation part", "release optimistic"):
         assert page.words.count(selection) == 1 + len(names)
     for name, unit in (("koniq10k", "points of 1 to 5"), ("csiq", "points of 0 to 1")):
-        of_one = metrics["databases"][name]
+        database_metrics = metrics["databases"][name]
         known = metrics["intervals"][name]["rmse"] != [None, None]
         assert known == (name == "koniq10k")  # all test images of csiq are of one scene
-        assert f"RMSE ↓ {of_one['rmse']:.3f} {'[' if known else unit}" in tiles.partition(name)[2]
+        assert f"RMSE ↓ {database_metrics['rmse']:.3f} {'[' if known else unit}" in tiles.partition(name)[2]
         assert unit in tiles.partition(name)[2]
         assert f"MOS label ({unit})" in page.source
         distances = distances_of(tmp_path / "runs" / "union" / "split_01" / "predictions.csv", name)
