@@ -1,9 +1,11 @@
 """Load YAML files as a frozen Config: `extends`, dotted overrides, and error messages that name the key."""
 
+import math
 import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
@@ -15,6 +17,7 @@ from utils.settings import Config
 
 EXTENDS = "extends"
 HELPER = "x-"  # prefix of top-level keys that only hold anchors
+MOST_VALUES = 100_000  # of one file, where each alias counts as all that it stands for
 TAG = "tag:yaml.org,2002:"  # YAML's own types
 QUOTES = ("'", '"')
 NULLS = ("null", "Null", "NULL", "~")
@@ -114,6 +117,13 @@ class _Loader(yaml.SafeLoader):
                 node.value[number] = (yaml.ScalarNode(TAG + "str", key.value, key.start_mark, key.end_mark), value)
         return node
 
+    def get_single_node(self):
+        """Return the root; raise an error if aliases of aliases would stand for more values than memory can hold."""
+        root = super().get_single_node()
+        if root is not None and _expanded_size(root, {}) > MOST_VALUES:
+            raise yaml.composer.ComposerError(None, None, f"more than {MOST_VALUES:,} values", root.start_mark)
+        return root
+
     def construct_number(self, node):
         """Return an integer, a float or a boolean with its text."""
         text = self.construct_scalar(node)
@@ -128,6 +138,16 @@ class _Loader(yaml.SafeLoader):
             return Scalar(text, float(re.sub(r"\.(inf|nan)$", r"\1", plain)))
         except ValueError as error:  # an explicit tag, such as `!!int x`
             raise yaml.constructor.ConstructorError(None, None, one_line(error), node.start_mark) from error
+
+
+def _expanded_size(node: yaml.Node, known: dict[yaml.Node, float]) -> float:
+    """Return how many nodes a node stands for with every alias replaced; infinite if it contains itself."""
+    if node not in known:
+        known[node] = math.inf  # until all below it are counted
+        below = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = chain.from_iterable(below) if isinstance(node, yaml.MappingNode) else below
+        known[node] = 1 + sum(_expanded_size(part, known) for part in parts)
+    return known[node]
 
 
 for kind, pattern, first in (

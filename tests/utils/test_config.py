@@ -14,6 +14,11 @@ from utils.settings import Config
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
+def doubled(times: int, value: str) -> str:
+    """Return YAML lines that each hold the value before twice, from the anchor `a0` on, with `*a0` for `{0}`."""
+    return "\n".join(f"x-{n}: &a{n} {value.format(f'*a{n - 1}')}" for n in range(1, times + 1))
+
+
 def written(tmp_path: Path, text: str, name: str = "a.yaml") -> Path:
     (tmp_path / name).write_text(text)
     return tmp_path / name
@@ -272,6 +277,9 @@ def test_changed_keys():
         ("a: !!int x", "line 1, column 4: invalid literal"),
         ("extends: a.yaml", "refers back"),
         ("seed: " + 2000 * "[" + 2000 * "]", "nested too deeply"),
+        (f"x-0: &a0 1\n{doubled(40, '[{0}, {0}]')}\nseed: *a40", "line 1, column 1: more than 100,000 values"),
+        (f"x-0: &a0 {{seed: 1}}\n{doubled(40, '{{<<: [{0}, {0}]}}')}", "more than 100,000 values"),
+        ("x-a: &a [*a]", "more than 100,000 values"),
     ],
 )
 def test_mistakes_in_a_file(text, message, tmp_path):
