@@ -64,7 +64,7 @@ def losses_of_steps(options: list[str]) -> list[list[float]]:
     return found
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_losses_of_20_steps_are_those_of_one_process(accumulate, options, tmp_path):
     options = [*options, "train.epochs=5", f"train.accumulate={accumulate}"]
     whole = losses_of_steps(options)

@@ -92,6 +92,7 @@ def whole(quick, beside) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_kill_at_a_random_step_then_resume_equals_uninterrupted(quick, tmp_path):
     options = [*STATEFUL, "train.epochs=4", "train.save_steps=3", "model.memory_weight=0.1"]
     train([*quick, *options], "run.name=whole")

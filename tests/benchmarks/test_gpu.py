@@ -29,6 +29,7 @@ def measure(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_parity_is_near_float64(measure):
     found = measure("parity")
     assert found["dos_fp32"]["dos"] < 2e-6

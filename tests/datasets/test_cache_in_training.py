@@ -52,6 +52,7 @@ def test_tensors_are_the_same(quick):
             assert torch.equal(one["image"], other["image"])
 
 
+@pytest.mark.slow
 def test_trainings_end_in_the_same_weights(quick, tmp_path):
     """The results do not depend on the cache and the number of workers."""
 

@@ -74,9 +74,8 @@ def test_onnx_computes_the_same(onnx_file, checkpoint):
     require_same(onnx_file, checkpoint, 1e-5)
 
 
-@pytest.mark.parametrize(
-    "memory", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("short", "none")), "long"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", ["short", "none", "long"])
 def test_onnx_of_every_memory(memory, tmp_path):
     """With one stage of the backbone, since only the head differs."""
     checkpoint = write_checkpoint(tmp_path / "best.pt", backbone="cvt_nano", stages=[1], memory=memory)

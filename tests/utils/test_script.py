@@ -58,7 +58,7 @@ def test_remarks_stay_out_of_the_output_where_streams_are_closed(redirection, ou
     assert (done.returncode, done.stdout) == (0, output)
 
 
-@pytest.mark.parametrize("flags", ["-I", "-OO"])
+@pytest.mark.parametrize("flags", ["-I", pytest.param("-OO", marks=pytest.mark.slow)])  # -OO compiles all of torch
 @pytest.mark.parametrize("script", ["main.py", "inference.py", "tools/list_settings.py"])
 def test_python_may_be_isolated_or_without_docstrings(script, flags):
     assert "usage" in shell(f"$PYTHON {flags} {script} --help").stdout
