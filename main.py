@@ -23,7 +23,14 @@ from tqdm import tqdm
 from datasets.loader import worker_errors
 from experiments.command_line import check_processes, parse_arguments
 from experiments.evaluation.evaluate import run_evaluation
-from experiments.evaluation.predict import Predictions, finish_split, part_metrics, predict_parts
+from experiments.evaluation.predict import (
+    Predictions,
+    calibrate,
+    finish_split,
+    part_metrics,
+    predict_last,
+    predict_parts,
+)
 from experiments.evaluation.provenance import describe_ancestors, seen_test_warnings
 from experiments.failures import Failures
 from experiments.results.lines import closing_lines, epoch_line, results_lines
@@ -147,14 +154,17 @@ def run_split(run: SplitRun, device: torch.device, resume: bool, delete_others: 
                 return
             run.folder.save(config, state)  # evaluation may take longer than a cluster waits before it kills the job
             predicted = finish_epoch(state, parts, run)
-        finish_split(state, predicted.get("test") or predict_parts(state, parts["test"], config), run)
+        finish_split(state, predicted.get("test") or predict_last(state, parts["test"], config), run)
 
 
 def finish_epoch(state: TrainingState, parts: Parts, run: SplitRun) -> dict[str, list[Predictions]]:
     """Evaluate, record, save and print an epoch; return the predictions of each part."""
     predicted = {name: predict_parts(state, members, run.config) for name, members in parts.items()}
+    temperature = None
+    if run.config.protocol.calibration != "none":
+        predicted, temperature = calibrate(predicted)
     metrics = {name: part_metrics(predictions) for name, predictions in predicted.items()}
-    record = record_epoch(state, metrics, run.config.protocol.selection)
+    record = record_epoch(state, metrics, run.config.protocol.selection, temperature)
     run.folder.save_epoch(run.config, state)
     run.folder.save(run.config, state)
     tqdm.write(epoch_line(record, run.config.train.epochs))

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from datasets.ratings import Rating, Record, arrays
 from datasets.readers import LABEL_OPTIONS, load_labels, with_defaults
 from datasets.scale import RatingScale, mean_on, std_on
 from datasets.splits import Split, make_split, split_keys, split_unit
-from datasets.transforms import build_test_crop, build_train_crop
+from datasets.transforms import build_test_crop, build_train_crop, damage
 from utils.errors import UserError
 from utils.metrics import split_metrics
 from utils.settings import Config, DatasetSettings, TransformSettings
@@ -90,7 +91,8 @@ class Database:
         records = [self.records[name] for name in names]
         open_image = self.source.opener([record.image for record in records], settings.resize)
         transform = build_train_crop(settings) if train else build_test_crop(settings)
-        return IQADataset(open_image, records, transform, self.number, self.reversed_bins)
+        damaging = partial(damage, transform=transform, resize=settings.resize) if train else None
+        return IQADataset(open_image, records, transform, self.number, self.reversed_bins, damaging)
 
     def targets(self, names: Sequence[str]) -> dict[str, Array]:
         """Labels `mos` (N,), `sos` (N,), `dos` (N, K) of these images, float64, lowest score first."""
@@ -119,6 +121,10 @@ class Database:
             "mos": self.scale.low + ruler * (mean_on(dos, centers) - other.low),
             "sos": ruler * std_on(dos, centers),
         }
+
+    def network_bins(self, dos: Array) -> Array:
+        """Labels (N, K) in the order of the network's bins."""
+        return dos[:, ::-1] if self.reversed_bins else dos
 
     def metrics(self, names: Sequence[str], dos: Array) -> dict[str, float]:
         """Every metric of the network's distributions (N, K) of these images."""

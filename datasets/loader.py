@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datasets.dataset import Key, collate
+from datasets.dataset import Key, collate, damaged_rows
 from utils.distributed import rank, world
 from utils.errors import MachineError, UserError, one_line
 
@@ -42,13 +42,15 @@ class SeededSampler(Sampler[Key]):
         shuffle: Whether the order is random.
         together: Number of consecutive items that the processes divide equally; an incomplete group at the end is
             dropped. None divides all items at once, as equally as possible.
+        damaged: Number of items in each group, over all processes, that also come damaged: see `damaged_rows`.
     """
 
-    def __init__(self, length: int, seed: int, shuffle: bool, together: int | None = None):
+    def __init__(self, length: int, seed: int, shuffle: bool, together: int | None = None, damaged: int = 0):
         self.length = length
         self.seed = seed
         self.shuffle = shuffle
         self.together = together
+        self.damaged = damaged
         self.epoch = 0
         self.start = 0
 
@@ -70,7 +72,10 @@ class SeededSampler(Sampler[Key]):
         order = torch.randperm(self.length, generator=generator) if self.shuffle else torch.arange(self.length)
         seeds = torch.randint(LARGEST_SEED, (self.length,), generator=generator)
         share = self._share()
-        yield from zip(order[share].tolist(), seeds[share].tolist(), strict=True)
+        size = (self.together or self.length) // world()
+        damaged = damaged_rows(size, self.damaged // world())
+        for place, (index, drawn) in enumerate(zip(order[share].tolist(), seeds[share].tolist(), strict=True)):
+            yield Key(index, drawn, place % size in damaged)
 
     def _share(self) -> Tensor:
         """Return the positions in the order that this process takes; a single process takes all from `start` on."""
@@ -92,6 +97,7 @@ def make_loader(
     train: bool = False,
     pin_memory: bool = False,
     together: int | None = None,
+    damaged: int = 0,
     image_bytes: int = 0,
 ) -> DataLoader:
     """Return a loader of a dataset. In training it shuffles and drops the last incomplete batch, as the release does.
@@ -106,11 +112,14 @@ def make_loader(
         train: Whether the loader is for training.
         pin_memory: Whether to use pinned memory, for copies to a GPU.
         together: In training, number of images that go through the network at once; None for the whole batch.
+        damaged: In training, number of these that also come damaged.
         image_bytes: Size of one image in a batch.
     """
     own_batch = batch_size // world() if train else batch_size
-    workers, ahead = _fit_shared_memory(workers, own_batch * image_bytes + LABEL_BYTES)
-    sampler = SeededSampler(len(dataset), seed, shuffle=train, together=(together or batch_size) if train else None)
+    groups = {"together": together or batch_size, "damaged": damaged} if train else {}
+    sampler = SeededSampler(len(dataset), seed, shuffle=train, **groups)
+    images = own_batch + (2 * damaged * own_batch // (together or batch_size) if train else 0)
+    workers, ahead = _fit_shared_memory(workers, images * image_bytes + LABEL_BYTES)
     return DataLoader(
         dataset,
         batch_size=own_batch,

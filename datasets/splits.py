@@ -66,11 +66,12 @@ def make_split(
 ) -> Split:
     """Make one split of a database.
 
-    `random` sorts the names and shuffles them with a separate generator seeded by (split_seed, number). The first
-    round(train_fraction * n) names are for training, except the last of these, which are for validation; the rest is
-    for testing. If the unit is the reference or the image set, these are shuffled instead of names, so that each lies
-    in one part only. `official` uses the parts stated by the database; a validation part may be drawn from the training
-    part in the same way. `file` uses the parts of a split file.
+    `auto` is `official` if the database states a part of every image, else `random`. `random` sorts the names and
+    shuffles them with a separate generator seeded by (split_seed, number). The first round(train_fraction * n)
+    names are for training, except the last of these, which are for validation; the rest is for testing. If the unit
+    is the reference or the image set, these are shuffled instead of names, so that each lies in one part only.
+    `official` uses the parts stated by the database; a validation part may be drawn from the training part in the
+    same way. `file` uses the parts of a split file.
 
     Args:
         records: Records of the database.
@@ -84,19 +85,20 @@ def make_split(
         UserError: A part is empty or too small for the selection, the database states no official parts, or the file
             does not fit the database.
     """
-    if protocol.method == "file":
+    method = split_method(records, protocol)
+    if method == "file":
         split = read_split(records, Path(split_file), number, title, left_out)
     else:
-        split = (_official if protocol.method == "official" else _random)(records, protocol, number)
-    for part in ("train", "test", *(("validation",) if protocol.selection == "validation" else ())):
+        split = (_official if method == "official" else _random)(records, protocol, number)
+    validated = protocol.selection == "validation" or protocol.calibration != "none"
+    for part in ("train", "test", *(("validation",) if validated else ())):
         if not getattr(split, part):
             raise UserError(
-                f"protocol: {len(records)} images leave the {part} part of split {number} empty; "
-                f"{IF_EMPTY[protocol.method]}"
+                f"protocol: {len(records)} images leave the {part} part of split {number} empty; {IF_EMPTY[method]}"
             )
     if protocol.selection == "validation" and len(split.validation) < FEWEST_FOR_SRCC:
         which = f"split {number}{f' of {title}' if title else ''}"
-        advice = "raise protocol.validation_fraction" if protocol.method == "random" else "give it more images"
+        advice = "raise protocol.validation_fraction" if method == "random" else "give it more images"
         raise UserError(
             f"protocol.selection: the validation part of {which} has one image, so SRCC is not defined; {advice}, "
             "or use selection `last`"
@@ -148,6 +150,13 @@ def read_split(
             f"{path}: the hash {stated_hash} does not match the names, which give {whole.hash}; the file was changed"
         )
     return Split.from_parts({name: part for name, part in names.items() if name not in left_out})
+
+
+def split_method(records: Sequence[Record], protocol: ProtocolSettings) -> str:
+    """Return the method of splitting a database; `auto` is official if it states a part of every image."""
+    if protocol.method != "auto":
+        return protocol.method
+    return "official" if all(record.split in PARTS for record in records) else "random"
 
 
 def split_unit(records: Sequence[Record], protocol: ProtocolSettings) -> str:

@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from datasets.distortions import distort, draw_damage
 from utils.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from utils.numerics import constant
 from utils.settings import TransformSettings
 
 Transform = Callable[[Image.Image], Tensor]  # from an RGB image to pixels (3, crop, crop), uint8
+Damage = Callable[[Image.Image, int], tuple[Tensor, Tensor]]  # from an RGB image and a seed
 
 FLIP_PROBABILITY = 0.5  # as in the release
 
@@ -69,6 +71,25 @@ def squash_flip_and_crop(image: Image.Image, resize: int, crop: int) -> Tensor:
     top, left = (int(torch.randint(0, room + 1, (1,))) if room else 0 for _ in range(2))
     left = room - left if mirrored else left  # crop first and mirror the crop, which is smaller
     return to_pixels(Squash(resize)(image), top, left, crop, mirrored)
+
+
+def damage(image: Image.Image, seed: int, transform: Transform, resize: int) -> tuple[Tensor, Tensor]:
+    """Return an image with two strengths of a random distortion, transformed as the intact one with the same seed.
+
+    The image is squashed before it is damaged, so that the cache of squashed images changes nothing.
+
+    Args:
+        image: RGB image.
+        seed: Seed of the transform, the kind of distortion, its strengths and its noise.
+        transform: Transform of the intact image.
+        resize: Side of the square that it is squashed to.
+
+    Returns:
+        Pixels (2, 3, crop, crop), uint8, and strengths (2,), 0 to 1, rising.
+    """
+    square, (kind, strengths) = Squash(resize)(image), draw_damage(seed)
+    damaged = [seeded(transform, distort(square, kind, strength, seed), seed) for strength in strengths]
+    return torch.stack(damaged), torch.tensor(strengths, dtype=torch.float32)
 
 
 def central_box(size: int, crop: int) -> tuple[int, int, int, int]:

@@ -107,6 +107,7 @@ class EpochRecord(Content):
     train: Metrics
     validation: PartScores | None = None
     test: PartScores
+    temperature: Number = None  # with protocol.calibration
     seconds: Number
 
 

@@ -23,5 +23,6 @@ def build_loss(config: Config, databases: Sequence[Database], splits: Sequence[S
         # the network's bins are ordered from worst to best
         [replace(database.scale, higher_is_better=not database.reversed_bins) for database in databases],
         database_weights=[database.weight for database in databases],
+        best_last=config.scale.higher_is_better,
         **{**config.loss.model_dump(), "sos_a": sos_a},
     )

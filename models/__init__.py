@@ -34,7 +34,7 @@ def build_model(settings: ModelSettings = ModelSettings(), num_bins: int = 5) ->
         raise UserError(f"model.stages: {settings.backbone} has stages 1 to {levels}, got {list(stages)}")
     width = sum(backbone.widths[stage - 1] for stage in stages)
     memory = None if settings.memory == "none" else MemoryPath(width, num_bins, settings.memory)
-    return RichIQA(backbone, memory, stages, num_bins, settings.memory_weight)
+    return RichIQA(backbone, memory, stages, num_bins, settings.memory_weight, settings.temperature)
 
 
 def _build_backbone(settings: ModelSettings) -> nn.Module:

@@ -33,7 +33,8 @@ class Contributions:
         logits_alg: Sum of all terms and the constant, (B, K).
         constant: Constant term, the same for every image, (K,).
         stage_logits: Terms by position, (B, K, H_s, W_s), for each stage that feeds the head.
-        direct_share: Weight 1 - w of the algorithmic logits in the prediction; 1 without a memory path.
+        direct_share: Factor of the algorithmic logits in the prediction: their weight 1 - w, or 1 without a memory
+            path, over the temperature.
     """
 
     dos: Tensor
@@ -59,7 +60,7 @@ def contributions(model: RichIQA, pixels: Tensor) -> Contributions:
         logits_alg=model.algorithmic(F.normalize(features, dim=1)),  # (B, K)
         constant=second(first.bias),  # (K,)
         stage_logits=stage_logits,
-        direct_share=1.0 if model.memory is None else 1 - model.memory_weight,
+        direct_share=(1.0 if model.memory is None else 1 - model.memory_weight) / model.temperature,
     )
 
 

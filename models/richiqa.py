@@ -25,6 +25,7 @@ class RichIQA(nn.Module):
         num_bins: Number of bins K.
         memory_weight: Weight w in `(1 - w) logits_alg + w logits_mem`. The release uses 0.001, so the memory path has
             little effect at inference: it moves a MOS by about 0.001 on a scale of 1 to 5.
+        temperature: Divisor of the logits; 1 in the release.
     """
 
     def __init__(
@@ -34,11 +35,13 @@ class RichIQA(nn.Module):
         stages: Sequence[int],
         num_bins: int = 5,
         memory_weight: float = 0.001,
+        temperature: float = 1.0,
     ):
         super().__init__()
         width = sum(backbone.widths[stage - 1] for stage in stages)
         self.stages = tuple(stages)
         self.memory_weight = memory_weight
+        self.temperature = temperature
         self.backbone = backbone
         self.algorithmic = nn.Sequential(nn.Linear(width, width), nn.Linear(width, num_bins))
         self.memory = memory
@@ -56,9 +59,9 @@ class RichIQA(nn.Module):
     def logits(self, features: Tensor) -> Tensor:
         """Return the logits over the bins (B, K) of the features (B, C)."""
         logits = self.algorithmic(F.normalize(features, dim=1))  # (B, K)
-        if self.memory is None:
-            return logits
-        return (1 - self.memory_weight) * logits + self.memory_weight * self.memory(features)  # (B, K)
+        if self.memory is not None:
+            logits = (1 - self.memory_weight) * logits + self.memory_weight * self.memory(features)  # (B, K)
+        return logits if self.temperature == 1 else logits / self.temperature  # (B, K)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the predicted DOS (B, K) of normalised images (B, 3, H, W); rows sum to 1, lowest score first.

@@ -19,6 +19,7 @@ SMALLEST_SPREAD = 1e-12  # relative to the vector's length; below it the vector 
 SMALLEST_SHARE = 1e-12  # lower bound of predicted shares, so that KL stays finite
 PIT_BINS = 10
 CENTRAL = (50, 80, 95)  # percentages for coverage
+CENTRAL_DOS = 90  # percentage for the coverage of the label's DOS
 HIGHER, LOWER = "higher", "lower"
 # direction in which each metric improves; coverage has none
 BETTER = {
@@ -190,6 +191,21 @@ def pit_histogram(pred_dos: Array, target_mos: Array, centers: Array) -> list[fl
     return (np.histogram(pit, bins=PIT_BINS, range=(0, 1))[0] / len(pit)).tolist()
 
 
+def dos_coverage(pred_dos: Array, target_dos: Array, centers: Array) -> Array:
+    """Return the share (N,) of label distributions (N, K) in the central 90 % of predicted distributions (N, K).
+
+    Opinions are spread evenly over their bin, as in `probability_integral_transform`.
+    """
+    edges = bin_edges(np.asarray(centers, dtype=np.float64))  # (K + 1,)
+    tail = (1 - CENTRAL_DOS / 100) / 2
+    below = [np.insert(np.cumsum(dos, axis=1), 0, 0, axis=1) for dos in (pred_dos, target_dos)]  # (N, K + 1) each
+    inside = [
+        np.diff(np.interp(np.interp([tail, 1 - tail], pred, edges), edges, target))[0]
+        for pred, target in zip(*below, strict=True)
+    ]
+    return np.array(inside)
+
+
 def per_image_metrics(pred_dos: Array, target: dict[str, Array], centers: Array) -> dict[str, Array]:
     """Return the metrics of each image (N,) that `distribution_metrics` averages."""
     pred, dos = (np.asarray(x, dtype=np.float64) for x in (pred_dos, target["dos"]))
@@ -200,6 +216,7 @@ def per_image_metrics(pred_dos: Array, target: dict[str, Array], centers: Array)
         **{name: metric(pred, dos) for name, metric in DISTRIBUTION_METRICS.items()},
         "wasserstein": wasserstein(pred, dos, np.asarray(centers, dtype=np.float64)),
         **{f"coverage_{share}": (off_centre <= share / 200).astype(np.float64) for share in CENTRAL},
+        f"coverage_dos_{CENTRAL_DOS}": dos_coverage(pred, dos, centers),
     }
 
 
@@ -215,7 +232,7 @@ def distribution_metrics(pred_dos: Array, target: dict[str, Array], centers: Arr
         `jsd`, `emd`, `kl`, `dos_rmse` (over bins), `intersection`, `cosine`; `wasserstein` in score units;
         `coverage_50`, `_80`, `_95`: share of images whose MOS label is in the central 50, 80, 95 % of the predicted
         distribution. The distribution is that of single opinions, and a MOS, their mean, is near its middle, so good
-        predictions cover more than 50, 80, 95 %.
+        predictions cover more than 50, 80, 95 %. `coverage_dos_90`, see `dos_coverage`: 0.9 if well calibrated.
 
     Raises:
         ValueError: The arrays are empty or differ in shape.

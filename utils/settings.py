@@ -121,6 +121,10 @@ class TransformSettings(Settings):
     """Side of the square that an image is squashed to, in pixels."""
     crop: Count = 384
     """Side of the square that is cropped: at random in training, the centre in tests. At most `resize`."""
+    damage: Fraction = 0
+    """Share of each training batch that also passes through the network damaged, with two strengths of a random
+    distortion (`datasets/distortions.py`), for `loss.rank`.
+    """
 
     @model_validator(mode="after")
     def _crop_fits(self):
@@ -152,6 +156,8 @@ class ModelSettings(Settings):
     """Memory path: `full` (the release), `short` (z = s), `long` (v in place of s), or `none`."""
     memory_weight: Fraction = 0.001
     """Share of the memory logits in the prediction."""
+    temperature: Positive = 1
+    """Divisor of the logits: above 1 it flattens the DOS, below it sharpens it. `protocol.calibration` fits it."""
     stages: Literal["all"] | tuple[Count, ...] = "all"
     """Which stages feed the head, counted from 1, in rising order. Later ones are not built."""
     init: Literal["trunc_norm", "xavier"] = "trunc_norm"
@@ -175,6 +181,10 @@ class LossSettings(Settings):
     """Weight of the MOS term (mean absolute error)."""
     sos: NonNegative = 0.5
     """Weight of the SOS term (mean squared error)."""
+    rank: NonNegative = 0
+    """Weight of the ranking term: a hinge by which images have to score lower, the more they are damaged; see
+    `transform.damage`. Not in the release.
+    """
     sos_target: Literal["hypothesis", "label"] = "hypothesis"
     """What the predicted SOS is compared with: the SOS hypothesis at the predicted MOS (the release), or the SOS
     label.
@@ -281,8 +291,10 @@ class LoggingSettings(Settings):
 class ProtocolSettings(Settings):
     """How images are split, and which epoch is kept."""
 
-    method: Literal["random", "official", "file"] = "random"
-    """`random` splits, the database's `official` split, or those of a `file`."""
+    method: Literal["random", "official", "file", "auto"] = "random"
+    """`random` splits, the database's `official` split, or those of a `file`. `auto`: official for each database that
+    has such a split, else random.
+    """
     unit: Literal["auto", "image", "reference", "image_set"] = "auto"
     """What a random split keeps together. `auto`: references (scenes) where there are any, else images."""
     splits: Annotated[int, Field(ge=1, le=99)] = 10
@@ -303,6 +315,10 @@ class ProtocolSettings(Settings):
     """Which epoch becomes `best.pt`: best SRCC on the test part (the release, optimistic), best SRCC on the
     validation part, or the last.
     """
+    calibration: Literal["none", "temperature"] = "none"
+    """`temperature`: after each epoch, fit a factor of `model.temperature` to the validation part, by the
+    cross-entropy of its DOS labels. Predictions and `best.pt` then contain it; training is not affected.
+    """
 
     @model_validator(mode="after")
     def _parts_exist(self):
@@ -311,8 +327,10 @@ class ProtocolSettings(Settings):
                 f"validation_fraction ({self.validation_fraction}) is taken from the training part and must be below "
                 f"train_fraction ({self.train_fraction})"
             )
-        if self.selection == "validation" and self.method == "random" and self.validation_fraction == 0:
-            raise ValueError("selection `validation` needs a validation part: set validation_fraction, such as 0.1")
+        drawn = self.method in ("random", "auto") and self.validation_fraction == 0
+        for key, value in (("selection", self.selection), ("calibration", self.calibration)):
+            if value in ("validation", "temperature") and drawn:
+                raise ValueError(f"{key} `{value}` needs a validation part: set validation_fraction, such as 0.1")
         if self.method == "file" and self.validation_fraction > 0:
             raise ValueError("method `file` has its own validation part: set validation_fraction to 0")
         return self
@@ -363,6 +381,11 @@ class Config(Settings):
             raise ValueError(f"protocol.method `file` needs dataset.split_file (missing for {', '.join(without_file)})")
         if self.protocol.method != "file" and len(without_file) < len(titles):
             raise ValueError("dataset.split_file needs protocol.method `file`; set that, or omit split_file")
+        if (self.loss.rank > 0) != (self.transform.damage > 0):
+            raise ValueError(
+                f"loss.rank ({self.loss.rank}) and transform.damage ({self.transform.damage}) go together; set both "
+                "above 0 or none"
+            )
         if isinstance(self.loss.sos_a, tuple) and len(self.loss.sos_a) != len(titles):
             raise ValueError(
                 f"loss.sos_a: {len(self.loss.sos_a)} values for {len(titles)} databases; give one, or one for each"

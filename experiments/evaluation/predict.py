@@ -1,7 +1,7 @@
 """Predictions on a part of a database, their tables and metrics, and the confidence intervals of the metrics."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from datasets.database import Database
 from datasets.loader import batches
 from datasets.transforms import to_images
+from experiments.training.calibration import fit_temperature, tempered
 from experiments.training.precision import scoring_precision
 from experiments.training.selection import final_metrics
 from experiments.training.setup import EvaluatedPart, SplitRun
@@ -85,6 +86,10 @@ class Predictions:
             columns |= {f"{side}_p{k}": column for k, column in enumerate(shares, start=1)}
         return pd.DataFrame(columns)
 
+    def tempered(self, temperature: float) -> "Predictions":
+        """Return what the network would predict with its logits divided by a temperature."""
+        return replace(self, dos=tempered(self.dos, temperature))
+
     def details(self) -> dict[str, Any]:
         """Return what metrics.json contains besides the metrics.
 
@@ -104,12 +109,26 @@ class Predictions:
         }
 
 
+def calibrate(predicted: dict[str, list[Predictions]]) -> tuple[dict[str, list[Predictions]], float]:
+    """Return the predictions of each part with the temperature that suits the validation part, and this temperature."""
+    validation = predicted["validation"]
+    labels = [each.database.network_bins(each.database.targets(each.names)["dos"]) for each in validation]
+    temperature = fit_temperature([each.dos for each in validation], labels)
+    return {name: [each.tempered(temperature) for each in parts] for name, parts in predicted.items()}, temperature
+
+
 def predict_parts(state: TrainingState, parts: Sequence[EvaluatedPart], config: Config) -> list[Predictions]:
     """Return the predictions for a part of each database, by the network that is kept."""
     precision = scoring_precision(config.train.precision)
     return [
         Predictions(part.database, part.names, predict(state.scored_model, part.loader, precision)) for part in parts
     ]
+
+
+def predict_last(state: TrainingState, parts: Sequence[EvaluatedPart], config: Config) -> list[Predictions]:
+    """Return the predictions for a part after the last epoch, with the temperature that was fitted then."""
+    temperature = state.history[-1].get("temperature") or 1.0
+    return [each.tempered(temperature) for each in predict_parts(state, parts, config)]
 
 
 def part_metrics(predictions: Sequence[Predictions]) -> dict[str, Any]:

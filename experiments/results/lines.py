@@ -25,7 +25,7 @@ HYPOTHESIS_NOTE = "the SOS labels are a function of the MOS labels (the SOS hypo
 def epoch_line(record: dict[str, Any], epochs: int) -> str:
     """Return the line of an epoch for the terminal."""
     train, test = record["train"], record["test"]
-    losses = ", ".join(f"{name} {train[name]:.4f}" for name in ("dos", "mos", "sos"))
+    losses = ", ".join(f"{name} {train[name]:.4f}" for name in ("dos", "mos", "sos", "rank") if name in train)
     width = len(str(epochs))
     return (
         f"epoch {record['epoch']:{width}}/{epochs}  loss {train['total']:.3f} ({losses})  test {metrics_line(test)}  "

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from datasets.readers import with_defaults
 from experiments.schema import SplitContent, SplitMetrics, TrainingCheckpoint
+from experiments.training.calibration import calibrated
 from experiments.training.state import TrainingState
 from experiments.training.tensorboard import write_events
 from models import with_pixel_statistics
@@ -220,7 +221,7 @@ class RunFolder:
         """
         if state.best is state.history[-1]:
             weights = {"model": state.scored_model.state_dict(), "epoch": state.epoch, "metrics": state.best}
-            self._save_checkpoint(BEST, config, weights)
+            self._save_checkpoint(BEST, calibrated(config, state.best.get("temperature")), weights)
         self._write_log(state)
         if config.logging.tensorboard:
             write_events(self.path, state.history)

@@ -14,7 +14,9 @@ from utils.settings import Config
 PARTS = ("validation", "test")  # on which an epoch can be selected
 
 
-def record_epoch(state: TrainingState, metrics: dict[str, dict[str, Any]], selection: str) -> dict[str, Any]:
+def record_epoch(
+    state: TrainingState, metrics: dict[str, dict[str, Any]], selection: str, temperature: float | None = None
+) -> dict[str, Any]:
     """End the current epoch: append its record, with the metrics of each part, to the history, and return it.
 
     The record also becomes `state.best` if the selection prefers it.
@@ -24,6 +26,7 @@ def record_epoch(state: TrainingState, metrics: dict[str, dict[str, Any]], selec
         "lr": state.optimizer.param_groups[-1]["lr"],
         "train": state.mean_losses(),
         **metrics,
+        **({} if temperature is None else {"temperature": temperature}),
         "seconds": state.seconds,
     }
     state.finish_epoch(record)

@@ -1,5 +1,6 @@
 """Set up one split: network, loss, data loaders and run folder."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ from experiments.training.state import TrainingState
 from losses import JointLoss, build_loss
 from models import RichIQA, build_model
 from models.sync_batchnorm import synchronise
-from utils.distributed import barrier, broadcast_from_main, in_turns, is_distributed, is_main
+from utils.distributed import barrier, broadcast_from_main, in_turns, is_distributed, is_main, world
 from utils.errors import UserError, one_line
 from utils.runtime import Interruption, derive_seed, seed_everything
 from utils.schema import VERSION
@@ -61,7 +62,8 @@ def build_loaders(
         if any(getattr(split, part) for split in splits)
     }
     together = size // config.train.accumulate
-    return make_loader(train, size, seed=seed, train=True, together=together, **options), parts
+    damaged = math.ceil(config.transform.damage * together / world()) * world()
+    return make_loader(train, size, seed=seed, train=True, together=together, damaged=damaged, **options), parts
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from datasets.dataset import DAMAGED, STRENGTHS
 from datasets.loader import batches
 from datasets.transforms import to_images
 from experiments.training.precision import COMPILE
@@ -137,12 +138,15 @@ class Stepper:
 
     def _gradients(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Compute the gradients of a batch, part by part; return the loss and its terms, averaged over the parts."""
-        on_device = {key: batch[key].to(self.state.device, non_blocking=True) for key in ("image", *TARGETS)}
+        keys = [key for key in ("image", *TARGETS, DAMAGED, STRENGTHS) if key in batch]
+        on_device = {key: batch[key].to(self.state.device, non_blocking=True) for key in keys}
         parts = zip(*(value.chunk(self.parts) for value in on_device.values()), strict=True)
         terms = []
-        for number, (image, *labels) in enumerate(parts, start=1):
+        for number, values in enumerate(parts, start=1):
+            part = dict(zip(keys, values, strict=True))
+            image = part["image"] if DAMAGED not in part else torch.cat([part["image"], part[DAMAGED].flatten(0, 1)])
             with nullcontext() if number == self.parts else self.no_sync():
-                part_terms = self.loss(self._predicted(image), dict(zip(TARGETS, labels, strict=True)))
+                part_terms = self.loss(self._predicted(image), part)
                 (part_terms["total"] / self.parts).backward()
             terms.append({name: term.detach() for name, term in part_terms.items()})
         return {name: torch.stack([part_terms[name] for part_terms in terms]).mean() for name in terms[0]}

@@ -129,9 +129,10 @@ def test_order_and_augmentation_depend_on_seed_epoch_and_position_alone(dataset)
 
 def test_sampler_shuffles_every_image_once():
     sampler = SeededSampler(100, seed=0, shuffle=True)
-    indices, seeds = zip(*sampler, strict=True)
+    indices, seeds, damaged = zip(*sampler, strict=True)
     assert sorted(indices) == list(range(100))
     assert len(set(seeds)) == 100
+    assert not any(damaged)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
@@ -214,6 +215,19 @@ def test_processes_share_the_order_of_one(start, together, monkeypatch):
         parts = [share[group * half : (group + 1) * half] for share in shares]
         assert [*parts[0], *parts[1]] == whole[group * together : (group + 1) * together]
     assert len(shares[0]) == len(shares[1]) == len(whole) // together * half
+
+
+def test_some_of_each_part_also_come_damaged(dataset, monkeypatch):
+    """Two of every four that pass through the network together, one in each process."""
+    loader = make_loader(dataset, 8, workers=0, train=True, together=4, damaged=2)
+    assert [key.damaged for key in loader.sampler][:8] == 2 * [False, True, False, True]
+    (batch,) = loader
+    assert batch["damaged"].shape == (4, 2, *batch["image"].shape[1:])
+    assert batch["strengths"].shape == (4, 2)
+    monkeypatch.setattr("datasets.loader.world", lambda: 2)
+    for rank in range(2):
+        monkeypatch.setattr("datasets.loader.rank", lambda rank=rank: rank)
+        assert [key.damaged for key in loader.sampler] == 2 * [False, True]
 
 
 def test_processes_share_what_is_evaluated_without_a_rest(dataset, monkeypatch):

@@ -80,6 +80,13 @@ def test_official_parts():
     assert [len(split.train), len(split.validation), len(split.test)] == [26, 12, 12]
 
 
+def test_auto_is_official_where_every_image_has_a_part():
+    auto = ProtocolSettings(method="auto")
+    stated = records(parts=["train", "train", "validation", "test"])
+    assert make_split(stated, auto, 1) == make_split(stated, ProtocolSettings(method="official"), 1)
+    assert make_split(records(), auto, 1) == make_split(records(), ProtocolSettings(), 1)
+
+
 def test_a_validation_part_is_drawn_from_the_official_training_part():
     made = records(parts=["train", "train", "train", "test"], references=10)
     protocol = ProtocolSettings(method="official", splits=3, validation_fraction=0.2, unit="image")

@@ -7,7 +7,7 @@ import torch
 
 from datasets.scale import RatingScale
 from losses import JointLoss
-from losses.terms import emd, hypothesis_sos, mos_error, sos_error
+from losses.terms import RANK_MARGIN, emd, hypothesis_sos, mos_error, rank_error, sos_error
 from utils.errors import UserError
 
 ACR = RatingScale(low=1, high=5, bin_centers=(1, 2, 3, 4, 5))
@@ -106,6 +106,37 @@ def test_a_weight_of_zero_takes_its_term_out(left):
     weights = {name: 2.0 if name == left else 0.0 for name in ("dos", "mos", "sos")}
     terms = JointLoss(ACR, **weights)(torch.rand(4, 5).softmax(1), labels(torch.rand(4, 5).softmax(1)))
     assert terms["total"] == 2 * terms[left]
+
+
+def test_rank_error_by_hand():
+    """Two steps, of 0.2 and 0.6: one that costs too little, one that costs enough."""
+    pred = torch.tensor([0.8], requires_grad=True)
+    damaged = torch.tensor([[0.79, 0.5]], requires_grad=True)
+    strengths = torch.tensor([[0.2, 0.8]])
+    value = rank_error(pred, damaged, strengths, torch.tensor([0.5]))
+    assert value.item() == pytest.approx(0.5 * (RANK_MARGIN * 0.2 * 0.8 - 0.01))
+    value.backward()
+    assert pred.grad is None  # labels say what is right for intact images
+    torch.testing.assert_close(damaged.grad, torch.tensor([[0.5, 0.0]]))
+    worse = torch.tensor([[0.5, 0.1]])
+    assert rank_error(pred, worse, strengths) == 0
+
+
+@pytest.mark.parametrize("best_last", [True, False])
+def test_damage_lowers_the_quality_whichever_way_the_scale_points(best_last):
+    scale = RatingScale(low=0, high=1, bin_centers=(0.1, 0.3, 0.5, 0.7, 0.9), higher_is_better=best_last)
+    good, bad = (one_hot(4), one_hot(0)) if best_last else (one_hot(0), one_hot(4))
+    loss = JointLoss(scale, rank=2.0, best_last=best_last)
+    target = {"dos": good, "mos": scale.mean(good), "sos": scale.std(good), "strengths": torch.tensor([[0.1, 0.9]])}
+    worse = loss(torch.cat([good, (good + bad) / 2, bad]), target)
+    assert worse["rank"] == 0
+    equal = loss(torch.cat([good, good, good]), target)
+    assert equal["rank"].item() == pytest.approx(RANK_MARGIN * 0.9)
+    assert (equal["total"] - worse["total"]).item() == pytest.approx(2 * equal["rank"].item())
+    without = JointLoss(scale)(good, {key: target[key] for key in ("dos", "mos", "sos")})
+    assert without.keys() == {"total", "dos", "mos", "sos"}
+    for name, value in without.items():
+        assert worse[name] == value
 
 
 @pytest.mark.parametrize(

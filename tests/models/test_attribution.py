@@ -61,10 +61,10 @@ def test_parts_and_constant_add_up_to_the_logits(settings):
 
 @torch.no_grad()
 def test_map_is_the_first_order_effect_of_the_parts():
-    model = network(backbone="cvt_nano", memory_weight=0.3).double()
+    model = network(backbone="cvt_nano", memory_weight=0.3, temperature=2).double()
     images = torch.randn(2, 3, 64, 96, dtype=torch.double)
     parts = contributions(model, images)
-    assert parts.direct_share == pytest.approx(0.7)
+    assert parts.direct_share == pytest.approx(0.7 / 2)
     region = [grid.clone() for grid in parts.stage_logits]
     for grid in region:  # the upper left of every stage
         grid[:, :, grid.shape[2] // 2 :] = 0
@@ -73,7 +73,7 @@ def test_map_is_the_first_order_effect_of_the_parts():
 
     def mos(growth: float) -> torch.Tensor:
         grown = [grid + growth * some for grid, some in zip(parts.stage_logits, region, strict=True)]
-        logits = 0.7 * total(replace(parts, stage_logits=grown)) + 0.3 * memory
+        logits = (0.7 * total(replace(parts, stage_logits=grown)) + 0.3 * memory) / 2
         return (logits.softmax(1) * torch.tensor(CENTERS)).sum(1)
 
     torch.testing.assert_close(mos(0.0), (parts.dos * torch.tensor(CENTERS)).sum(1))

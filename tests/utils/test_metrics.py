@@ -11,6 +11,7 @@ from scipy.spatial.distance import jensenshannon
 from utils.metrics import (
     BETTER,
     distribution_metrics,
+    dos_coverage,
     fit_logistic,
     kl,
     krcc,
@@ -185,12 +186,24 @@ def test_calibrated_predictions_cover_what_they_say():
     assert metrics["coverage_80"] == pytest.approx(0.80, abs=0.01)
     assert metrics["coverage_95"] == pytest.approx(0.95, abs=0.01)
     np.testing.assert_allclose(pit_histogram(pred, drawn, CENTERS), 0.1, atol=0.01)
+    assert metrics["coverage_dos_90"] == pytest.approx(0.90)
+
+
+def test_coverage_of_the_dos_is_scipys(distributions):
+    pred, target = distributions
+    edges = np.arange(0.5, 6)
+    expected = []
+    for one, other in zip(pred, target, strict=True):
+        ends = stats.rv_histogram((one, edges)).ppf([0.05, 0.95])
+        expected.append(np.diff(stats.rv_histogram((other, edges)).cdf(ends))[0])
+    np.testing.assert_allclose(dos_coverage(pred, target, CENTERS), expected)
 
 
 def test_every_metric_has_a_better_way_but_coverage(distributions):
     pred, target = ({"dos": dos, "mos": dos @ CENTERS, "sos": dos.std(1)} for dos in distributions)
     metrics = split_metrics(pred, target, CENTERS)
-    assert set(metrics) - set(BETTER) == {"logistic_fit", "coverage_50", "coverage_80", "coverage_95"}
+    coverage = {"coverage_50", "coverage_80", "coverage_95", "coverage_dos_90"}
+    assert set(metrics) - set(BETTER) == {"logistic_fit", *coverage}
     assert metrics["sos_srcc"] == pytest.approx(stats.spearmanr(pred["sos"], target["sos"]).statistic)
     assert metrics["sos_plcc"] == pytest.approx(stats.pearsonr(pred["sos"], target["sos"]).statistic)
 
@@ -199,7 +212,8 @@ def test_equal_and_disjoint_distributions():
     one, other = np.eye(5)[[0]], np.eye(5)[[4]]
     equal = distribution_metrics(one, {"dos": one, "mos": np.array([1.0])}, CENTERS)
     perfect = {"jsd": 0, "emd": 0, "kl": 0, "dos_rmse": 0, "intersection": 1, "cosine": 1, "wasserstein": 0}
-    assert equal == {**perfect, "coverage_50": 1, "coverage_80": 1, "coverage_95": 1}
+    coverage = {"coverage_50": 1, "coverage_80": 1, "coverage_95": 1, "coverage_dos_90": pytest.approx(0.9)}
+    assert equal == {**perfect, **coverage}
     apart = distribution_metrics(one, {"dos": other, "mos": np.array([5.0])}, CENTERS)
     assert (apart["wasserstein"], apart["coverage_95"]) == (4, 0)
     assert apart["kl"] == pytest.approx(12 * math.log(10))  # a share of 0 counts as 1e-12

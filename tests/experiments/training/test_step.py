@@ -6,7 +6,7 @@ import yaml
 
 from models import build_model
 from tests.experiments.training.steps import CPU, CUDA, batch_of, gradients, stepper_of
-from tests.running import train
+from tests.running import train, train_losses
 from utils.config import load_config
 from utils.errors import UserError
 from utils.settings import ModelSettings
@@ -21,6 +21,15 @@ def test_parts_of_a_batch_add_up_to_the_whole():
     assert parts.state.mean_losses() == pytest.approx(whole.state.mean_losses(), abs=1e-6, rel=1e-6)
     for name, expected in gradients(whole).items():
         torch.testing.assert_close(gradients(parts)[name], expected, atol=1e-6, rtol=1e-5, msg=name)
+
+
+def test_damaged_images_teach_that_damage_is_worse(quick):
+    """From a network that knows nothing: the term is there, and falls."""
+    losses = train_losses(
+        load_config(None, [*quick, "transform.damage=1", "loss.rank=100", "optim.lr=1e-3", "train.epochs=12"])
+    )
+    ranks = [values["rank"] for values in losses]
+    assert sum(ranks[-8:]) < 0.7 * sum(ranks[:8])
 
 
 def test_batch_norm_sees_the_parts():
