@@ -1,5 +1,6 @@
 """timm backbones: any timm model with `features_only`, whose feature levels replace the stages of CvT."""
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,8 @@ def build_timm_backbone(settings: ModelSettings, weights: str | None = None) -> 
                 f"model.pretrained: {weights} does not exist; use `timm` for timm's own weights{_where_else(plain)}"
             )
         options["pretrained_cfg_overlay"] = _overlay(plain, Path(weights))
+    # it remarks on weights that feature levels leave out
+    logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
     try:
         if weights is not None:  # timm compares names only without features_only, so a whole model is built to check
             timm.create_model(plain, **options)

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from datasets.transforms import (
     build_test_crop,
     build_test_transform,
     build_train_crop,
+    damage,
     seeded,
     to_images,
 )
@@ -51,7 +53,8 @@ def dataset(tmp_path, picture):
     for index in range(11):
         picture.rotate(index).save(tmp_path / f"{index}.png")
         records.append(Record(f"{index}.png", 1 + index / 4, 0.5, (0.1, 0.2, 0.3, 0.2, 0.2)))
-    return IQADataset(FileImages(tmp_path), records, build_train_crop(SETTINGS))
+    crop = build_train_crop(SETTINGS)
+    return IQADataset(FileImages(tmp_path), records, crop, damage=partial(damage, transform=crop, resize=40))
 
 
 def test_test_transform_by_hand(picture):
