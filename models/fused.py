@@ -2,7 +2,7 @@
 
 B batch, C width of the stage, H W size of its map, N tokens, K bins.
 
-In CvT, BatchNorm is folded into the convolution before it, and the slope of QuickGELU into the scalar factor of the
+BatchNorm is folded into the convolution before it and, in CvT, the slope of QuickGELU into the scalar factor of the
 matrix products around it, since x sigmoid(1.702 x) = silu(1.702 x) / 1.702. All other weights are shared with the
 original network, so that in float32 both need little more memory than one. docs/PERFORMANCE.md lists what else was
 tried.
@@ -15,9 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.cvt import QUICK_GELU_SLOPE, Attention, Block, ConvProjection, CvT, Mlp, Stage
+from models.cvt import QUICK_GELU_SLOPE, Attention, Block, CvT, Mlp, Stage
 from models.precision import PrecisionPlan, precision_plan
 from models.richiqa import RichIQA
+
+PROBE = 64  # side in pixels
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
@@ -45,8 +47,8 @@ def fused_model(model: RichIQA, precision: str = "fp32") -> nn.Module:
         precision: `fp32`, `bf16`, `fp16` or `auto`, see models/precision.py; pooling and head are always in float32.
 
     Returns:
-        A module that maps normalised images (B, 3, H, W) to a DOS (B, K), on the network's device. Backbones other
-        than CvT are not changed; below float32 they run under autocast.
+        A module that maps normalised images (B, 3, H, W) to a DOS (B, K), on the network's device. In backbones other
+        than CvT only BatchNorm is folded; below float32 they run under autocast.
 
     Raises:
         UserError: The precision is unknown, or not supported by the network's device.
@@ -57,9 +59,10 @@ def fused_model(model: RichIQA, precision: str = "fp32") -> nn.Module:
     device = next(model.parameters()).device
     plan = precision_plan(precision, device)
     model = share_weights(model)
-    if isinstance(model.backbone, CvT):
-        with torch.no_grad():
+    with torch.no_grad():
+        if isinstance(model.backbone, CvT):
             return FusedNetwork(model, FusedCvT(model.backbone, plan)).eval()
+        fold_batch_norms(model.backbone)
     backbone = model.backbone if plan.linear == torch.float32 else Autocast(model.backbone, plan.linear)
     return FusedNetwork(model, backbone).eval()
 
@@ -67,6 +70,53 @@ def fused_model(model: RichIQA, precision: str = "fp32") -> nn.Module:
 def share_weights(model: RichIQA) -> RichIQA:
     """Return a network with the same tensors but a mode of its own, so that `model.train()` changes no score."""
     return deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
+
+
+def fold_batch_norms(backbone: nn.Module) -> None:
+    """Fold each BatchNorm into the convolution that it follows, in place; activations stay.
+
+    Which follows which is seen in a pass through the network. If the folded network computed anything else, because a
+    convolution is also read elsewhere, or the network does not take PROBE pixels, all is left as it was.
+    """
+    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [norm for norm in norms if norm.affine and norm.track_running_stats]
+    if not norms:
+        return
+    device = next(backbone.parameters()).device
+    images = torch.randn(1, 3, PROBE, PROBE, generator=torch.Generator().manual_seed(0)).to(device)
+    producers, outputs = {}, {}
+
+    def remember(conv: nn.Module, _: tuple, output: Tensor) -> None:
+        outputs[id(output)] = conv, output  # the output is kept, so that no other tensor gets its id
+
+    def look_up(norm: nn.Module, arguments: tuple) -> None:
+        if id(arguments[0]) in outputs:
+            producers[norm] = outputs[id(arguments[0])][0]
+
+    handles = [module.register_forward_hook(remember) for module in backbone.modules() if isinstance(module, nn.Conv2d)]
+    handles += [norm.register_forward_pre_hook(look_up) for norm in norms]
+    try:
+        expected = backbone(images)
+    except (RuntimeError, AssertionError, ValueError):  # raised by timm for a size
+        return
+    finally:
+        for handle in handles:
+            handle.remove()
+    replaced = {}
+    for norm, conv in producers.items():
+        replaced[conv] = fold_batch_norm(conv, norm, conv.weight.dtype)
+        rest = [getattr(norm, name) for name in ("drop", "act") if hasattr(norm, name)]  # of timm's BatchNormAct2d
+        replaced[norm] = nn.Sequential(*rest)
+    _replace(backbone, replaced)
+    if not all(torch.allclose(*maps, rtol=1e-3, atol=1e-3) for maps in zip(backbone(images), expected, strict=True)):
+        _replace(backbone, {new: old for old, new in replaced.items()})
+
+
+def _replace(network: nn.Module, replaced: dict[nn.Module, nn.Module]) -> None:
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if child in replaced:
+                setattr(module, name, replaced[child])
 
 
 class Autocast(nn.Module):
@@ -136,7 +186,8 @@ class FusedAttention(nn.Module):
         self.plan = plan
         self.heads, self.cls_tokens, self.scale = attention.heads, attention.cls_tokens, attention.scale
         for name in ("q", "k", "v"):
-            self.add_module(f"conv_{name}", fold_batch_norm(getattr(attention, f"conv_{name}"), plan.convolutions))
+            projection = getattr(attention, f"conv_{name}")
+            self.add_module(f"conv_{name}", fold_batch_norm(projection.conv, projection.norm, plan.convolutions))
             self.add_module(f"linear_{name}", to_precision(getattr(attention, f"linear_{name}"), plan.linear))
         self.linear_out = to_precision(attention.linear_out, plan.linear)
 
@@ -182,12 +233,13 @@ def to_grid(tokens: Tensor, height: int, cls_tokens: int) -> Tensor:
     return tokens[:, cls_tokens:].unflatten(1, (height, -1)).permute(0, 3, 1, 2)  # (B, C, H, W)
 
 
-def fold_batch_norm(projection: ConvProjection, dtype: torch.dtype) -> nn.Conv2d:
+def fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, dtype: torch.dtype) -> nn.Conv2d:
     """Return the convolution with BatchNorm folded into its weights and bias, computed in float64."""
-    conv, norm = projection.conv, projection.norm
     slope = norm.weight.cpu().double() / (norm.running_var.cpu().double() + norm.eps).sqrt()  # (C,); MPS has no float64
     bias = norm.bias.cpu().double() - norm.running_mean.cpu().double() * slope  # (C,)
-    weight = conv.weight.cpu().double() * slope[:, None, None, None]  # (C, 1, 3, 3)
+    if conv.bias is not None:
+        bias = bias + conv.bias.cpu().double() * slope
+    weight = conv.weight.cpu().double() * slope[:, None, None, None]  # (C, C_in, h, w)
     return replace_weights(conv, weight.to(conv.weight.device, dtype), bias.to(conv.weight.device, dtype))
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from experiments.training.precision import use_precision
 from models import build_model
-from models.fused import fused_model
+from models.fused import fold_batch_norms, fused_model
 from models.precision import PrecisionPlan, precision_plan
 from utils.errors import UserError
 from utils.settings import ModelSettings
@@ -64,6 +64,10 @@ def no_bf16(monkeypatch):
         ({"backbone": "cvt_nano", "stages": (1,)}, 2, (64, 64)),
         ({"backbone": "cvt_nano", "stages": (1, 2)}, 2, (64, 64)),
         ({"backbone": "cvt_nano", "stages": (3,)}, 2, (64, 64)),
+        ({"backbone": "timm:resnet18"}, 2, (64, 96)),
+        ({"backbone": "timm:tf_efficientnet_lite0"}, 2, (96, 64)),
+        ({"backbone": "timm:resnetv2_50"}, 1, (64, 64)),  # BatchNorm before the convolution
+        ({"backbone": "timm:convnext_atto"}, 1, (64, 64)),  # none
         ({"backbone": "cvt_21"}, 2, (64, 64)),
         ({"backbone": "cvt_21"}, 1, (384, 384)),
     ],
@@ -137,8 +141,8 @@ def test_bfloat16_moves_mos_by_less_than_half_a_percent_of_the_scale(backbone, p
 
 
 @torch.inference_mode()
-def test_other_backbones_stay_as_they_are():
-    model = network(backbone="timm:resnet18")
+def test_backbones_without_batch_norm_stay_as_they_are():
+    model = network(backbone="timm:convnext_atto")
     images = photographs(2, 64, 64)
     assert torch.equal(fused_model(model, "fp32")(images), model(images))
     maps = fused_model(model, "bf16").backbone(images)
@@ -194,3 +198,36 @@ def test_every_precision_on_a_gpu_is_near_the_network_on_the_cpu(precision, tole
     torch.testing.assert_close(dos, expected, atol=tolerance, rtol=0)
     moved = ((dos - expected) @ ACR).abs().max() / WIDTH
     assert moved < 0.005
+
+
+@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0"])
+@torch.inference_mode()
+def test_no_batch_norm_of_a_convolutional_backbone_is_left(name):
+    model = network(backbone=f"timm:{name}")
+    count = sum(isinstance(module, nn.BatchNorm2d) for module in model.backbone.modules())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fused_model(model).modules())
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in model.backbone.modules()) == count
+
+
+class ReadTwice(nn.Module):
+    """A convolution whose output is normalised, and also added as it is."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4)
+
+    def forward(self, images):
+        grid = self.conv(images)
+        return [grid + self.norm(grid)]
+
+
+@torch.inference_mode()
+def test_a_convolution_that_is_read_twice_is_left_alone():
+    torch.manual_seed(0)
+    backbone = ReadTwice().eval()
+    backbone.norm.running_var.fill_(4)
+    images = torch.randn(2, 3, 20, 20)
+    expected = backbone(images)[0]
+    fold_batch_norms(backbone)
+    assert torch.equal(backbone(images)[0], expected)
+    assert isinstance(backbone.norm, nn.BatchNorm2d)
