@@ -45,6 +45,7 @@ from experiments.training.state import TrainingState
 from experiments.training.step import Stepper, train_epoch
 from models.weights import load_pretrained
 from utils.distributed import any_process, broadcast_from_main, in_turns, is_distributed, is_main
+from utils.memory import keep_freed_memory
 from utils.processes import process_group
 from utils.runtime import Interruption, pick_device
 from utils.script import run_script
@@ -91,6 +92,7 @@ def run_experiment(experiment: Experiment, args: argparse.Namespace, resume: boo
     device = pick_device(config.train.device)
     require_support(config.train, device)
     set_threads(config.train.threads)
+    keep_freed_memory()
     runs = load_runs(config, experiment.folders, interruption)
     print(f"{config.run.name}: {config.model.backbone} on {device}")
     if resume:

@@ -19,6 +19,7 @@ from scoring.preprocess import RELEASE
 from scoring.scale_text import parse_scale
 from utils.config import load_config
 from utils.errors import MissingFileError, UserError
+from utils.memory import keep_freed_memory
 from utils.runtime import pick_device
 from utils.settings import Config, ScaleSettings
 from utils.threads import is_limited_to_one_thread, set_threads
@@ -74,7 +75,8 @@ def load_predictor(
 
 
 def build_predictor(args: argparse.Namespace) -> Predictor:
-    """Build the predictor that the options select; changes Pillow's settings for the whole process."""
+    """Build the predictor that the options select; changes the settings of Pillow and malloc for the whole process."""
+    keep_freed_memory()
     pictures = PictureSettings(args.max_pixels, args.background)
     Image.MAX_IMAGE_PIXELS = None  # `max_pixels` replaces it, with a clearer message
     warnings.filterwarnings("ignore", module="PIL")  # about odd EXIF and palettes that do not prevent reading

@@ -1,7 +1,10 @@
 """Available and peak memory, and errors when memory runs out."""
 
+import ctypes
 import gc
+import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +15,11 @@ from utils.cgroups import GROUP_FILE, ROOT, control_groups
 from utils.errors import MachineError, one_line
 
 NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")  # messages on MPS and CPU
+MALLOC = {  # numbers of the parameters in malloc.h, and bytes
+    "MALLOC_TRIM_THRESHOLD_": (-1, 2**31 - 1),
+    "MALLOC_TOP_PAD_": (-2, 2**26),
+    "MALLOC_MMAP_THRESHOLD_": (-3, 2**31 - 1),
+}
 SHOWN = 120  # characters of torch's message, which continues with advice on its allocator
 
 
@@ -76,6 +84,19 @@ def _read_bytes(file: str, key: str) -> int | None:
         return None
     found = re.search(rf"^{key}:\s+(\d+) kB$", text, re.MULTILINE)
     return int(found[1]) * 1024 if found else None
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed for the next allocation, for the whole process; only with glibc.
+
+    Otherwise each large block is returned to the system and all its pages are cleared when it is allocated again, which
+    takes a quarter of the time of a training step of a small convolutional network on a CPU. Settings in the
+    environment, such as MALLOC_TRIM_THRESHOLD_, have priority.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    for variable, (parameter, value) in MALLOC.items():
+        if mallopt is not None and variable not in os.environ:
+            mallopt(parameter, value)
 
 
 def release_memory() -> None:

@@ -1,5 +1,7 @@
 """Memory as messages state it, and where it does not suffice."""
 
+import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -72,3 +74,32 @@ def test_the_limits_of_containers_and_jobs_count(line, folder, limit, used, cach
     write(root / folder / "a" / "job", "1000", 1100, 0)
     assert list(left_in_groups(groups, root)) == [0, 3100]
     assert list(left_in_groups(tmp_path / "not there", root)) == []
+
+
+FAULTS = """
+import resource, sys
+import torch
+from utils.memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(50_000_000, dtype=torch.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(min(faults() for _ in range(3)))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+@pytest.mark.parametrize(
+    ("argument", "variables", "kept"),
+    [("keep", {}, True), ("", {}, False), ("keep", {"MALLOC_MMAP_THRESHOLD_": "100000"}, False)],
+)
+def test_freed_memory_is_kept_unless_the_user_says_otherwise(argument, variables, kept):
+    """The second allocation of 50 MB finds its pages, or the system has to clear all 12,000 of them again."""
+    command = [sys.executable, "-c", FAULTS, argument]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True, check=True
+    )
+    assert (int(done.stdout) < 100) == kept
