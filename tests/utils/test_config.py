@@ -31,7 +31,9 @@ def test_experiments_are_complete_or_extend_one(path):
         whole = Config().model_dump()
         (dataset,) = whole["dataset"]
         alone = {key: value for key, value in dataset.items() if key not in ("scale", "weight")}
-        assert set(flatten(values)) == set(flatten({**whole, "dataset": alone}))
+        several = [{**dataset, "scale": None}] * len(values["dataset"])
+        expected = several if isinstance(values["dataset"], list) else alone
+        assert set(flatten(values)) == set(flatten({**whole, "dataset": expected}))
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("ablations/*.yaml")), ids=lambda path: path.name)
