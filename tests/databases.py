@@ -269,6 +269,32 @@ def write_agiqa3k(root: Path) -> Made:
     return made
 
 
+def write_tid2013(root: Path) -> Made:
+    names = [f"i{ref:02}_{kind:02}_{level}.bmp" for ref in range(1, 7) for kind in (1, 24) for level in (1, 5)]
+    made = labelled(root, [f"distorted_images/{name}" for name in names], 0, 9, 5)
+    lines = [f"{mos} {name.upper()}" for name, mos in zip(names, made.mos.values(), strict=True)]  # not as on disk
+    (root / "mos_with_names.txt").write_bytes("\r\n".join([*lines, ""]).encode())
+    (root / "mos_std.txt").write_bytes("\r\n".join([*map(str, made.sos.values()), ""]).encode())
+    made.references = 6
+    return made
+
+
+def write_ava(root: Path) -> Made:
+    made = Made(root)
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(rng.integers(78, 550, 12), rng.dirichlet(np.ones(10), 12))
+    opinions = [np.repeat(np.arange(1, 11), row) for row in counts]
+    lines = []
+    for index, votes in enumerate(opinions):
+        number = 953619 - 7 * index
+        image = f"images/{number}.jpg"
+        made.mos[image], made.sos[image] = votes.mean(), votes.std(ddof=1)
+        picture(root / image, (votes.mean() - 1) / 9, index)
+        lines.append(f"{index + 1} {number} {' '.join(map(str, counts[index]))} {index % 3} 0 {1396 - index}")
+    (root / "AVA.txt").write_bytes("\r\n".join([*lines, ""]).encode())
+    return made
+
+
 WRITERS: dict[str, Callable[[Path], Made]] = {
     "koniq10k": write_koniq10k,
     "spaq": write_spaq,
@@ -278,6 +304,8 @@ WRITERS: dict[str, Callable[[Path], Made]] = {
     "kadid10k": write_kadid10k,
     "biq2021": write_biq2021,
     "agiqa3k": write_agiqa3k,
+    "tid2013": write_tid2013,
+    "ava": write_ava,
     "csiq": write_csiq,
     "livemd": write_livemd,
     "cid2013": write_cid2013,
