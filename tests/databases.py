@@ -295,6 +295,22 @@ def write_ava(root: Path) -> Made:
     return made
 
 
+def write_live(root: Path) -> Made:
+    scenes = ("bikes", "house", "lighthouse2", "ocean", "woman")
+    starts = {"jp2k": 0, "jpeg": 227, "wn": 460, "gblur": 634, "fastfading": 808}
+    places = [start + k for start in starts.values() for k in range(3)]  # the others are copies of references
+    images = [f"{folder}/img{k + 1}.bmp" for folder in starts for k in range(3)]
+    made = labelled(root, images, 0, 100, lower_is_better=True)
+    scores = {"dmos_new": np.zeros((1, 982)), "dmos_std": np.zeros((1, 982)), "orgs": np.ones((1, 982), np.uint8)}
+    for name, values in (("dmos_new", made.mos), ("dmos_std", made.sos), ("orgs", dict.fromkeys(images, 0))):
+        scores[name][0, places] = list(values.values())
+    savemat(root / "dmos_realigned.mat", scores)
+    references = np.array([[f"{scenes[k % 5]}.bmp" for k in range(982)]], dtype=object)
+    savemat(root / "refnames_all.mat", {"refnames_all": references})
+    made.references = 5
+    return made
+
+
 WRITERS: dict[str, Callable[[Path], Made]] = {
     "koniq10k": write_koniq10k,
     "spaq": write_spaq,
@@ -306,6 +322,7 @@ WRITERS: dict[str, Callable[[Path], Made]] = {
     "agiqa3k": write_agiqa3k,
     "tid2013": write_tid2013,
     "ava": write_ava,
+    "live": write_live,
     "csiq": write_csiq,
     "livemd": write_livemd,
     "cid2013": write_cid2013,

@@ -20,6 +20,7 @@ from datasets.readers.demo import DEMO
 from datasets.readers.flive import FLIVE
 from datasets.readers.kadid10k import KADID10K
 from datasets.readers.koniq10k import KONIQ10K
+from datasets.readers.live import LIVE
 from datasets.readers.livemd import LIVEMD
 from datasets.readers.spaq import SPAQ
 from datasets.readers.tid2013 import TID2013
@@ -45,6 +46,7 @@ READERS = {
     "agiqa3k": AGIQA3K,
     "tid2013": TID2013,
     "ava": AVA,
+    "live": LIVE,
     "demo": DEMO,
     "csv": CSV,
 }
