@@ -4,9 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from datasets.labels import fit_sos_a
+from datasets.labels import fit_sos_a, vote_moments
 from datasets.ratings import Rating
 from datasets.scale import ROUNDING, RatingScale
 from utils.errors import MissingFileError, UserError, some_of
@@ -38,8 +36,8 @@ def find_problems(ratings: Sequence[Rating], scale: RatingScale) -> list[Problem
     first: dict[str, Rating] = {}
     return [
         Problem(kind, text, rating, usable)
-        for rating in ratings
-        for kind, text, usable in _row_problems(rating, first.setdefault(rating.image, rating), scale)
+        for rating, voted in zip(ratings, vote_moments(ratings, scale), strict=True)
+        for kind, text, usable in _row_problems(rating, first.setdefault(rating.image, rating), voted, scale)
     ]
 
 
@@ -105,8 +103,13 @@ def require_usable(problems: Sequence[Problem], images: int, root: object, stric
         raise UserError(f"{len(damaged)} of {images} images are damaged: {damaged[0]}{more}{refused}")
 
 
-def _row_problems(rating: Rating, first: Rating, scale: RatingScale) -> Iterator[tuple[str, str, bool]]:
-    """Yield kind, text and usability of each problem of a row; `first` is the first row with this image."""
+def _row_problems(
+    rating: Rating, first: Rating, voted: tuple[float, float] | None, scale: RatingScale
+) -> Iterator[tuple[str, str, bool]]:
+    """Yield kind, text and usability of each problem of a row.
+
+    `first` is the first row with this image, `voted` the mean and standard deviation of its votes.
+    """
     image, mos, sos = rating.image, rating.mos, rating.sos
     if rating.missing:
         yield MISSING, f"image {image} does not exist", False
@@ -133,10 +136,9 @@ def _row_problems(rating: Rating, first: Rating, scale: RatingScale) -> Iterator
         yield "grade outside the scale", text, True
     if rating.note:  # of the reader, which is more precise than a comparison with the votes
         yield "contradiction", f"{image}: {rating.note}", True
-    elif rating.counts is not None and len(rating.counts) == scale.num_bins:
-        dos = np.array(rating.counts) / sum(rating.counts)
+    elif voted is not None:
         half_a_bin = (scale.bin_centers[-1] - scale.bin_centers[0]) / (scale.num_bins - 1) / 2
-        for name, stated, voted in (("MOS", mos, scale.mean(dos)), ("SOS", sos, scale.std(dos))):
-            if stated is not None and abs(stated - voted) > half_a_bin:
-                text = f"stated {name} {stated:g} of {image} contradicts its votes, which give {voted:.4g}"
+        for name, stated, of_votes in zip(("MOS", "SOS"), (mos, sos), voted, strict=True):
+            if stated is not None and abs(stated - of_votes) > half_a_bin:
+                text = f"stated {name} {stated:g} of {image} contradicts its votes, which give {of_votes:.4g}"
                 yield "contradiction", text, True

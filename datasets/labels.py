@@ -128,17 +128,33 @@ def complete(ratings: Sequence[Rating], scale: RatingScale) -> list[Rating]:
     Raises:
         UserError: A MOS is not stated, and the votes are in other bins than those of the scale.
     """
-    return [_complete(rating, scale) for rating in ratings]
+    moments = vote_moments(ratings, scale)
+    return [_complete(rating, voted, scale) for rating, voted in zip(ratings, moments, strict=True)]
 
 
-def _complete(rating: Rating, scale: RatingScale) -> Rating:
-    mos, sos, counts = rating.mos, rating.sos, rating.counts
-    if counts is not None and None in (mos, sos) and (mos is None or len(counts) == scale.num_bins):
+def vote_moments(ratings: Sequence[Rating], scale: RatingScale) -> list[tuple[float, float] | None]:
+    """Return mean and standard deviation (ddof 0) of the votes on each image; None without votes in the scale's bins.
+
+    All images are computed at once, which is several times as fast for large databases.
+    """
+    rows = [row for row, rating in enumerate(ratings) if len(rating.counts or ()) == scale.num_bins]
+    totals = np.array([sum(ratings[row].counts) for row in rows], dtype=np.float64)  # (N,)
+    counts = np.array([ratings[row].counts for row in rows], dtype=np.float64).reshape(-1, scale.num_bins)  # (N, K)
+    shares = counts / totals[:, None]
+    moments: list[tuple[float, float] | None] = [None] * len(ratings)
+    for row, mean, std in zip(rows, scale.mean(shares).tolist(), scale.std(shares).tolist(), strict=True):
+        moments[row] = (mean, std)
+    return moments
+
+
+def _complete(rating: Rating, voted: tuple[float, float] | None, scale: RatingScale) -> Rating:
+    mos, sos = rating.mos, rating.sos
+    if mos is None:
         _require_bins(rating, scale)
-        shares = np.array(counts) / sum(counts)
-        mos = float(scale.mean(shares)) if mos is None else mos
-        sample = rating.voters / (rating.voters - 1) if rating.voters else 1
-        sos = float(scale.std(shares) * sample**0.5) if sos is None else sos
+    if voted is not None and None in (mos, sos):
+        voters = rating.voters
+        mos = voted[0] if mos is None else mos
+        sos = voted[1] * (voters / (voters - 1) if voters else 1) ** 0.5 if sos is None else sos
     mos = mos if rating.open_ended else scale.without_rounding(mos)
     sos = max(sos, 0.0) if sos is not None and sos >= -ROUNDING * (scale.high - scale.low) else sos
     if (mos, sos) == (rating.mos, rating.sos):

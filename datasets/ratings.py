@@ -63,7 +63,7 @@ class Rating:
         if self.grades is not None:
             return len(self.grades)
         total = 0 if self.counts is None else sum(self.counts)
-        whole = 1 < total <= LARGEST_PANEL and all(count == int(count) for count in self.counts)
+        whole = 1 < total <= LARGEST_PANEL and tuple(map(int, self.counts)) == self.counts
         return int(total) if whole else None
 
 

@@ -269,6 +269,48 @@ def write_agiqa3k(root: Path) -> Made:
     return made
 
 
+def write_tid2013(root: Path) -> Made:
+    names = [f"i{ref:02}_{kind:02}_{level}.bmp" for ref in range(1, 7) for kind in (1, 24) for level in (1, 5)]
+    made = labelled(root, [f"distorted_images/{name}" for name in names], 0, 9, 5)
+    lines = [f"{mos} {name.upper()}" for name, mos in zip(names, made.mos.values(), strict=True)]  # not as on disk
+    (root / "mos_with_names.txt").write_bytes("\r\n".join([*lines, ""]).encode())
+    (root / "mos_std.txt").write_bytes("\r\n".join([*map(str, made.sos.values()), ""]).encode())
+    made.references = 6
+    return made
+
+
+def write_ava(root: Path) -> Made:
+    made = Made(root)
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(rng.integers(78, 550, 12), rng.dirichlet(np.ones(10), 12))
+    opinions = [np.repeat(np.arange(1, 11), row) for row in counts]
+    lines = []
+    for index, votes in enumerate(opinions):
+        number = 953619 - 7 * index
+        image = f"images/{number}.jpg"
+        made.mos[image], made.sos[image] = votes.mean(), votes.std(ddof=1)
+        picture(root / image, (votes.mean() - 1) / 9, index)
+        lines.append(f"{index + 1} {number} {' '.join(map(str, counts[index]))} {index % 3} 0 {1396 - index}")
+    (root / "AVA.txt").write_bytes("\r\n".join([*lines, ""]).encode())
+    return made
+
+
+def write_live(root: Path) -> Made:
+    scenes = ("bikes", "house", "lighthouse2", "ocean", "woman")
+    starts = {"jp2k": 0, "jpeg": 227, "wn": 460, "gblur": 634, "fastfading": 808}
+    places = [start + k for start in starts.values() for k in range(3)]  # the others are copies of references
+    images = [f"{folder}/img{k + 1}.bmp" for folder in starts for k in range(3)]
+    made = labelled(root, images, 0, 100, lower_is_better=True)
+    scores = {"dmos_new": np.zeros((1, 982)), "dmos_std": np.zeros((1, 982)), "orgs": np.ones((1, 982), np.uint8)}
+    for name, values in (("dmos_new", made.mos), ("dmos_std", made.sos), ("orgs", dict.fromkeys(images, 0))):
+        scores[name][0, places] = list(values.values())
+    savemat(root / "dmos_realigned.mat", scores)
+    references = np.array([[f"{scenes[k % 5]}.bmp" for k in range(982)]], dtype=object)
+    savemat(root / "refnames_all.mat", {"refnames_all": references})
+    made.references = 5
+    return made
+
+
 WRITERS: dict[str, Callable[[Path], Made]] = {
     "koniq10k": write_koniq10k,
     "spaq": write_spaq,
@@ -278,6 +320,9 @@ WRITERS: dict[str, Callable[[Path], Made]] = {
     "kadid10k": write_kadid10k,
     "biq2021": write_biq2021,
     "agiqa3k": write_agiqa3k,
+    "tid2013": write_tid2013,
+    "ava": write_ava,
+    "live": write_live,
     "csiq": write_csiq,
     "livemd": write_livemd,
     "cid2013": write_cid2013,

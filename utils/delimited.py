@@ -94,7 +94,7 @@ def parse_table(
     if not titles:
         raise UserError(f"{source}: cannot be read as a table: it is empty")
     require_once(titles, f"{source}, line {header}")
-    return _aligned(titles, body, source, separator)
+    return _aligned(titles, body, source, separator, with_header=names is None)
 
 
 def plain_title(title: str) -> str:
@@ -165,12 +165,13 @@ def require_once(titles: Sequence[str], source: str) -> None:
         raise UserError(f"{source}: two columns have the title {twice!r}, ignoring case; keep one of them")
 
 
-def _aligned(titles: list[str], body: Sequence[Row], source: str, separator: str) -> TextTable:
+def _aligned(titles: list[str], body: Sequence[Row], source: str, separator: str, with_header: bool) -> TextTable:
     """Return the table of rows of different lengths, without blank columns and an index column."""
     width = len(titles)
     longer = [(number, cells) for number, cells in body if any(cells[width:])]
     numbered = [cells[0] for _, cells in body] == [str(number) for number in range(1, len(body) + 1)]
-    if longer and numbered and not any(any(cells[width + 1 :]) for _, cells in longer):  # as R names rows
+    one_more = not any(any(cells[width + 1 :]) for _, cells in longer)
+    if longer and with_header and numbered and one_more:  # as R names rows
         titles, width, longer = ["", *titles], width + 1, []
     if longer:
         raise UserError(

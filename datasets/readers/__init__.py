@@ -9,6 +9,7 @@ from datasets.label_checks import MISSING, find_doubts, find_problems, require_u
 from datasets.labels import LabelRecipe, complete, make_records
 from datasets.ratings import Rating, Record
 from datasets.readers.agiqa3k import AGIQA3K
+from datasets.readers.ava import AVA
 from datasets.readers.bid import BID
 from datasets.readers.biq2021 import BIQ2021
 from datasets.readers.cid2013 import CID2013
@@ -19,8 +20,10 @@ from datasets.readers.demo import DEMO
 from datasets.readers.flive import FLIVE
 from datasets.readers.kadid10k import KADID10K
 from datasets.readers.koniq10k import KONIQ10K
+from datasets.readers.live import LIVE
 from datasets.readers.livemd import LIVEMD
 from datasets.readers.spaq import SPAQ
+from datasets.readers.tid2013 import TID2013
 from datasets.readers.vclfer import VCLFER
 from datasets.scale import RatingScale
 from utils.config import validated
@@ -41,6 +44,9 @@ READERS = {
     "vclfer": VCLFER,
     "biq2021": BIQ2021,
     "agiqa3k": AGIQA3K,
+    "tid2013": TID2013,
+    "ava": AVA,
+    "live": LIVE,
     "demo": DEMO,
     "csv": CSV,
 }

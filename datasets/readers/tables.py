@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import infer_dtype
 from scipy.io import loadmat
 
 from utils.delimited import decode, is_number, parse_table, plain_title, require_once
@@ -125,6 +126,10 @@ def numbers(table: pd.DataFrame, columns: list[str], path: Path, blank: bool = F
     Raises:
         UserError: A cell is not a finite number; the message has file, row, column and content.
     """
+    if all(infer_dtype(table[column], skipna=False) == "string" for column in columns):
+        values = table[columns].apply(pd.to_numeric, errors="coerce").astype(float)
+        if np.isfinite(values.to_numpy()).all():  # which needs no look at single cells, slow for large tables
+            return values
     kinds = table[columns].map(lambda cell: isinstance(cell, (str, int, float)) and not isinstance(cell, bool))
     plain = table[columns].where(kinds, None)  # dates and TRUE would convert to numbers
     cells = plain.apply(_with_points, by_comma=table.attrs.get("separator", ",") == ",")

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from scipy.stats import entropy, norm
 
-from datasets.labels import Rating, dos_gaussian, fit_sos_a, hypothesis_label, make_dos, make_records
+from datasets.labels import (
+    Rating,
+    complete,
+    dos_gaussian,
+    fit_sos_a,
+    hypothesis_label,
+    make_dos,
+    make_records,
+    vote_moments,
+)
 from datasets.max_entropy import dos_max_entropy
 from datasets.scale import RatingScale
 from utils.errors import UserError
@@ -147,3 +156,19 @@ def test_fallbacks_are_counted():
 def test_what_a_recipe_lacks_is_said(fields, options, message):
     with pytest.raises(UserError, match=message):
         make_records(ratings(**fields), ACR, **options)
+
+
+def test_moments_of_all_images_at_once_are_those_of_each():
+    scale = RatingScale(1, 10, tuple(range(1, 11)))
+    rng = np.random.default_rng(0)
+    counts = [tuple(row) for row in rng.multinomial(90, rng.dirichlet(np.ones(10), 50)).tolist()]
+    ratings = [Rating(f"{k}.jpg", None, counts=row) for k, row in enumerate(counts)]
+    ratings[7:9] = [Rating("7.jpg", 5.0, counts=(1.0, 2.0)), Rating("8.jpg", 5.0)]
+    moments = vote_moments(ratings, scale)
+    assert moments[7:9] == [None, None]
+    for rating, completed, found in zip(ratings, complete(ratings, scale), moments, strict=True):
+        if found is not None:
+            opinions = np.repeat(np.arange(1, 11), rating.counts)
+            assert found == pytest.approx((opinions.mean(), opinions.std()))
+            assert (completed.mos, completed.sos) == pytest.approx((opinions.mean(), opinions.std(ddof=1)))
+    assert vote_moments([], scale) == []

@@ -130,3 +130,10 @@ def test_halves_are_drawn_without_replacement_and_fairly():
 )
 def test_no_votes_no_ceiling(ratings):
     assert collect_votes(ratings, ACR) is None
+
+
+def test_many_images_need_few_draws(monkeypatch):
+    counts = votes(panel(300, 40)[0])
+    assert noise_ceiling(counts, ACR, COUNTS, repeats=3) != noise_ceiling(counts, ACR, COUNTS, repeats=2)
+    monkeypatch.setattr("datasets.noise_ceiling.MAX_LABELS", 700)
+    assert noise_ceiling(counts, ACR, COUNTS, repeats=50) == noise_ceiling(counts, ACR, COUNTS, repeats=2)

@@ -41,7 +41,7 @@ def test_every_database(name, check, tmp_path):
     assert f"{len(made.mos)} labelled, {len(made.mos)} found" in output
     assert "ready for training" in output
     assert f"split {load_config(ROOT / 'configs' / f'{name}.yaml').protocol.splits}" in output
-    assert ("noise ceiling" in output) == (name in ("koniq10k", "bid"))
+    assert ("noise ceiling" in output) == (name in ("koniq10k", "bid", "ava"))
     assert ("references" in output) == bool(made.references)
     assert "scenes are in both train and test" not in output
     with Image.open(tmp_path / "picture.png") as picture:

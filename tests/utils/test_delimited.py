@@ -92,5 +92,10 @@ def test_files_that_are_no_text(content, message):
     assert decode(b"a\0b\0\xff", "list", "surrogateescape", zeros=True) == "a\0b\0\udcff"
 
 
+def test_a_longer_row_without_a_header_has_no_name_of_a_row():
+    with pytest.raises(UserError, match=r"a\.txt, line 2: rows have more cells"):
+        parse_table("1 3.5\n2 2 7\n", "a.txt", names=["number", "mos"], separator=" ")
+
+
 def test_titles_are_compared_without_case_blanks_and_points():
     assert {plain_title(title) for title in ("MOS_Std", " mos  std", "mos.std.")} == {"mos std"}
