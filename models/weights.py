@@ -233,7 +233,7 @@ class TrainedNetwork:
         config: Config of its training; scoring needs scale, transform and model.
         own: Whether the checkpoint contained this config; one of the release does not.
         origin: split.json of its training, with the images it was trained on; None if the checkpoint has none.
-        chosen_epoch: Whether it is a best.pt, of the selected epoch, rather than the last epoch.
+        chosen_epoch: Whether it is of the selected epoch, as a best.pt is, rather than of the last one.
         path: Checkpoint.
     """
 
@@ -283,7 +283,8 @@ def load_network(path: str | Path, config_of_release: Config | None = None) -> T
     if isinstance(model.backbone, TimmBackbone):
         model.backbone.arrange_weights()
     origin = content.get("split") if own else None
-    return TrainedNetwork(model, config, own is not None, origin, own is not None and "optimizer" not in content, path)
+    chosen = own is not None and content.get("chosen_epoch", "optimizer" not in content)
+    return TrainedNetwork(model, config, own is not None, origin, chosen, path)
 
 
 def _build_unfilled(config: Config) -> RichIQA:
