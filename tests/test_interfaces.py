@@ -48,6 +48,7 @@ OPTIONS = {  # by the module of a script, what its usage names
     "tools.draw_architecture": "--output",
     "tools.list_settings": "--write",
     "tools.report": "RUN",
+    "tools.score_examples": "--checkpoint",
     "tools.summarize": "RUN --baseline --selection --metrics --format --output",
 }
 
