@@ -7,8 +7,6 @@ Source: Tan, Le, EfficientNet: Rethinking model scaling for convolutional neural
 has no squeeze-and-excitation, and ReLU6 in place of Swish.
 """
 
-from types import SimpleNamespace
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,6 +25,14 @@ LEVELS = (0, 1, 2, 4, 6)  # stages whose maps are returned: the last of each res
 EPS = 1e-3  # of BatchNorm, as in TensorFlow
 
 
+class FeatureInfo:
+    """What the backbone tells of its maps, as timm's models do."""
+
+    def channels(self) -> list[int]:
+        """Return the widths C_i of the maps."""
+        return [STAGES[level][3] for level in LEVELS]
+
+
 class EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0 from images (B, 3, H, W) to five maps (B, C_i, H_i, W_i), with strides 2, 4, 8, 16 and 32."""
 
@@ -42,7 +48,7 @@ class EfficientNetLite0(nn.Module):
             )
             width = wider
         self.blocks = nn.Sequential(*stages)
-        self.feature_info = SimpleNamespace(channels=lambda: [STAGES[level][3] for level in LEVELS])
+        self.feature_info = FeatureInfo()
 
     def forward(self, images: Tensor) -> list[Tensor]:
         maps, grid = [], self.bn1(self.conv_stem(images))  # (B, 32, H/2, W/2)

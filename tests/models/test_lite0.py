@@ -1,12 +1,15 @@
 """EfficientNet-Lite0 is timm's, without timm."""
 
+import pickle
 import subprocess
 import sys
 
 import pytest
 import timm
 import torch
+from PIL import Image
 
+from inference import load_predictor
 from models import build_model
 from models.lite0 import NAME, EfficientNetLite0
 from models.timm_backbone import TimmBackbone
@@ -55,6 +58,16 @@ def test_a_checkpoint_is_the_network_that_was_trained(tmp_path):
     own = network.model.state_dict()
     strides = {name: tensor.stride() for name, tensor in trained.state_dict().items()}
     assert {name: tensor.stride() for name, tensor in own.items()} == strides
+
+
+def test_a_predictor_can_be_sent_to_another_process(tmp_path):
+    """And gives gradients, in which no activation may have been overwritten."""
+    predictor = load_predictor(lite_checkpoint(tmp_path / "best.pt"), "cpu")
+    image = Image.new("RGB", (90, 70), "red")
+    assert pickle.loads(pickle.dumps(predictor))(image) == predictor(image)
+    pixels = torch.rand(1, 3, 90, 70, requires_grad=True)
+    predictor.differentiable(pixels).backward()
+    assert pixels.grad.abs().max() > 0
 
 
 def test_without_pixel_statistics_timm_is_asked(tmp_path):
