@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 from experiments.evaluation.provenance import TrainingHistory
@@ -9,7 +10,7 @@ from main import main
 from models.weights import load_network
 from tests.experiments.conftest import SMALL
 from tests.lite import DATABASES, lite_checkpoint
-from tests.running import ROOT, train
+from tests.running import ROOT, folder_of, train
 from tests.written import database_split, split_content
 from tools.export import main as export
 
@@ -84,12 +85,16 @@ def test_fine_tuning_remembers_and_warns(run, quick, tmp_path, capsys):
 
 
 def test_the_backbone_of_the_shipped_kind_is_fine_tuned(quick, tmp_path, capsys):
-    """With timm's own network, in which training differs from scoring."""
+    """With timm's own network; evaluation and scoring use ours, which predicts the same."""
     best = lite_checkpoint(tmp_path / "best.pt")
     assert export([str(best), "--format", "safetensors", "--half"]) == 0
     exported = tmp_path / "best.safetensors"
     more = ("model.backbone=timm:tf_efficientnet_lite0", "transform.crop=40", f"model.pretrained={exported}")
     assert train(quick, *more, "train.epochs=1") == 0
     assert f"whole network from {exported}" in capsys.readouterr().out
+    trained = pd.read_csv(folder_of(tmp_path) / "predictions.csv")
+    evaluated(folder_of(tmp_path) / "last.pt", quick, tmp_path)
+    (table,) = (tmp_path / "of last.pt").rglob("predictions.csv")
+    pd.testing.assert_frame_equal(pd.read_csv(table), trained, atol=1e-6)
     assert train(quick, *more, "train.epochs=1", "run.name=b", "model.pretrained_part=backbone") == 0
     assert f"backbone from {exported}" in capsys.readouterr().out
