@@ -123,7 +123,7 @@ def build_timm_backbone(settings: ModelSettings, weights: str | None = None) -> 
         UserError: The name is unknown, the model has no feature levels, or the weights are not available.
     """
     plain = settings.backbone.removeprefix(PREFIX)
-    if is_built_here(settings) and torch.get_default_device().type == "meta":
+    if is_built_here(settings) and torch.empty(0).is_meta:
         return TimmBackbone(EfficientNetLite0(), settings.pixel_mean, settings.pixel_std)
     import timm  # noqa: PLC0415, a slow import that scoring does not need
 

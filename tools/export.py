@@ -1,7 +1,7 @@
 """Export a trained network: weights with their config, or a graph that runs without this project.
 
-`python tools/export.py CHECKPOINT --format safetensors|onnx|torch [--output FILE]`. The graph takes batches of any size
-with images of one size, `transform.crop` of the training.
+`python tools/export.py CHECKPOINT --format safetensors|onnx|torch [--half] [--output FILE]`. The graph takes batches of
+any size with images of one size, `transform.crop` of the training.
 """
 
 import argparse
