@@ -39,7 +39,7 @@ class EfficientNetLite0(nn.Module):
     def __init__(self):
         super().__init__()
         self.conv_stem = SamePadding(3, STEM_WIDTH, 3, stride=2, bias=False)
-        self.bn1 = BatchNormReLU6(STEM_WIDTH, EPS)
+        self.bn1 = BatchNormReLU6(STEM_WIDTH)
         stages, width = [], STEM_WIDTH
         for kernel, stride, expansion, wider, depth in STAGES:
             widths, strides = (width, *[wider] * (depth - 1)), (stride, *[1] * (depth - 1))
@@ -69,11 +69,11 @@ class Block(nn.Module):
         super().__init__()
         hidden, names = width * expansion, ("conv_dw", "bn1", "conv_pw", "bn2")
         if expansion > 1:
-            self.conv_pw, self.bn1 = nn.Conv2d(width, hidden, 1, bias=False), BatchNormReLU6(hidden, EPS)
+            self.conv_pw, self.bn1 = nn.Conv2d(width, hidden, 1, bias=False), BatchNormReLU6(hidden)
             names = ("conv_dw", "bn2", "conv_pwl", "bn3")
         depthwise = SamePadding(hidden, hidden, kernel, stride=stride, groups=hidden, bias=False)
         projection = nn.Conv2d(hidden, wider, 1, bias=False)
-        layers = (depthwise, BatchNormReLU6(hidden, EPS), projection, nn.BatchNorm2d(wider, EPS))
+        layers = (depthwise, BatchNormReLU6(hidden), projection, nn.BatchNorm2d(wider, EPS))
         for name, layer in zip(names, layers, strict=True):
             self.add_module(name, layer)
         self.residual = stride == 1 and width == wider
@@ -86,10 +86,14 @@ class Block(nn.Module):
 
 
 class BatchNormReLU6(nn.BatchNorm2d):
-    """BatchNorm, then ReLU6."""
+    """BatchNorm, then ReLU6, which has the name of timm's, since `models.fused` reads it."""
+
+    def __init__(self, width: int):
+        super().__init__(width, EPS)
+        self.act = nn.ReLU6(inplace=True)
 
     def forward(self, grid: Tensor) -> Tensor:
-        return F.relu6(super().forward(grid), inplace=True)
+        return self.act(super().forward(grid))
 
 
 class SamePadding(nn.Conv2d):
@@ -102,6 +106,6 @@ class SamePadding(nn.Conv2d):
         ]
         (top, bottom), (left, right) = ((total // 2, total - total // 2) for total in sides)
         if (top, left) == (bottom, right):  # the convolution itself pads, which is faster
-            return F.conv2d(grid, self.weight, None, self.stride, (top, left), groups=self.groups)
+            return F.conv2d(grid, self.weight, self.bias, self.stride, (top, left), groups=self.groups)
         padded = F.pad(grid, (left, right, top, bottom))
-        return F.conv2d(padded, self.weight, None, self.stride, groups=self.groups)
+        return F.conv2d(padded, self.weight, self.bias, self.stride, groups=self.groups)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from inference import load_predictor
 from models import build_model
+from models.fused import fused_model
 from models.lite0 import NAME, EfficientNetLite0
 from models.timm_backbone import TimmBackbone
 from models.weights import load_network
@@ -58,6 +59,18 @@ def test_a_checkpoint_is_the_network_that_was_trained(tmp_path):
     own = network.model.state_dict()
     strides = {name: tensor.stride() for name, tensor in trained.state_dict().items()}
     assert {name: tensor.stride() for name, tensor in own.items()} == strides
+
+
+@torch.inference_mode()
+def test_every_batch_norm_is_folded_as_in_the_model_of_timm(tmp_path):
+    network = load_network(lite_checkpoint(tmp_path / "best.pt"))
+    trained = build_model(network.config.model)
+    trained.load_state_dict(network.model.state_dict())
+    fused, reference = (fused_model(model.eval()) for model in (network.model, trained))
+    assert [type(module).__name__ for module in fused.modules() if isinstance(module, torch.nn.BatchNorm2d)] == []
+    images = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(fused(images), reference(images))
+    torch.testing.assert_close(fused(images), trained(images), atol=1e-4, rtol=0)
 
 
 def test_a_predictor_can_be_sent_to_another_process(tmp_path):
