@@ -1,5 +1,5 @@
 # Each command works on a fresh machine; it installs what it needs into .venv:
-#   make demo   trains the demo, scores an image, says what to run next
+#   make demo   scores photographs, trains the demo, scores two of its images, says what to run next
 #   make test   lints, checks the format and runs the quick tests; `make test-all` runs the slow ones too
 PYTHON ?= python3
 RUN := .venv/bin/python
@@ -11,11 +11,14 @@ PYTEST := $(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: demo lint test test-slow test-all clean
 demo: .venv/.run
-	$(RUN) main.py --overwrite
-	$(RUN) inference.py $(CLEAN) $(NOISY)
+	$(RUN) tools/score_examples.py
 	@echo
-	@echo "That was all of RichIQA with a tiny backbone on made-up pictures: a clean scene, then the same with noise."
-	@echo "Next: .venv/bin/python inference.py YOUR_IMAGE          score a picture (with this toy, for the machinery only)"
+	$(RUN) main.py --overwrite
+	$(RUN) inference.py $(CLEAN) $(NOISY) --checkpoint newest
+	@echo
+	@echo "First, three photographs were scored with the weights that come with the project. Then all of RichIQA was"
+	@echo "trained with a tiny backbone on made-up pictures, which scored a clean scene, and the same with noise."
+	@echo "Next: .venv/bin/python inference.py YOUR_IMAGE          score a picture with the weights of the project"
 	@echo "      .venv/bin/python main.py --config configs/koniq10k.yaml    train on KonIQ-10k, see README.md"
 
 lint: .venv/.dev

@@ -1,4 +1,4 @@
-"""Entry point for `torch.hub.load(FOLDER, "richiqa", source="local", checkpoint=FILE)`."""
+"""Entry point for `torch.hub.load(FOLDER, "richiqa", source="local")`, with `checkpoint=FILE` for other weights."""
 
 import sys
 from importlib import import_module
@@ -10,7 +10,9 @@ ROOT = str(Path(__file__).resolve().parent)
 
 
 def richiqa(checkpoint=None, device="auto", **options):
-    """Load a predictor from a checkpoint; see `load_predictor` in scoring/loading.py for arguments and errors.
+    """Load a predictor, by default with the weights that come with the project.
+
+    See `load_predictor` in scoring/loading.py for arguments and errors.
 
     The project is loaded as the package `richiqa`, so that names such as `utils` and `datasets` stay free for others.
     """

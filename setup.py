@@ -7,7 +7,7 @@ from setuptools.command.build_py import build_py
 
 PACKAGES = ("datasets", "experiments", "losses", "models", "scoring", "utils")
 SCRIPTS = ("main.py", "inference.py")
-DATA = {"configs": ["*.yaml", "ablations/*.yaml"], "checkpoint": ["*.md", "*.safetensors"]}
+DATA = {"configs": ["*.yaml", "ablations/*.yaml"], "checkpoint": ["*.md", "richiqa_lite.safetensors"]}
 
 folders = [name for name in find_packages() if name.partition(".")[0] in PACKAGES] + list(DATA)
 

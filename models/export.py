@@ -3,8 +3,10 @@
 import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +22,8 @@ INPUT, OUTPUTS = "pixels", ("dos", "mos", "sos")
 EXAMPLE_BATCH = 2  # torch.export treats sizes of 0 and 1 as constants
 CHECKED = 3  # random images that a file is checked with; differs from the batch that the graph was captured with
 SEED = 0
+SMALL = 10_000  # values; with fewer, a tensor stays float32
+HALF_TOLERANCE = 0.001 / 4  # largest difference in MOS of weights in float16: 0.001 on a scale from 1 to 5
 OPSET = 18  # that of torch's ONNX functions, which needs no conversion
 
 Outputs = dict[str, Tensor]
@@ -37,6 +41,8 @@ class ExportFormat:
         packages: Required packages beyond requirements.txt.
         tolerance: Largest allowed difference from the network's outputs; for `mos` and `sos` as a fraction of the
             scale's width.
+        compared: Outputs that the tolerance is for.
+        advice: Next step if they differ by more.
     """
 
     title: str
@@ -45,6 +51,8 @@ class ExportFormat:
     read: Callable[[Path], Callable[[Tensor], Outputs]]
     packages: tuple[str, ...] = ()
     tolerance: float = 1e-4
+    compared: tuple[str, ...] = OUTPUTS
+    advice: str = f"torch {torch.__version__} exports this network incorrectly: try another version"
 
 
 def exported_network(network: TrainedNetwork) -> ExportedNetwork:
@@ -52,8 +60,33 @@ def exported_network(network: TrainedNetwork) -> ExportedNetwork:
     return ExportedNetwork(network.model, network.config.scale.bin_centers).eval()
 
 
-def write_safetensors(network: TrainedNetwork, path: Path) -> None:
-    path.write_bytes(to_safetensors(network.model.state_dict(), network.config.model_dump(mode="json")))
+def write_safetensors(network: TrainedNetwork, path: Path, store: Callable[[Tensor], Tensor] = lambda x: x) -> None:
+    weights = {name: store(tensor) for name, tensor in network.model.state_dict().items()}
+    split = {"split": without_folders(network.origin)} if network.origin else {}
+    path.write_bytes(to_safetensors(weights, _plain_config(network), chosen_epoch=network.chosen_epoch, **split))
+
+
+def halved(tensor: Tensor) -> Tensor:
+    """Return a tensor as float16; unchanged if it is small, or has a value that is too large for float16.
+
+    Small tensors are a small part of the file and most of the error. BatchNorm's statistics are among them, which are
+    divided by, so that a small value must not become zero.
+    """
+    half = tensor.half()
+    large = tensor.dtype == torch.float32 and tensor.numel() > SMALL
+    return half if large and half.isfinite().all() else tensor
+
+
+def without_folders(content: Any) -> Any:
+    """Return plain content in which every absolute path, such as `dataset.root`, is replaced by its last part.
+
+    An exported file is passed on, and nobody else has the folders of this machine.
+    """
+    if isinstance(content, dict):
+        return {name: without_folders(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [without_folders(value) for value in content]
+    return Path(content).name if isinstance(content, str) and Path(content).is_absolute() else content
 
 
 def read_safetensors(path: Path) -> Callable[[Tensor], Outputs]:
@@ -101,6 +134,14 @@ FORMATS = {
     ),
     "torch": ExportFormat("torch.export", ".pt2", write_torch, read_torch),
 }
+HALF = replace(
+    FORMATS["safetensors"],
+    title="safetensors in float16",
+    write=partial(write_safetensors, store=halved),
+    tolerance=HALF_TOLERANCE,
+    compared=("mos",),
+    advice="float16 is not exact enough for this network: omit --half",
+)
 
 
 @torch.no_grad()
@@ -132,7 +173,11 @@ def write_file(form: ExportFormat, network: TrainedNetwork, path: Path) -> None:
 
 
 def _metadata(network: TrainedNetwork) -> dict[str, str]:
-    return own_metadata(network.config.model_dump(mode="json"))
+    return own_metadata(_plain_config(network))
+
+
+def _plain_config(network: TrainedNetwork) -> dict[str, Any]:
+    return without_folders(network.config.model_dump(mode="json"))
 
 
 def export(network: TrainedNetwork, form: ExportFormat, path: Path) -> dict[str, float]:
@@ -148,11 +193,11 @@ def export(network: TrainedNetwork, form: ExportFormat, path: Path) -> dict[str,
         draft = Path(folder) / f"network{form.suffix}"
         write_file(form, network, draft)
         differences = compare(network, form, draft)
-        if not all(difference <= form.tolerance for difference in differences.values()):
+        if not all(differences[name] <= form.tolerance for name in form.compared):
             raise UserError(
                 f"{path}: not written, since its outputs differ from the network's by "
-                f"{describe_differences(differences)}, and {form.tolerance:g} is allowed; torch {torch.__version__} "
-                "exports this network incorrectly: try another version"
+                f"{describe_differences(differences)}, and {form.tolerance:g} is allowed in "
+                f"{', '.join(form.compared)}; {form.advice}"
             )
         write_atomically(path, lambda file: file.write(draft.read_bytes()))
     return differences

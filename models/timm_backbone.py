@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from models.checkpointing import has_batch_norm
 from models.efficientnet_lite import PACKAGE, STEM, from_efficientnet_lite
+from models.lite0 import NAME as LITE0
+from models.lite0 import EfficientNetLite0
 from utils.checkpoint import read_tensors
 from utils.errors import MissingFileError, UserError, one_line
 from utils.imagenet import IMAGENET_MEAN, IMAGENET_STD
@@ -34,13 +36,14 @@ class TimmBackbone(nn.Module):
         super().__init__()
         self.renormalised = (tuple(pixel_mean), tuple(pixel_std)) != (IMAGENET_MEAN, IMAGENET_STD)
         mean, std, old_mean, old_std = (
-            torch.tensor(values, dtype=torch.float64)[:, None, None]  # (3, 1, 1)
+            torch.tensor(values, dtype=torch.float64, device="cpu")[:, None, None]  # (3, 1, 1)
             for values in (pixel_mean, pixel_std, IMAGENET_MEAN, IMAGENET_STD)
         )
         self.register_buffer("slope", (old_std / std).float(), persistent=False)
         self.register_buffer("shift", ((old_mean - mean) / std).float(), persistent=False)
         self.convolutional = is_convolutional(model)
-        self.model = model.to(memory_format=torch.channels_last) if self.convolutional else model
+        self.model = model
+        self.arrange_weights()
         self.widths = tuple(model.feature_info.channels())
         self.channels_last = str(getattr(model, "output_fmt", "NCHW")).endswith("NHWC")  # not every model states it
 
@@ -52,6 +55,11 @@ class TimmBackbone(nn.Module):
             images = images.contiguous(memory_format=torch.channels_last)  # (B, 3, H, W)
         maps = self.model(images)
         return [grid.permute(0, 3, 1, 2) for grid in maps] if self.channels_last else maps  # (B, C_i, H_i, W_i)
+
+    def arrange_weights(self) -> None:
+        """Arrange the weights in memory as the convolutions read them; again, if other tensors have replaced them."""
+        if self.convolutional:
+            self.model.to(memory_format=torch.channels_last)
 
     def checkpoint_blocks(self) -> None:
         """Enable activation checkpointing of the blocks in training.
@@ -96,8 +104,15 @@ def pixel_statistics(name: str) -> tuple[Colour, Colour]:
     return (about.mean, about.std) if about is not None else (IMAGENET_MEAN, IMAGENET_STD)
 
 
+def is_built_here(settings: ModelSettings) -> bool:
+    """Return whether a backbone can be built without timm: EfficientNet-Lite0, if its pixel statistics are given."""
+    return settings.backbone == f"{PREFIX}{LITE0}" and None not in (settings.pixel_mean, settings.pixel_std)
+
+
 def build_timm_backbone(settings: ModelSettings, weights: str | None = None) -> TimmBackbone:
     """Build the backbone `timm:<name>`.
+
+    On torch's meta device, where tensors have no values, EfficientNet-Lite0 is built without timm.
 
     Args:
         settings: The `model` section of a config, with the backbone's name, such as `timm:resnet50`, its
@@ -107,9 +122,11 @@ def build_timm_backbone(settings: ModelSettings, weights: str | None = None) -> 
     Raises:
         UserError: The name is unknown, the model has no feature levels, or the weights are not available.
     """
-    import timm  # noqa: PLC0415, a slow import that CvT does not need
-
     plain = settings.backbone.removeprefix(PREFIX)
+    if is_built_here(settings) and torch.empty(0).is_meta:
+        return TimmBackbone(EfficientNetLite0(), settings.pixel_mean, settings.pixel_std)
+    import timm  # noqa: PLC0415, a slow import that scoring does not need
+
     if not timm.is_model(plain):
         near = ", ".join(timm.list_models(f"*{plain[:6]}*")[:5]) or "none"
         raise UserError(

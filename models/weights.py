@@ -14,7 +14,7 @@ from models.cvt import CvT
 from models.official import StateDict, compare_names, from_cvt, from_huggingface, from_official
 from models.richiqa import RichIQA
 from models.timm_backbone import PREFIX as TIMM_PREFIX
-from models.timm_backbone import build_timm_backbone
+from models.timm_backbone import TimmBackbone, build_timm_backbone, is_built_here
 from utils.checkpoint import is_own, read_tensors
 from utils.errors import UserError, one_line, some_of
 from utils.schema import CheckpointContent, checked
@@ -233,7 +233,7 @@ class TrainedNetwork:
         config: Config of its training; scoring needs scale, transform and model.
         own: Whether the checkpoint contained this config; one of the release does not.
         origin: split.json of its training, with the images it was trained on; None if the checkpoint has none.
-        chosen_epoch: Whether it is a best.pt, of the selected epoch, rather than the last epoch.
+        chosen_epoch: Whether it is of the selected epoch, as a best.pt is, rather than of the last one.
         path: Checkpoint.
     """
 
@@ -280,12 +280,15 @@ def load_network(path: str | Path, config_of_release: Config | None = None) -> T
         )
     model = _build_unfilled(config)
     load_exactly(model, weights, str(path))
+    if isinstance(model.backbone, TimmBackbone):
+        model.backbone.arrange_weights()
     origin = content.get("split") if own else None
-    return TrainedNetwork(model, config, own is not None, origin, own is not None and "optimizer" not in content, path)
+    chosen = own is not None and content.get("chosen_epoch", "optimizer" not in content)
+    return TrainedNetwork(model, config, own is not None, origin, chosen, path)
 
 
 def _build_unfilled(config: Config) -> RichIQA:
-    """Build the network; a CvT on the meta device, to skip the random initialisation."""
-    timm = config.model.backbone.startswith(TIMM_PREFIX)  # keeps buffers that no checkpoint fills
-    with torch.device("cpu" if timm else "meta"):
+    """Build the network on the meta device, to skip the random initialisation; one of timm's on the CPU."""
+    timm = config.model.backbone.startswith(TIMM_PREFIX) and not is_built_here(config.model)
+    with torch.device("cpu" if timm else "meta"):  # timm's keep buffers that no checkpoint fills
         return build_model(config.model, len(config.scale.bin_centers))

@@ -14,6 +14,8 @@ FORMATS = tuple(OUTPUT_SUFFIXES.values())
 PAGE_SUFFIX = ".html"
 MAX_PIXELS = 200_000_000  # the largest phone sensors; 600 MB as RGB
 BACKGROUND = "white"
+SHIPPED = "richiqa_lite.safetensors"  # in checkpoint/, beside the code
+NEWEST = "newest"
 ENGINES = LOCAL, RAY = ("local", "ray")
 SOME_FAILED = 3  # exit status
 # files that contain many images

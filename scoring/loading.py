@@ -11,8 +11,8 @@ from PIL import Image, ImageFile
 
 from datasets.scale import RatingScale
 from models.precision import FP32
-from models.weights import TrainedNetwork, default_modes, load_network
-from scoring.defaults import local_path
+from models.weights import WEIGHTS_FOLDER, TrainedNetwork, default_modes, load_network
+from scoring.defaults import NEWEST, SHIPPED, local_path
 from scoring.pictures import PictureSettings
 from scoring.predictor import SPAWN, Predictor
 from scoring.preprocess import RELEASE
@@ -25,6 +25,7 @@ from utils.settings import Config, ScaleSettings
 from utils.threads import is_limited_to_one_thread, set_threads
 
 RUNS = Path("checkpoint")
+SHIPPED_WEIGHTS = WEIGHTS_FOLDER / SHIPPED  # wherever this code is: in a checkout, or installed
 HASH_LENGTH = 16  # hexadecimal digits
 HASH_BLOCK = 2**20  # bytes
 
@@ -44,8 +45,8 @@ def load_predictor(
     """Build a predictor from a checkpoint.
 
     Args:
-        checkpoint: `best.pt` or `last.pt` of a run, or a checkpoint of the RichIQA release; None selects the newest
-            best.pt under checkpoint/.
+        checkpoint: `best.pt` or `last.pt` of a run, an exported .safetensors, or a checkpoint of the RichIQA release;
+            `newest` selects the newest best.pt under checkpoint/, None the weights that come with this project.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         scale: Rating scale of a release checkpoint, which does not contain one; may be text, as for `--scale`.
         config: Config that a release checkpoint was trained with, or the path of its YAML; replaces `scale`.
@@ -66,7 +67,7 @@ def load_predictor(
     if threads not in (None, 1) and is_limited_to_one_thread():
         raise UserError(f"threads: {threads}; a forked process computes on 1, {SPAWN}")
     set_threads(threads)
-    path = Path(local_path(str(checkpoint))) if checkpoint is not None else newest_best(RUNS)
+    path = find_checkpoint(checkpoint)
     target = pick_device(device)
     with ThreadPoolExecutor(1) as pool:  # hashing takes as long as building the network, and releases the GIL
         digest = pool.submit(short_hash, path)
@@ -115,6 +116,24 @@ def short_hash(path: Path) -> str:
     return digest.hexdigest()[:HASH_LENGTH]
 
 
+def find_checkpoint(checkpoint: str | Path | None) -> Path:
+    """Return the path of a checkpoint, as in `load_predictor`.
+
+    Raises:
+        MissingFileError: The shipped weights are missing, or there is no run.
+    """
+    if checkpoint == NEWEST:
+        return newest_best(RUNS)
+    if checkpoint is not None:
+        return Path(local_path(str(checkpoint)))
+    if not SHIPPED_WEIGHTS.is_file():
+        raise MissingFileError(
+            f"the weights that come with this project are missing: {SHIPPED_WEIGHTS} does not exist; restore the file, "
+            f"or name a checkpoint: --checkpoint FILE, or --checkpoint {NEWEST} for the newest best.pt under {RUNS}/"
+        )
+    return SHIPPED_WEIGHTS
+
+
 def newest_best(root: Path) -> Path:
     """Return the most recent best.pt in a folder of runs.
 
@@ -124,6 +143,6 @@ def newest_best(root: Path) -> Path:
     found = sorted(root.glob("*/split_*/best.pt"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise MissingFileError(
-            f"no trained network in {root.resolve()}; `python main.py` trains the demo, or name one with --checkpoint"
+            f"no run with a best.pt in {root.resolve()}; `python main.py` trains the demo; or name a checkpoint"
         )
     return found[-1]

@@ -109,7 +109,12 @@ def _add_inputs(group: argparse._ArgumentGroup) -> None:
 
 def _add_network(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--checkpoint", metavar="FILE", help="default: the newest best.pt under checkpoint/")
+    add(
+        "--checkpoint",
+        metavar="FILE",
+        help=f"trained network; {defaults.NEWEST}: the newest best.pt under checkpoint/; default: the weights that "
+        f"come with this project, checkpoint/{defaults.SHIPPED}",
+    )
     add("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
     add("--batch-size", type=int, metavar="N", help="images per forward pass; default: 1 on a CPU, else 32")
     add(

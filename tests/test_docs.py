@@ -15,6 +15,7 @@ import torch
 import yaml
 from PIL import Image
 
+import richiqa  # noqa: F401, loads the project under its name
 from experiments.command_line import parse_arguments as parse_main
 from experiments.suite import load_configs
 from models import build_model
@@ -99,6 +100,8 @@ def place(tmp_path_factory):
 @pytest.fixture
 def here(place, monkeypatch):
     monkeypatch.chdir(place)
+    monkeypatch.setattr("scoring.loading.SHIPPED_WEIGHTS", place / "best.pt")
+    monkeypatch.setattr("richiqa.scoring.loading.SHIPPED_WEIGHTS", place / "best.pt")  # another copy of the code
     return place
 
 

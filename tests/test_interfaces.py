@@ -44,10 +44,11 @@ OPTIONS = {  # by the module of a script, what its usage names
     "tools.check_dataset": "--config --dataset --root --decode --all --picture --no-picture --save-splits "
     "key.subkey=value",
     "tools.compare_labels": "--annotations --release --write",
-    "tools.export": "CHECKPOINT --format --output --overwrite --scale --trained-with",
+    "tools.export": "CHECKPOINT --format --half --output --overwrite --scale --trained-with",
     "tools.draw_architecture": "--output",
     "tools.list_settings": "--write",
     "tools.report": "RUN",
+    "tools.score_examples": "--checkpoint",
     "tools.summarize": "RUN --baseline --selection --metrics --format --output",
 }
 

@@ -1,7 +1,7 @@
 """Export a trained network: weights with their config, or a graph that runs without this project.
 
-`python tools/export.py CHECKPOINT --format safetensors|onnx|torch [--output FILE]`. The graph takes batches of any size
-with images of one size, `transform.crop` of the training.
+`python tools/export.py CHECKPOINT --format safetensors|onnx|torch [--half] [--output FILE]`. The graph takes batches of
+any size with images of one size, `transform.crop` of the training.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from utils.installation import require_installation
 require_installation()
 
 from datasets.scale import RatingScale
-from models.export import CHECKED, FORMATS, INPUT, ExportFormat, describe_differences, export
+from models.export import CHECKED, FORMATS, HALF, INPUT, ExportFormat, describe_differences, export
 from models.weights import TrainedNetwork
 from scoring.loading import load_with_scale
 from utils.errors import UserError
@@ -28,6 +28,10 @@ from utils.script import first_line, run_script
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     form = choose_format(args.format, args.output)
+    if args.half:
+        if form is not FORMATS["safetensors"]:
+            raise UserError(f"--half: {form.title} keeps float32; use it with --format safetensors, or omit it")
+        form = HALF
     require_packages(form)
     network = load_with_scale(args.checkpoint, args.scale, args.trained_with)
     path = args.output or args.checkpoint.with_suffix(form.suffix)
@@ -41,6 +45,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=first_line(__doc__), allow_abbrev=False)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="best.pt of a run, or one of the release")
     parser.add_argument("--format", choices=list(FORMATS), help="default: from the suffix of --output")
+    parser.add_argument("--half", action="store_true", help="store safetensors as float16, which is half as large")
     parser.add_argument("--output", metavar="FILE", type=Path, help="default: next to the checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     release = parser.add_mutually_exclusive_group()
@@ -99,9 +104,9 @@ def describe(network: TrainedNetwork, form: ExportFormat, path: Path, difference
         ("sos", "(B,)", f"0 to {(centers[-1] - centers[0]) / 2:g}"),
     ]
     lines = [f"written to {path}: {form.title}, {path.stat().st_size / 1e6:.1f} MB"]
-    if form is FORMATS["safetensors"]:
-        lines.append("  weights, config and scale, for inference.py --checkpoint and model.pretrained")
-        lines.append("  without the training's split: main.py --evaluate cannot know which images it was trained on")
+    if form.suffix == FORMATS["safetensors"].suffix:
+        split = "the names of the training's images" if network.origin else "no names of training images"
+        lines.append(f"  weights, config, scale and {split}; for every option that takes a checkpoint")
     else:
         lines += [f"  {name:6}  {shape:{len(rows[0][1])}}  float32, {meaning}" for name, shape, meaning in rows]
     lines.append(

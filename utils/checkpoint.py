@@ -17,6 +17,7 @@ from utils.schema import VERSION, CheckpointContent, checked
 
 FORMAT = "richiqa"
 SUFFIXES = (".pt", ".pth", ".safetensors", ".bin")
+OPTIONAL = ("split", "chosen_epoch")  # in safetensors, as in `models.weights.TrainedNetwork`
 START = 64  # bytes that tell the kind of a file
 OTHER_FILES = (  # first bytes in lower case, and what the file is
     (b"version https://git-lfs", "a pointer of Git LFS, without the file; run `git lfs pull` where it comes from"),
@@ -41,12 +42,18 @@ def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
     write_atomically(path, lambda file: file.write(buffer.getbuffer()))
 
 
-def to_safetensors(model: dict[str, torch.Tensor], config: dict[str, Any]) -> bytes:
+def to_safetensors(model: dict[str, torch.Tensor], config: dict[str, Any], **more: Any) -> bytes:
     """Return the content of a .safetensors file with weights and config, which `read_tensors` reads back.
 
     Its metadata, visible in any safetensors reader, come from `own_metadata`.
+
+    Args:
+        model: Weights; those in float16 are read back as float32.
+        config: Config of the training.
+        more: Entries of OPTIONAL.
     """
-    return save({name: tensor.contiguous() for name, tensor in model.items()}, own_metadata(config))
+    metadata = own_metadata(config) | {name: to_json(value) for name, value in more.items()}
+    return save({name: tensor.contiguous() for name, tensor in model.items()}, metadata)
 
 
 def own_metadata(config: dict[str, Any]) -> dict[str, str]:
@@ -105,8 +112,10 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     tensors = load_file(path)
     if not is_own(metadata):
         return tensors
-    plain = {name: json.loads(metadata[name]) for name in ("version", "config", "scale")}
-    return {"format": FORMAT, **plain, "model": tensors}
+    present = (name for name in OPTIONAL if name in metadata)
+    plain = {name: json.loads(metadata[name]) for name in ("version", "config", "scale", *present)}
+    model = {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in tensors.items()}
+    return {"format": FORMAT, **plain, "model": model}
 
 
 def is_own(content: dict[str, Any]) -> bool:

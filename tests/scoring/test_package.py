@@ -10,7 +10,9 @@ import pytest
 
 import richiqa
 from inference import load_predictor
+from tests.lite import lite_checkpoint
 from tests.running import ROOT
+from tools.export import main as export
 
 
 @pytest.fixture
@@ -107,11 +109,18 @@ def test_pip_install(checkpoint, photo, elsewhere, tmp_path):
     for file in files:
         (source / file).parent.mkdir(parents=True, exist_ok=True)
         (source / file).write_bytes((ROOT / file).read_bytes())
+    weights = source / "checkpoint" / "richiqa_lite.safetensors"  # a stand-in
+    assert export([str(lite_checkpoint(tmp_path / "lite.pt")), "--output", str(weights), "--overwrite"]) == 0
+    (source / "checkpoint" / "mine.safetensors").write_bytes(b"")
     subprocess.run([*pip, "--target", str(target), str(source)], check=True)
     environment = {**os.environ, "PYTHONPATH": str(target)}
     code = f"import richiqa; print(richiqa.load_predictor({str(checkpoint)!r}, device='cpu')({str(photo)!r}).mos)"
     assert float(run(sys.executable, code, elsewhere, target)) > 1
+    assert [path.name for path in (target / "richiqa" / "checkpoint").glob("*.safetensors")] == [weights.name]
+    code = "import richiqa; print(richiqa.load_predictor(device='cpu').checkpoint)"
+    assert run(sys.executable, code, elsewhere, target).strip() == str(target / "richiqa" / "checkpoint" / weights.name)
     commands = (
+        ("richiqa-score", str(photo)),
         ("richiqa-score", str(photo), "--checkpoint", str(checkpoint), "--format", "csv"),
         ("richiqa-train", "train.epochs=1", "dataset.root=data", "run.root=runs", "train.device=cpu"),
     )

@@ -284,20 +284,20 @@ def test_a_lowered_network_that_overflows_names_the_precision(checkpoint, photo,
         predictor(photo)
 
 
-def test_newest_best_is_the_default(checkpoint, tmp_path, monkeypatch):
+def test_newest_is_the_newest_best(checkpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     newer = tmp_path / "checkpoint" / "b" / "split_02" / "best.pt"
     newer.parent.mkdir(parents=True)
     newer.write_bytes(checkpoint.read_bytes())
     os.utime(checkpoint, (1, 1))
     assert newest_best(Path("checkpoint")).resolve() == newer
-    assert load_predictor().checkpoint == Path("checkpoint/b/split_02/best.pt")
+    assert load_predictor("newest").checkpoint == Path("checkpoint/b/split_02/best.pt")
 
 
 def test_no_run_yet_names_what_to_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(MissingFileError, match=r"`python main\.py` trains the demo"):
-        load_predictor()
+    with pytest.raises(MissingFileError, match=r"no run with a best\.pt .*`python main\.py` trains the demo"):
+        load_predictor("newest")
 
 
 def test_release_checkpoint_scores_with_a_stated_scale(release_checkpoint, photo):

@@ -10,13 +10,18 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
 
 from datasets.transforms import build_test_transform
+from experiments.schema import SeenDatabase
 from models import build_model
-from models.export import FORMATS, OUTPUTS, compare, export, exported_network
+from models.export import FORMATS, HALF, OUTPUTS, compare, export, exported_network
 from models.official import to_official
 from models.weights import load_network, translate_weights
+from tests.lite import DATABASES, lite_checkpoint
 from tests.running import ROOT, run_as_script
+from tests.written import split_content
 from tools import export as tool
 from tools.export import main
 from utils.checkpoint import read_tensors, save_checkpoint
@@ -117,11 +122,81 @@ def test_torch_export_computes_the_same_and_says_what_it_is(checkpoint, tmp_path
 def test_safetensors_are_the_network_bit_for_bit(checkpoint, tmp_path, capsys):
     file = tmp_path / "best.safetensors"
     assert main([str(checkpoint), "--output", str(file)]) == 0
-    assert "cannot know which images it was trained on" in capsys.readouterr().out
+    assert "weights, config, scale and no names of training images" in capsys.readouterr().out
     require_same(file, checkpoint, 0)
     network, original = load_network(file), load_network(checkpoint)
     assert (network.own, network.config, network.origin) == (True, original.config, None)
     assert translate_weights(read_tensors(file), file)[0] == "network"  # so that model.pretrained takes it
+
+
+@torch.inference_mode()
+def test_half_is_half_the_size_and_read_as_float32(tmp_path, capsys):
+    """Each stored tensor is the original rounded by NumPy; small ones and those that overflow are the original."""
+    checkpoint = lite_checkpoint(tmp_path / "best.pt")
+    content = read_tensors(checkpoint)
+    large = content["model"]["backbone.model.blocks.6.0.conv_pwl.weight"]
+    large[0, 0] = 70_000.0  # not a value of float16
+    content["model"]["backbone.model.blocks.6.0.bn3.weight"][0] = 1e-9  # else it would decide about everything
+    save_checkpoint(checkpoint, content)
+    files = [tmp_path / name for name in ("full.safetensors", "half.safetensors")]
+    for file, options in zip(files, ([], ["--half"]), strict=True):
+        assert main([str(checkpoint), "--output", str(file), *options]) == 0
+    printed = capsys.readouterr().out
+    assert f"written to {files[1]}: safetensors in float16, {files[1].stat().st_size / 1e6:.1f} MB" in printed
+    assert 0.5 < files[1].stat().st_size / files[0].stat().st_size < 0.65
+    stored, read = load_file(files[1]), read_tensors(files[1])["model"]
+    for name, tensor in content["model"].items():
+        expected, overflows = tensor.numpy(), name == "backbone.model.blocks.6.0.conv_pwl.weight"
+        is_half = tensor.numel() > 10_000 and not overflows
+        expected = expected.astype(np.float16).astype(np.float32) if is_half else expected
+        assert stored[name].dtype == (torch.float16 if is_half else tensor.dtype)
+        assert read[name].dtype == tensor.dtype
+        np.testing.assert_array_equal(read[name].numpy(), expected)
+    pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(5))
+    mos = [exported_network(load_network(file))(pixels)["mos"] for file in files]
+    assert 0 < (mos[0] - mos[1]).abs().max() < 0.001
+    again = tmp_path / "again.safetensors"
+    assert main([str(files[1]), "--output", str(again), "--half"]) == 0
+    assert all(torch.equal(tensor, stored[name]) for name, tensor in load_file(again).items())
+
+
+def test_half_is_refused_where_the_scores_would_move(checkpoint, tmp_path):
+    """By the allowed 0.001 on a scale from 1 to 5, of the MOS alone."""
+    moved = {"dos": 0.01, "mos": 0.02, "sos": 0.02}  # 0.00020 and 0.00030 of the scale's width of 100
+
+    def read(path, factor):
+        run = FORMATS["safetensors"].read(path)
+        return lambda pixels: {name: tensor + factor * moved[name] for name, tensor in run(pixels).items()}
+
+    network = load_network(checkpoint)
+    export(network, replace(HALF, read=lambda path: read(path, 1)), tmp_path / "a.safetensors")
+    (tmp_path / "a.safetensors").unlink()
+    with pytest.raises(UserError, match=r"mos 3\.\de-04.*0\.00025 is allowed in mos; float16 is not .*omit --half"):
+        export(network, replace(HALF, read=lambda path: read(path, 1.5)), tmp_path / "a.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folders_of_a_machine_are_left_out(tmp_path):
+    """Absolute paths only, wherever they are; names of images and relative folders stay."""
+    before = SeenDatabase(name="csv", title="mine", root="/home/me/mine", labels="l", mos_hash="m", seen=("a/b.png",))
+    split = {**split_content(DATABASES), "seen_before": {"known": True, "databases": [before.model_dump()]}}
+    checkpoint = lite_checkpoint(tmp_path / "best.pt", split, pretrained=str(tmp_path / "lite0.pth"))
+    content = read_tensors(checkpoint)
+    config = content["config"]
+    config["run"]["root"] = config["dataset"][0]["root"] = config["dataset"][1]["labels"] = "/home/me/data"
+    save_checkpoint(checkpoint, content)
+    assert main([str(checkpoint), "--format", "safetensors"]) == 0
+    written = checkpoint.with_suffix(".safetensors")
+    with safe_open(written, "pt") as file:
+        text = json.dumps(file.metadata())
+    assert "/home" not in text
+    assert str(tmp_path) not in text
+    found = read_tensors(written)
+    assert found["config"]["model"]["pretrained"] == "lite0.pth"
+    assert [one["root"] for one in found["config"]["dataset"]] == ["data", "data/clive"]
+    (ancestor,) = found["split"]["seen_before"]["databases"]
+    assert (ancestor["root"], ancestor["seen"]) == ("mine", ["a/b.png"])
+    assert found["split"]["databases"] == json.loads(json.dumps(split["databases"]))
 
 
 def test_averaged_weights_are_taken_where_there_are_any(checkpoint, tmp_path):
@@ -190,6 +265,7 @@ def test_the_example_of_the_page(onnx_file, checkpoint, tmp_path, monkeypatch, c
     ("arguments", "message"),
     [
         (["best.pt"], r"no format: use --format safetensors, onnx, torch, or an --output FILE ending in"),
+        (["best.pt", "--output", "a.pt2", "--half"], r"--half: torch\.export keeps float32; use it with --format safe"),
         (["best.pt", "--output", "a.pth"], r"a\.pth should end in one of \.safetensors, \.onnx, \.pt2"),
         (["best.pt", "--output", "a"], r"a should end in one of \.safetensors, \.onnx, \.pt2"),
         (["best.pt", "--output", "a.onnx", "--format", "torch"], r"a\.onnx should end in \.pt2 for --format torch"),
