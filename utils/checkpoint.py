@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from utils.schema import VERSION, CheckpointContent, checked
 FORMAT = "richiqa"
 SUFFIXES = (".pt", ".pth", ".safetensors", ".bin")
 OPTIONAL = ("split", "chosen_epoch")  # in safetensors, as in `models.weights.TrainedNetwork`
+LENGTH = struct.Struct("<Q")  # of a safetensors header, in its first bytes
 START = 64  # bytes that tell the kind of a file
 OTHER_FILES = (  # first bytes in lower case, and what the file is
     (b"version https://git-lfs", "a pointer of Git LFS, without the file; run `git lfs pull` where it comes from"),
@@ -45,7 +47,7 @@ def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
 def to_safetensors(model: dict[str, torch.Tensor], config: dict[str, Any], **more: Any) -> bytes:
     """Return the content of a .safetensors file with weights and config, which `read_tensors` reads back.
 
-    Its metadata, visible in any safetensors reader, come from `own_metadata`.
+    Its metadata, visible in any safetensors reader, come from `own_metadata`. The same arguments give the same bytes.
 
     Args:
         model: Weights; those in float16 are read back as float32.
@@ -53,7 +55,11 @@ def to_safetensors(model: dict[str, torch.Tensor], config: dict[str, Any], **mor
         more: Entries of OPTIONAL.
     """
     metadata = own_metadata(config) | {name: to_json(value) for name, value in more.items()}
-    return save({name: tensor.contiguous() for name, tensor in model.items()}, metadata)
+    content = save({name: tensor.contiguous() for name, tensor in model.items()}, metadata)
+    end = LENGTH.size + LENGTH.unpack_from(content)[0]  # of the header, which is JSON
+    header = json.dumps(json.loads(content[LENGTH.size : end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % LENGTH.size)  # so that the tensors stay aligned
+    return LENGTH.pack(len(header)) + header + content[end:]
 
 
 def own_metadata(config: dict[str, Any]) -> dict[str, str]:

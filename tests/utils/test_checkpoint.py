@@ -1,11 +1,13 @@
 """Files that are whole or not at all, and checkpoints that need no trust."""
 
 import gzip
+import json
 import pickle
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from utils.checkpoint import read_checkpoint, read_tensors, save_checkpoint, to_safetensors
@@ -141,3 +143,15 @@ def test_damaged_metadata_are_named(metadata, tmp_path):
     save_file({"w": torch.zeros(1)}, tmp_path / "a.safetensors", {"format": "richiqa", **metadata})
     with pytest.raises(UserError, match=r"a\.safetensors is not a checkpoint"):
         read_tensors(tmp_path / "a.safetensors")
+
+
+def test_the_same_weights_give_the_same_safetensors(tmp_path):
+    """The library itself writes the metadata in an order that differs from call to call."""
+    model = {f"w{number}": torch.rand(3, 5 + number) for number in range(8)}
+    config, more = {"scale": {"low": 1}, "name": "é"}, {"chosen_epoch": True, "split": {"version": 1}}
+    written = {to_safetensors(model, config, **more) for _ in range(8)}
+    (content,) = written
+    (tmp_path / "a.safetensors").write_bytes(content)
+    with safe_open(tmp_path / "a.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["config"]) == config
+        assert all(torch.equal(file.get_tensor(name), tensor) for name, tensor in model.items())
