@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.data import write_photos
 from benchmarks.rows import Measured, in_turn
-from benchmarks.timing import run_command, seconds
+from benchmarks.timing import command_seconds, run_command
 from models import build_model
 from utils.checkpoint import save_checkpoint
 from utils.settings import Config
@@ -53,8 +53,3 @@ def bare_seconds(command: list[str]) -> float:
     start = time.perf_counter()
     not_counted = float(run_command(command))
     return time.perf_counter() - start - not_counted
-
-
-def command_seconds(command: list[str]) -> float:
-    """Return the duration of a command."""
-    return seconds(lambda: run_command(command))

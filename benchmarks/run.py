@@ -21,7 +21,7 @@ require_installation()
 import torch
 from tqdm import tqdm
 
-from benchmarks import beside_others, cold_start, data_cache, evaluation, inference, memory, training
+from benchmarks import beside_others, cold_start, data_cache, evaluation, inference, lite, memory, training
 from benchmarks.rows import Measured, table_of
 from models.precision import AUTO, FP32
 from utils.files import to_json, write_text
@@ -35,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[], list[Measured]]] = {
     "inference_fp32_b1": lambda: inference.measure(FP32),
     "inference_auto_b1": lambda: inference.measure(AUTO),
     "inference_fp32_best": inference.measure_batches,
+    "lite": lite.measure,
     "evaluation": evaluation.measure,
     "peak_memory": memory.measure,
     "matmul_ceiling": inference.measure_ceiling,

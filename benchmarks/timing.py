@@ -44,6 +44,11 @@ def run_command(command: list[str]) -> str:
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
+def command_seconds(command: list[str]) -> float:
+    """Return the duration of a command, which must succeed."""
+    return seconds(lambda: run_command(command))
+
+
 def _synchronise() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()

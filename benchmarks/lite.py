@@ -1,0 +1,97 @@
+"""RichIQA-Lite: scoring folders of photographs, and a training step with and without keeping freed memory."""
+
+import os
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from benchmarks.data import write_photos
+from benchmarks.rows import Measured, in_turn
+from benchmarks.timing import ROOT, run_command, seconds
+from models import build_model
+from utils.checkpoint import save_checkpoint
+from utils.config import load_config
+
+RUNS = 3
+DISTINCT = 8  # pictures; the others are links to them
+SIZES = {"512": ((512, 512), 240), "12mp": ((4000, 3000), 24)}  # pixels, and number of photographs
+QUALITY = 90
+STEP_IMAGES, STEP_SIDE = 32, 224
+# the minimum: one process that decodes, squashes, crops and scores one image after another with timm's own network
+BARE = """
+import sys, time
+from pathlib import Path
+import torch
+from PIL import Image
+from datasets.transforms import build_test_transform
+from models import build_model
+from utils.config import load_config
+config = load_config("configs/photo.yaml")
+model, transform = build_model(config.model).eval(), build_test_transform(config.transform)
+start = time.perf_counter()
+with torch.inference_mode():
+    for path in Path(sys.argv[1]).iterdir():
+        model(transform(Image.open(path).convert("RGB"))[None])
+print(time.perf_counter() - start)
+"""
+STEP = f"""
+import sys, time
+import torch
+from models import build_model
+from utils.config import load_config
+from utils.memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+model = build_model(load_config("configs/photo.yaml").model).train()
+images = torch.randn({STEP_IMAGES}, 3, {STEP_SIDE}, {STEP_SIDE})
+def step():
+    start = time.perf_counter()
+    model(images).square().sum().backward()
+    return time.perf_counter() - start
+print(min(step() for _ in range(4)))
+"""
+
+
+def measure() -> list[Measured]:
+    """Measure `lite_scoring_512` and `lite_scoring_12mp`, from folder to CSV, start included, and `lite_training`."""
+    config = load_config(ROOT / "configs" / "photo.yaml")
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint, output = Path(folder) / "best.pt", Path(folder) / "scores.csv"
+        plain = config.model_dump(mode="json")
+        content = {"model": build_model(config.model).state_dict(), "config": plain, "scale": plain["scale"]}
+        save_checkpoint(checkpoint, content)
+        rows = []
+        for name, (size, count) in SIZES.items():
+            photos = Path(folder) / name
+            write_copies(photos, size, count)
+            score = [sys.executable, "inference.py", str(photos), "--checkpoint", str(checkpoint)]
+            score += ["--device", "cpu", "--output", str(output), "--overwrite"]
+            bare = [sys.executable, "-c", BARE, str(photos)]
+            ours, peers = in_turn(partial(command_seconds, score), partial(printed_seconds, bare), RUNS)
+            what = f"{count} JPEGs of {size[0]}x{size[1]} pixels to CSV, per image; {count / min(ours):.0f} images/s"
+            per_image = [[1000 * taken / count for taken in times] for times in (ours, peers)]
+            rows.append(
+                Measured(f"lite_scoring_{name}", what, "one after another, without the start", "ms", *per_image)
+            )
+    steps = [partial(printed_seconds, [sys.executable, "-c", STEP, memory]) for memory in ("keep", "return")]
+    ours, peers = in_turn(*steps, RUNS)
+    what = f"gradients of {STEP_IMAGES} images of {STEP_SIDE} pixels"
+    return [*rows, Measured("lite_training", what, "freed memory is returned", "s", ours, peers)]
+
+
+def write_copies(folder: Path, size: tuple[int, int], count: int) -> None:
+    """Write a folder of photographs of a size, of which DISTINCT differ."""
+    folder.mkdir()
+    for number, name in enumerate(write_photos(folder, DISTINCT)):
+        path = folder / name
+        Image.open(path).resize(size, Image.Resampling.BICUBIC).save(path, quality=QUALITY)
+        for copy in range(number + DISTINCT, count, DISTINCT):
+            os.link(path, folder / f"{copy}.jpg")
+
+
+def printed_seconds(command: list[str]) -> float:
+    """Return the seconds that a command prints."""
+    return float(run_command(command))
