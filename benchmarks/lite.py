@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks.data import write_photos
 from benchmarks.rows import Measured, in_turn
-from benchmarks.timing import ROOT, run_command, seconds
+from benchmarks.timing import ROOT, command_seconds, run_command
 from models import build_model
 from utils.checkpoint import save_checkpoint
 from utils.config import load_config
