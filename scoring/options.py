@@ -23,7 +23,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    _add_inputs(parser.add_argument_group("inputs"))
+    add_inputs(parser.add_argument_group("inputs"))
     _add_network(parser.add_argument_group("network"))
     _add_decoding(parser.add_argument_group("decoding"))
     _add_outputs(parser.add_argument_group("outputs"))
@@ -90,7 +90,8 @@ def _integer(text: str) -> int:
     return int(number)
 
 
-def _add_inputs(group: argparse._ArgumentGroup) -> None:
+def add_inputs(group: argparse._ArgumentGroup) -> None:
+    """Add the options that `scoring.inputs.find_images` reads."""
     add = group.add_argument
     suffixes = " ".join(sorted(defaults.IMAGE_SUFFIXES))
     add(

@@ -48,6 +48,7 @@ OPTIONS = {  # by the module of a script, what its usage names
     "tools.draw_architecture": "--output",
     "tools.list_settings": "--write",
     "tools.report": "RUN",
+    "tools.robustness": "IMAGE --list --image-column --root --recursive --checkpoint --device --batch-size --output",
     "tools.score_examples": "--checkpoint",
     "tools.summarize": "RUN --baseline --selection --metrics --format --output",
 }
