@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, InstanceOf, model_validator
 
 from utils.schema import CheckpointContent, Content
+from utils.settings import ScaleSettings
 
 Number = Annotated[float, Field(strict=True)] | None  # None: undefined, since JSON has no NaN
 Metrics = dict[str, Number]
@@ -185,6 +186,7 @@ class EvaluationMetrics(TestResults):
     checkpoint: Text
     finished: bool
     target: EvaluationTarget
+    scale: ScaleSettings | None = None  # of the labels; None in files of older code
     turned: bool
     precision: str
     images: int

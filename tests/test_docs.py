@@ -38,6 +38,9 @@ NOT_RUN = {  # commands that are only parsed: the beginning of each, or a part, 
     "--engine ray": "starts Ray; see tests/scoring/ray/test_engine.py",
     "release.pth": "CvT-21 takes a minute for an evaluation or an export; one image is scored below",
     "torchrun": "see tests/test_processes.py",
+    "richiqa_lite": "needs the shipped weights, and databases; see tests/experiments/model_card",
+    "configs/photo.yaml": "trains on two databases at once; see tests/test_union.py",
+    "tools/model_card.py": "needs an evaluation; see tests/experiments/model_card",
     "python benchmarks/": "measures for a minute and more; see tests/benchmarks",
 }
 SLOW = ("tools/export.py", "tools/report.py", "check_dataset.py --config")  # run by -m slow
@@ -140,6 +143,8 @@ def require_arguments(script: str, given: list[str]) -> None:
         assert load_configs([str(ROOT / name) for name in args.config], args.overrides)
     elif script == "inference.py":
         parse_inference(given)
+    elif script in ("tools/model_card.py", "tools/robustness.py"):  # share options with inference.py
+        import_module(script.removesuffix(".py").replace("/", ".")).parse_arguments(given)
     else:
         source = (ROOT / script).read_text(encoding="utf-8")
         assert [word for word in given if word.startswith("--") and f'"{word}"' not in source] == []

@@ -30,6 +30,7 @@ IN_EXPERIMENTS = {  # by module or folder of experiments/; beside what is its ow
     "training": {"schema", "failures"},
     "results": {"training", "schema", "failures"},
     "evaluation": {"results", "training", "schema", "failures"},
+    "model_card": {"evaluation", "results", "training", "schema", "failures"},
     "suite": {"training", "failures"},
     "command_line": {"suite", "evaluation", "results", "training", "failures"},
 }

@@ -47,6 +47,8 @@ OPTIONS = {  # by the module of a script, what its usage names
     "tools.export": "CHECKPOINT --format --half --output --overwrite --scale --trained-with",
     "tools.draw_architecture": "--output",
     "tools.list_settings": "--write",
+    "tools.model_card": "IMAGE --list --image-column --root --recursive --checkpoint --evaluations --observation "
+    "--output",
     "tools.report": "RUN",
     "tools.robustness": "IMAGE --list --image-column --root --recursive --checkpoint --device --batch-size --output",
     "tools.score_examples": "--checkpoint",

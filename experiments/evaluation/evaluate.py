@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,7 @@ def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path
         **part_metrics([predictions]),
         **details([predictions]),
         **test.as_dict(),
+        "scale": asdict(database.scale),
         "turned": database.reversed_bins,
         "target": target.as_dict(part),
         "run": f"{run} ({network.path.name})" if len(split) > 1 else run,  # a last.pt gets its own row in the matrix

@@ -49,7 +49,7 @@ def measure(predictor: Predictor, paths: Sequence[str], batch_size: int) -> tupl
             try:
                 image = open_picture(path, predictor.pictures).image
             except UserError as error:
-                errors.append(f"{path}: {error}")
+                errors.append(str(error))
             else:
                 tables.append(measure_photograph(predictor, image, batch_size).assign(image=path))
             progress.update()

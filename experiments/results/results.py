@@ -60,12 +60,12 @@ class FinishedSplit:
     @cached_property
     def log(self) -> pd.DataFrame:
         """Records of the epochs, with columns such as `train.total` and `test.databases.TITLE.srcc`."""
-        return _undamaged(self.folder / LOG, _read_log)
+        return undamaged(self.folder / LOG, _read_log)
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """predictions.csv, always with a column `database`."""
-        return _undamaged(self.folder / PREDICTIONS, lambda path: _read_predictions(path, list(self.origin)))
+        return undamaged(self.folder / PREDICTIONS, lambda path: read_predictions(path, list(self.origin)))
 
     @cached_property
     def tests(self) -> "list[ScoredPart]":
@@ -142,12 +142,12 @@ def read_finished(run: Path, folders: dict[int, RunFolder]) -> list[FinishedSpli
     return splits
 
 
-def _undamaged(path: Path, read: Callable[[Path], Content]) -> Content:
+def undamaged(path: Path, read: Callable[[Path], Content]) -> Content:
     """Return what `read` returns for a file; turn an error into one that names the file."""
     try:
         return read(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is missing or damaged ({one_line(error)}); restore it or delete the split") from error
+        raise UserError(f"{path} is missing or damaged ({one_line(error)}); restore or delete it") from error
 
 
 def _read_log(path: Path) -> pd.DataFrame:
@@ -159,7 +159,7 @@ def _read_log(path: Path) -> pd.DataFrame:
     return pd.json_normalize(log)
 
 
-def _read_predictions(path: Path, titles: Sequence[str]) -> pd.DataFrame:
+def read_predictions(path: Path, titles: Sequence[str]) -> pd.DataFrame:
     """Return predictions.csv with a `database` column; names such as `NA` or `007` stay text."""
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     if len(titles) == 1:

@@ -49,6 +49,10 @@ def test_another_database_is_scored_on_its_own_scale(run, evaluate, tmp_path):
     assert evaluate(run / "best.pt", "csiq") == 0
     metrics, table = results(tmp_path, "csiq")
     assert (metrics["turned"], metrics["own"], metrics["images"]) == (True, False, len(table))
+    assert metrics["scale"] == {
+        **{"low": 0, "high": 1, "higher_is_better": False},
+        "bin_centers": [0.1, 0.3, 0.5, 0.7, 0.9],
+    }
     shares = table[[f"pred_p{k}" for k in range(1, 6)]].to_numpy()
     np.testing.assert_allclose(table["pred_mos"], shares @ [0.1, 0.3, 0.5, 0.7, 0.9])
     for name, value in score_metrics(table["pred_mos"], table["target_mos"]).items():

@@ -1,0 +1,1 @@
+"""The model card: what a trained network is, what it was measured to do, and where it fails."""
