@@ -15,7 +15,7 @@ from datasets.noise_ceiling import collect_votes, noise_ceiling
 from datasets.ratings import Rating, Record, arrays
 from datasets.readers import LABEL_OPTIONS, load_labels, with_defaults
 from datasets.scale import RatingScale, mean_on, std_on
-from datasets.splits import Split, make_split, split_keys, split_unit
+from datasets.splits import Split, make_split, split_keys, split_method, split_unit
 from datasets.transforms import build_test_crop, build_train_crop, damage
 from utils.errors import UserError
 from utils.metrics import split_metrics
@@ -85,6 +85,10 @@ class Database:
         """Split `number`, from 1."""
         left_out = self.ratings.keys() - self.records.keys()
         return make_split(list(self.records.values()), config.protocol, number, self.split_file, self.title, left_out)
+
+    def split_method(self, config: Config) -> str:
+        """Method of its splits, if `protocol.method` is `auto`."""
+        return split_method(list(self.records.values()), config.protocol)
 
     def dataset(self, names: Sequence[str], settings: TransformSettings, train: bool = False) -> IQADataset:
         """These images, with labels in the order of the network's bins, transformed as in training or as in tests."""

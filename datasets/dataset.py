@@ -26,6 +26,16 @@ def damaged_rows(size: int, damaged: int) -> list[int]:
     return [number * size // damaged - 1 for number in range(1, damaged + 1)]
 
 
+def interleaved(size: int, damaged: int) -> list[int]:
+    """Return the order in which images pass through the network: each followed by its two damaged versions, if any.
+
+    So that a batch of several processes, one after another, is that of one. The numbers are positions among `size`
+    intact images, then two versions of each of the `damaged_rows`.
+    """
+    after = {row: [size + 2 * number, size + 2 * number + 1] for number, row in enumerate(damaged_rows(size, damaged))}
+    return [position for row in range(size) for position in (row, *after.get(row, ()))]
+
+
 class Key(NamedTuple):
     """Index of a record, seed of its augmentation, and whether it also comes damaged."""
 

@@ -1,7 +1,8 @@
 """Distortions of an image by kind and strength, for training with `loss.rank` and for measuring robustness.
 
-The strength is from 0 (hardly visible) to 1 (severe). Lengths are relative to the longer side of the image, so that an
-image that is then shrunk to the input of the network is as damaged at any size.
+The strength is from 0 (hardly visible) to 1 (severe). The lengths of blur, motion and blocks are relative to the longer
+side of the image. Noise, impulses, compression and low resolution are per pixel, and therefore show less in a larger
+image that is then shrunk to the input of the network.
 """
 
 import io
@@ -119,7 +120,7 @@ def distort(image: Image.Image, kind: str, strength: float, seed: int = 0) -> Im
 
 def draw_damage(seed: int) -> tuple[str, tuple[float, float]]:
     """Return a random kind and two strengths of it, rising, with at least GAP between them."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng([seed, 1])  # not the generator of `distort`, whose draws would follow these
     weaker = generator.uniform(WEAKEST, 1 - GAP)
     stronger = generator.uniform(weaker + GAP, 1)
     return list(DISTORTIONS)[generator.integers(len(DISTORTIONS))], (weaker, stronger)

@@ -186,7 +186,7 @@ def _official(records: Sequence[Record], protocol: ProtocolSettings, number: int
             f"{len(without) - 1} others belong to; use `random`, or add the label file that does"
         )
     split = Split.from_parts({record.name: record.split for record in records})
-    if protocol.validation_fraction == 0:
+    if protocol.validation_fraction == 0 or (protocol.method == "auto" and split.validation):
         return split
     if split.validation:
         raise UserError(

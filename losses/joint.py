@@ -106,7 +106,7 @@ class JointLoss(nn.Module):
             "sos": sos_error(pred_sos, target_sos, weight * unit**2),
         }
         if "rank" in self.weights:
-            rows = damaged_rows(len(dos), len(target["strengths"]))
+            rows = constant(tuple(damaged_rows(len(dos), len(target["strengths"]))), torch.int64, dos.device)
             terms["rank"] = rank_error(
                 self._quality(dos[rows]),
                 self._quality(damaged).unflatten(0, (-1, 2)),

@@ -66,13 +66,16 @@ def load_pretrained(model: RichIQA, settings: ModelSettings) -> str:
             f"model.pretrained: `timm` is for a timm backbone, not for {settings.backbone}; use imagenet22k"
         )
     path = find_imagenet22k(settings.backbone) if source == "imagenet22k" else Path(source)
-    part, state_dict = translate_weights(read_tensors(path), path)
+    content = read_tensors(path)
+    part, state_dict = translate_weights(content, path)
     if part == "network" and settings.pretrained_part == "all":
         try:
             load_exactly(model, state_dict, str(path))
         except UserError as error:
             raise UserError(f"{error}; model.pretrained_part=backbone loads the backbone alone") from error
-        return f"weights: whole network from {path}"
+        temperature = _temperature(content)
+        left = f"; its temperature {temperature:.4g} is not used" if temperature != settings.temperature else ""
+        return f"weights: whole network from {path}{left}"
     if part == "network":
         start = "backbone."
         state_dict = {name.removeprefix(start): each for name, each in state_dict.items() if name.startswith(start)}
@@ -83,6 +86,11 @@ def load_pretrained(model: RichIQA, settings: ModelSettings) -> str:
     load_exactly(model.backbone, state_dict, str(path))
     left_out = f"; left out: stages {', '.join(dropped)}, which are not used" if dropped else ""
     return f"weights: backbone from {path} ({len(state_dict)} tensors){left_out}; head: random"
+
+
+def _temperature(content: dict[str, Any]) -> float:
+    """Return `model.temperature` of a checkpoint of this project; 1 of others."""
+    return content["config"].get("model", {}).get("temperature", 1.0) if is_own(content) else 1.0
 
 
 def load_exactly(model: nn.Module, state_dict: StateDict, source: str) -> None:

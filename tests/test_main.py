@@ -311,7 +311,8 @@ def make_step_and_evaluation(path: Path, tmp_path: Path, monkeypatch, *overrides
     for number, dataset in enumerate(config.dataset):
         key = f"dataset.{number}.root" if len(config.dataset) > 1 else "dataset.root"  # as the files have it
         where.append(f"{key}={write_database(dataset.name, tmp_path / dataset.name).root}")
-    assert main(["--config", str(path), *SMALL, *where, *overrides]) == 0
+    tiny = ["protocol.validation_fraction=0.3"] if config.protocol.selection == "validation" else []
+    assert main(["--config", str(path), *SMALL, *where, *tiny, *overrides]) == 0
 
 
 def test_main_can_run_in_a_thread(quick, tmp_path):

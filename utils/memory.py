@@ -15,10 +15,10 @@ from utils.cgroups import GROUP_FILE, ROOT, control_groups
 from utils.errors import MachineError, one_line
 
 NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")  # messages on MPS and CPU
-MALLOC = {  # numbers of the parameters in malloc.h, and bytes
-    "MALLOC_TRIM_THRESHOLD_": (-1, 2**31 - 1),
-    "MALLOC_TOP_PAD_": (-2, 2**26),
-    "MALLOC_MMAP_THRESHOLD_": (-3, 2**31 - 1),
+MALLOC = {  # numbers of the parameters in malloc.h, and bytes, of which the first that is accepted is used
+    "MALLOC_TRIM_THRESHOLD_": (-1, (2**31 - 1,)),
+    "MALLOC_TOP_PAD_": (-2, (2**26,)),
+    "MALLOC_MMAP_THRESHOLD_": (-3, (2**31 - 1, 2**25)),  # the second for versions before 2.35, which refuse more
 }
 SHOWN = 120  # characters of torch's message, which continues with advice on its allocator
 
@@ -90,13 +90,13 @@ def keep_freed_memory() -> None:
     """Let the C library keep what is freed for the next allocation, for the whole process; only with glibc.
 
     Otherwise each large block is returned to the system and all its pages are cleared when it is allocated again, which
-    takes a quarter of the time of a training step of a small convolutional network on a CPU. Settings in the
-    environment, such as MALLOC_TRIM_THRESHOLD_, have priority.
+    takes a quarter of the time of a training step of a small convolutional network on a CPU. The variables of MALLOC
+    have priority, if they are set in the environment.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    for variable, (parameter, value) in MALLOC.items():
+    for variable, (parameter, values) in MALLOC.items():
         if mallopt is not None and variable not in os.environ:
-            mallopt(parameter, value)
+            any(mallopt(parameter, value) for value in values)
 
 
 def release_memory() -> None:

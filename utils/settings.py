@@ -123,7 +123,7 @@ class TransformSettings(Settings):
     """Side of the square that is cropped: at random in training, the centre in tests. At most `resize`."""
     damage: Fraction = 0
     """Share of each training batch that also passes through the network damaged, with two strengths of a random
-    distortion (`datasets/distortions.py`), for `loss.rank`.
+    distortion (`datasets/distortions.py`), for `loss.rank`. Rounded up to a multiple of the processes.
     """
 
     @model_validator(mode="after")
@@ -309,7 +309,7 @@ class ProtocolSettings(Settings):
     """Share of images (or units) for training, the validation part included."""
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0
     """Share of all images for validation, drawn from the training part. Below `train_fraction`; not with `file`, nor
-    with an `official` split that has a validation part.
+    with an `official` split that has a validation part, which `auto` uses instead.
     """
     selection: Literal["release", "validation", "last"] = "release"
     """Which epoch becomes `best.pt`: best SRCC on the test part (the release, optimistic), best SRCC on the

@@ -14,7 +14,7 @@ from datasets.noise_ceiling import ceiling_line, collect_votes, noise_ceiling
 from datasets.ratings import Rating, Record, arrays
 from datasets.readers import label, read_ratings
 from datasets.scale import RatingScale
-from datasets.splits import Split, make_split, split_unit
+from datasets.splits import Split, make_split, split_method, split_unit
 from utils.errors import UserError
 from utils.settings import Config, DatasetSettings
 from utils.tables import number
@@ -147,8 +147,8 @@ def _label_and_split(found: Examination, config: Config, names: set[str]) -> Non
     recipe = member.model_dump(include={"dos", "sos_source", "sos_a"})
     try:
         found.records, found.recipe = label(member.name, found.ratings, found.scale, **recipe)
-        if config.protocol.method == "random":
-            found.unit = split_unit(found.records, config.protocol)
+        method = split_method(found.records, config.protocol)
+        found.unit = split_unit(found.records, config.protocol) if method == "random" else method
         found.splits = [
             make_split(found.records, config.protocol, number, member.split_file, found.title, left_out)
             for number in range(1, config.protocol.splits + 1)

@@ -127,8 +127,8 @@ def predict_parts(state: TrainingState, parts: Sequence[EvaluatedPart], config: 
 
 def predict_last(state: TrainingState, parts: Sequence[EvaluatedPart], config: Config) -> list[Predictions]:
     """Return the predictions for a part after the last epoch, with the temperature that was fitted then."""
-    temperature = state.history[-1].get("temperature") or 1.0
-    return [each.tempered(temperature) for each in predict_parts(state, parts, config)]
+    predicted, temperature = predict_parts(state, parts, config), state.history[-1].get("temperature")
+    return predicted if temperature is None else [each.tempered(temperature) for each in predicted]
 
 
 def part_metrics(predictions: Sequence[Predictions]) -> dict[str, Any]:

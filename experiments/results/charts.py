@@ -17,7 +17,7 @@ from utils.metrics import CENTRAL, as_numbers, fit_logistic, logistic
 from utils.svg import Axis, Chart
 from utils.tables import number
 
-TERMS = {"total": "ink", "dos": "dark dashed", "mos": "middle", "sos": "middle dotted"}
+TERMS = {"total": "ink", "dos": "dark dashed", "mos": "middle", "sos": "middle dotted", "rank": "dark dotted"}
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 FEW_EPOCHS = 10  # up to this many epochs, each is marked by a dot
 GROUPS, GROUP = 10, 5  # groups of a running mean, and images in each, at least

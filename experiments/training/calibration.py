@@ -5,6 +5,7 @@ softmax(logits / T) is proportional to p^(1/T), so that the predictions p are en
 Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
 """
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.optimize import minimize_scalar
 from utils.settings import Config
 
 LIMITS = (-2.0, 2.0)  # of the logarithm of the temperature
+NEAR = 0.01  # of a limit
 SMALLEST_SHARE = 1e-30  # of a bin, before its logarithm
 
 Array = np.ndarray
@@ -38,7 +40,14 @@ def fit_temperature(pred_dos: Sequence[Array], target_dos: Sequence[Array]) -> f
         shares = tempered(pred, np.exp(log_temperature))
         return -(target * np.log(np.maximum(shares, SMALLEST_SHARE))).sum(axis=1).mean()
 
-    return float(np.exp(minimize_scalar(cross_entropy, bounds=LIMITS, method="bounded").x))
+    log_temperature = minimize_scalar(cross_entropy, bounds=LIMITS, method="bounded").x
+    if min(abs(log_temperature - limit) for limit in LIMITS) < NEAR:
+        warnings.warn(
+            f"calibration: the temperature is at its limit, {np.exp(log_temperature):.3g}; the network has hardly "
+            "learned, or is far too sure",
+            stacklevel=2,
+        )
+    return float(np.exp(log_temperature))
 
 
 def calibrated(config: Config, temperature: float | None) -> Config:

@@ -211,7 +211,8 @@ class RunFolder:
                 f"the weights are no longer finite after epoch {state.epoch}, step {state.step}; start again with a "
                 "smaller optim.lr or with optim.clip_norm=1"
             )
-        self._save_checkpoint(LAST, config, state.capture())
+        temperature = state.history[-1].get("temperature") if state.history and state.step == 0 else None
+        self._save_checkpoint(LAST, calibrated(config, temperature), state.capture())
 
     @main_process_only
     def save_epoch(self, config: Config, state: TrainingState) -> None:

@@ -62,7 +62,7 @@ def build_loaders(
         if any(getattr(split, part) for split in splits)
     }
     together = size // config.train.accumulate
-    damaged = math.ceil(config.transform.damage * together / world()) * world()
+    damaged = math.ceil(round(config.transform.damage * together / world(), 9)) * world()  # without float noise
     return make_loader(train, size, seed=seed, train=True, together=together, damaged=damaged, **options), parts
 
 
@@ -105,7 +105,8 @@ def load_runs(config: Config, folders: dict[int, RunFolder], interruption: Inter
     with in_turns():  # the first process writes the demo database
         databases = load_databases(config)
     for database in databases:
-        print(f"{database.title}: {database.recipe.describe()}")
+        split = f"; {database.split_method(config)} split" if config.protocol.method == "auto" else ""
+        print(f"{database.title}: {database.recipe.describe()}{split}")
     return [
         SplitRun(config, number, databases, tuple(db.split(config, number) for db in databases), folder, interruption)
         for number, folder in folders.items()

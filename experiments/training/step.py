@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from datasets.dataset import DAMAGED, STRENGTHS
+from datasets.dataset import DAMAGED, STRENGTHS, interleaved
 from datasets.loader import batches
 from datasets.transforms import to_images
 from experiments.training.precision import COMPILE
@@ -29,6 +30,7 @@ from models.precision import BF16
 from models.timm_backbone import TimmBackbone
 from utils.distributed import gathered, is_distributed, sum_over_processes, world
 from utils.errors import UserError
+from utils.numerics import constant
 from utils.progress import Progress
 from utils.settings import TrainSettings
 
@@ -144,17 +146,26 @@ class Stepper:
         terms = []
         for number, values in enumerate(parts, start=1):
             part = dict(zip(keys, values, strict=True))
-            image = part["image"] if DAMAGED not in part else torch.cat([part["image"], part[DAMAGED].flatten(0, 1)])
             with nullcontext() if number == self.parts else self.no_sync():
-                part_terms = self.loss(self._predicted(image), part)
+                part_terms = self.loss(self._predicted(part["image"], part.get(DAMAGED)), part)
                 (part_terms["total"] / self.parts).backward()
             terms.append({name: term.detach() for name, term in part_terms.items()})
         return {name: torch.stack([part_terms[name] for part_terms in terms]).mean() for name in terms[0]}
 
-    def _predicted(self, pixels: Tensor) -> Tensor:
-        """Return the DOS (B, K), float32, of pixels (B, 3, H, W), uint8."""
+    def _predicted(self, pixels: Tensor, damaged: Tensor | None = None) -> Tensor:
+        """Return the DOS (B, K), float32, of pixels (B, 3, H, W), uint8.
+
+        With damaged ones (R, 2, 3, H, W), theirs come last: (B + 2R, K).
+        """
+        back = None
+        if damaged is not None:
+            order = interleaved(len(pixels), len(damaged))
+            back = constant(tuple(np.argsort(order).tolist()), torch.int64, pixels.device)
+            order = constant(tuple(order), torch.int64, pixels.device)
+            pixels = torch.cat([pixels, damaged.flatten(0, 1)])[order]  # (B + 2R, 3, H, W)
         with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self.autocast):
-            return self.network(to_images(pixels))
+            dos = self.network(to_images(pixels))
+        return dos if back is None else dos[back]
 
     def _start_copy(self, terms: dict[str, Tensor], images: Sequence[str]) -> Losses:
         """Average the terms of the current step over processes and start their copy to the CPU."""

@@ -85,6 +85,8 @@ def test_auto_is_official_where_every_image_has_a_part():
     stated = records(parts=["train", "train", "validation", "test"])
     assert make_split(stated, auto, 1) == make_split(stated, ProtocolSettings(method="official"), 1)
     assert make_split(records(), auto, 1) == make_split(records(), ProtocolSettings(), 1)
+    drawing = ProtocolSettings(method="auto", validation_fraction=0.1)  # its own validation part takes precedence
+    assert make_split(stated, drawing, 1) == make_split(stated, auto, 1)
 
 
 def test_a_validation_part_is_drawn_from_the_official_training_part():

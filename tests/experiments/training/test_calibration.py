@@ -50,11 +50,12 @@ def test_a_calibrated_run_says_and_keeps_the_same(quick, tmp_path):
     assert prediction.mos == pytest.approx(table["pred_mos"][0], abs=1e-4)
 
 
-def test_a_run_that_stopped_before_its_last_file_is_finished_with_its_temperature(quick, tmp_path):
-    assert train([*quick, *CALIBRATED]) == 0
+@pytest.mark.parametrize("options", [CALIBRATED, ()])
+def test_a_run_that_stopped_before_its_last_file_is_finished_with_its_temperature(options, quick, tmp_path):
+    assert train([*quick, *options]) == 0
     folder = folder_of(tmp_path)
     whole = (folder / "predictions.csv").read_text()
     for name in ("metrics.json", "predictions.csv"):
         (folder / name).unlink()
-    assert train([*quick, *CALIBRATED], "--resume") == 0
+    assert train([*quick, *options], "--resume") == 0
     assert (folder / "predictions.csv").read_text() == whole

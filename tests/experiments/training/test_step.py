@@ -26,10 +26,10 @@ def test_parts_of_a_batch_add_up_to_the_whole():
 def test_damaged_images_teach_that_damage_is_worse(quick):
     """From a network that knows nothing: the term is there, and falls."""
     losses = train_losses(
-        load_config(None, [*quick, "transform.damage=1", "loss.rank=100", "optim.lr=1e-3", "train.epochs=12"])
+        load_config(None, [*quick, "transform.damage=1", "loss.rank=100", "optim.lr=1e-3", "train.epochs=24"])
     )
     ranks = [values["rank"] for values in losses]
-    assert sum(ranks[-4:]) < 0.8 * sum(ranks[:4])
+    assert sum(ranks[-6:]) < 0.7 * sum(ranks[:6])
 
 
 def test_batch_norm_sees_the_parts():
