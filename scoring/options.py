@@ -117,7 +117,12 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         f"come with this project, checkpoint/{defaults.SHIPPED}",
     )
     add("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
-    add("--batch-size", type=int, metavar="N", help="images per forward pass; default: 1 on a CPU, else 32")
+    add(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="images per forward pass; default: 1 to 8 on a CPU, by their size, else 32",
+    )
     add(
         "--threads",
         type=int,

@@ -29,7 +29,7 @@ def test_damaged_images_teach_that_damage_is_worse(quick):
         load_config(None, [*quick, "transform.damage=1", "loss.rank=100", "optim.lr=1e-3", "train.epochs=24"])
     )
     ranks = [values["rank"] for values in losses]
-    assert sum(ranks[-6:]) < 0.7 * sum(ranks[:6])
+    assert sum(ranks[-6:]) < 0.8 * sum(ranks[:6])
 
 
 def test_batch_norm_sees_the_parts():
