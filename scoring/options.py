@@ -108,6 +108,15 @@ def add_inputs(group: argparse._ArgumentGroup) -> None:
     add("--recursive", action="store_true", help="search folders and their subfolders")
 
 
+def parse_photographs(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of a tool with `add_inputs`; ends the program if no photograph is named."""
+    parser.set_defaults(engine=LOCAL, map=None)  # for find_images
+    args = parser.parse_args(arguments)
+    if not (args.images or args.list):
+        parser.error("name photographs, folders, patterns or a --list")
+    return args
+
+
 def _add_network(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add(

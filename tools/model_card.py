@@ -18,10 +18,9 @@ require_installation("jinja2", "matplotlib")
 
 from experiments.evaluation.evaluate import FOLDER, checkpoint_label
 from experiments.model_card.card import write_card
-from scoring.defaults import LOCAL
 from scoring.inputs import find_images
 from scoring.loading import RUNS, find_checkpoint
-from scoring.options import add_inputs
+from scoring.options import add_inputs, parse_photographs
 from utils.files import require_place
 from utils.script import first_line, run_script
 
@@ -51,11 +50,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--observation", metavar="TEXT", help="what the images of the figure have in common")
     parser.add_argument("--output", metavar="FILE", type=Path, default=CARD, help="default: %(default)s")
-    parser.set_defaults(engine=LOCAL, map=None)  # for find_images
-    args = parser.parse_args(arguments)
-    if not (args.images or args.list):
-        parser.error("name photographs, folders, patterns or a --list")
-    return args
+    return parse_photographs(parser, arguments)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from utils.installation import require_installation
 require_installation()
 
 from experiments.evaluation.robustness import measure, to_text
-from scoring.defaults import LOCAL, SOME_FAILED
+from scoring.defaults import SOME_FAILED
 from scoring.inputs import find_images
 from scoring.loading import load_predictor
-from scoring.options import add_inputs
+from scoring.options import add_inputs, parse_photographs
 from utils.errors import printable
 from utils.files import choose_format, require_place, to_json, write_text
 from utils.script import first_line, run_script
@@ -56,11 +56,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=Path,
         help="a .csv or .json with one row per photograph and kind, or a .md with the table that is printed",
     )
-    parser.set_defaults(engine=LOCAL, map=None)  # for find_images
-    args = parser.parse_args(arguments)
-    if not (args.images or args.list):
-        parser.error("name photographs, folders, patterns or a --list")
-    return args
+    return parse_photographs(parser, arguments)
 
 
 if __name__ == "__main__":
