@@ -113,7 +113,7 @@ class Database:
         Bins of another scale are matched by order, from the worst to the best. Where their number is another, there is
         no `dos`: MOS and SOS are carried over as if both scales were measured with one ruler.
         """
-        dos = dos[:, ::-1] if self.reversed_bins else dos
+        dos = self.turned(dos)
         if dos.shape[1] == self.scale.num_bins:
             return {"mos": self.scale.mean(dos), "sos": self.scale.std(dos), "dos": dos}
         other = self.network_scale
@@ -126,8 +126,8 @@ class Database:
             "sos": ruler * std_on(dos, centers),
         }
 
-    def network_bins(self, dos: Array) -> Array:
-        """Labels (N, K) in the order of the network's bins."""
+    def turned(self, dos: Array) -> Array:
+        """Distributions (N, K) with bins from the network's order to that of the labels, or back."""
         return dos[:, ::-1] if self.reversed_bins else dos
 
     def metrics(self, names: Sequence[str], dos: Array) -> dict[str, float]:

@@ -72,10 +72,10 @@ class SeededSampler(Sampler[Key]):
         order = torch.randperm(self.length, generator=generator) if self.shuffle else torch.arange(self.length)
         seeds = torch.randint(LARGEST_SEED, (self.length,), generator=generator)
         share = self._share()
-        size = (self.together or self.length) // world()
+        size = (self.together or self.length) // world()  # 0 for fewer images than processes, which are evaluated
         damaged = damaged_rows(size, self.damaged // world())
         for place, (index, drawn) in enumerate(zip(order[share].tolist(), seeds[share].tolist(), strict=True)):
-            yield Key(index, drawn, place % size in damaged)
+            yield Key(index, drawn, bool(damaged) and place % size in damaged)
 
     def _share(self) -> Tensor:
         """Return the positions in the order that this process takes; a single process takes all from `start` on."""

@@ -2,6 +2,8 @@
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -140,19 +142,30 @@ def build_timm_backbone(settings: ModelSettings, weights: str | None = None) -> 
                 f"model.pretrained: {weights} does not exist; use `timm` for timm's own weights{_where_else(plain)}"
             )
         options["pretrained_cfg_overlay"] = _overlay(plain, Path(weights))
-    # it remarks on weights that feature levels leave out
-    logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
     try:
         if weights is not None:  # timm compares names only without features_only, so a whole model is built to check
             timm.create_model(plain, **options)
         mean, std = pixel_statistics(plain)
-        model = _create(plain, settings.drop_path, options)
+        with _without_remarks():
+            model = _create(plain, settings.drop_path, options)
         return TimmBackbone(model, settings.pixel_mean or mean, settings.pixel_std or std)
     except (OSError, RuntimeError, ValueError) as error:  # raised by timm and the hub for weights and feature levels
         raise UserError(
             f"model.backbone: timm cannot build {plain!r} with weights {weights or 'none'}: {one_line(error)}"
             f"{_where_else(plain) if weights == 'timm' else ''}"
         ) from error
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Keep timm from remarking on the weights that feature levels leave out."""
+    logger = logging.getLogger("timm.models._builder")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _where_else(name: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import takewhile
 
+from models.timm_backbone import TimmBackbone
 from scoring.loading import build_predictor
 from scoring.output import Output, StrictError, row_format, unscored
 from scoring.pictures import Encoded
@@ -117,7 +118,9 @@ def default_batch(predictor: Predictor) -> int:
     """Return how many images pass through the network together, unless the user says otherwise."""
     if predictor.device.type != "cpu":
         return GPU_BATCH
-    return CPU_BATCH_OF_CONVOLUTIONS if getattr(predictor.model.backbone, "convolutional", False) else CPU_BATCH
+    backbone = predictor.model.backbone
+    convolutional = isinstance(backbone, TimmBackbone) and backbone.convolutional
+    return CPU_BATCH_OF_CONVOLUTIONS if convolutional else CPU_BATCH
 
 
 def score_rows(

@@ -1,4 +1,4 @@
-"""Several processes of one training, forked off the process of the tests: nothing is imported anew."""
+"""Several processes of one training, forked from the test process, so that nothing is imported again."""
 
 import multiprocessing
 import os

@@ -21,15 +21,8 @@ from utils.errors import UserError
 
 # every source of randomness and of state: stochastic depth, an average of the weights, a schedule, clipping
 STATEFUL = [
-    "model.drop_path=0.3",
-    "transform.damage=0.3",
-    "loss.rank=20",
-    "optim.ema_decay=0.9",
-    "schedule.name=cosine",
-    "schedule.warmup=0.3",
-    "optim.backbone_lr=0.5",
-    "optim.clip_norm=1",
-    "optim.lr=1e-3",
+    *("model.drop_path=0.3", "transform.damage=0.3", "loss.rank=20", "schedule.name=cosine", "schedule.warmup=0.3"),
+    *("optim.ema_decay=0.9", "optim.backbone_lr=0.5", "optim.clip_norm=1", "optim.lr=1e-3"),
 ]
 
 

@@ -112,7 +112,7 @@ class Predictions:
 def calibrate(predicted: dict[str, list[Predictions]]) -> tuple[dict[str, list[Predictions]], float]:
     """Return the predictions of each part with the temperature that suits the validation part, and this temperature."""
     validation = predicted["validation"]
-    labels = [each.database.network_bins(each.database.targets(each.names)["dos"]) for each in validation]
+    labels = [each.database.turned(each.database.targets(each.names)["dos"]) for each in validation]
     temperature = fit_temperature([each.dos for each in validation], labels)
     return {name: [each.tempered(temperature) for each in parts] for name, parts in predicted.items()}, temperature
 

@@ -202,7 +202,7 @@ def test_batches_on_the_device_are_what_torchvision_makes(crop):
 
 
 @pytest.mark.parametrize(("start", "together"), [(0, 4), (8, 4), (0, 2), (4, 6)])
-def test_processes_share_the_order_of_one(start, together, monkeypatch):
+def test_processes_share_the_order_of_a_single_process(start, together, monkeypatch):
     """Each process takes its half of every batch in order, with the same seeds for the same images."""
     sampler = SeededSampler(21, seed=7, shuffle=True, together=together)
     sampler.set_position(3, start)
@@ -240,6 +240,16 @@ def test_processes_share_what_is_evaluated_without_a_rest(dataset, monkeypatch):
         monkeypatch.setattr("datasets.loader.rank", lambda rank=rank: rank)
         names += [name for batch in make_loader(dataset, 4, workers=0) for name in batch["name"]]
     assert names == [f"{index}.png" for index in range(11)]
+
+
+def test_fewer_images_than_processes_are_shared_too(monkeypatch):
+    sampler = SeededSampler(2, seed=0, shuffle=False)
+    monkeypatch.setattr("datasets.loader.world", lambda: 3)
+    indices = []
+    for rank in range(3):
+        monkeypatch.setattr("datasets.loader.rank", lambda rank=rank: rank)
+        indices += [key.index for key in sampler]
+    assert indices == [0, 1]
 
 
 SIGNALLED = """

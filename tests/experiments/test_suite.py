@@ -139,7 +139,7 @@ def test_a_suite_that_overwrites_says_how_to_go_on_when_interrupted(suite, tmp_p
     assert tables(tmp_path) == old
 
 
-def test_identical_configs_of_one_run_count_once(suite, tmp_path, capsys):
+def test_identical_configs_count_once(suite, tmp_path, capsys):
     again = tmp_path / "again"
     again.mkdir()
     (again / "one.yaml").write_text((tmp_path / "one.yaml").read_text())

@@ -105,6 +105,16 @@ def test_own_checkpoint_starts_the_whole_network(trained, tmp_path):
     assert all(torch.equal(tensor, trained.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.parametrize(("own", "remark"), [(1.0, "; its temperature 1.3 is not used"), (1.3, "")])
+def test_the_temperature_of_a_calibrated_checkpoint_is_that_of_the_config(own, remark, trained, tmp_path):
+    config = {"model": {"temperature": 1.3}}
+    save_checkpoint(tmp_path / "best.pt", {"model": trained.state_dict(), "config": config, "scale": {}})
+    settings = ModelSettings(backbone="cvt_13", pretrained=str(tmp_path / "best.pt"), temperature=own)
+    model = build_model(settings)
+    assert load_pretrained(model, settings) == f"weights: whole network from {tmp_path / 'best.pt'}{remark}"
+    assert model.temperature == own
+
+
 def wrapped(state: dict, how: str) -> dict:
     """Return a state dict as other programs and torch's wrappers save it."""
     return {

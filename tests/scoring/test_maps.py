@@ -110,7 +110,7 @@ def test_pictures_of_any_shape_are_drawn_large_enough(size, stacked):
     assert blue.max() > 50
 
 
-def test_a_map_of_zeros_and_a_map_of_one_value_are_drawn():
+def test_constant_maps_are_drawn():
     picture = noisy((30, 30))
     nothing = panel(draw_overlay(picture, whole(picture), np.zeros((4, 4)), "a", ""), picture.size, 0, 1)
     assert np.abs(blueness(nothing)).max() == 0

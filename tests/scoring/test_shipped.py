@@ -12,6 +12,7 @@ from safetensors import safe_open
 from experiments.schema import SplitContent
 from inference import load_predictor, main
 from models.weights import load_network
+from scoring.command import default_batch
 from scoring.loading import SHIPPED_WEIGHTS, short_hash
 from tests.lite import lite_checkpoint
 from tests.running import ROOT, run_as_script
@@ -41,6 +42,11 @@ def test_they_are_the_default_whatever_was_trained_here(shipped, checkpoint, pho
     assert row["mos"] == pytest.approx(load_predictor(shipped)(photo).mos, abs=1e-6)
     _, (row,) = scored(tmp_path / "newest.json", photo, "--checkpoint", "newest")
     assert row["checkpoint"] == short_hash(checkpoint)
+
+
+def test_only_convolutional_networks_are_scored_in_batches_on_a_cpu(checkpoint, tmp_path):
+    lite = load_predictor(lite_checkpoint(tmp_path / "lite.pt"), device="cpu")
+    assert [default_batch(predictor) for predictor in (lite, load_predictor(checkpoint, device="cpu"))] == [8, 1]
 
 
 def test_they_are_found_beside_the_code():

@@ -168,6 +168,14 @@ def test_long_lists_are_cut_unless_all_is_wanted(check, tmp_path):
     assert output.count("does not exist") == 15
 
 
+@pytest.mark.parametrize(("name", "made_by"), [("biq2021", "by official"), ("clive", "by image")])
+def test_automatic_splits_are_named_by_what_they_are(name, made_by, check, tmp_path):
+    made = write_database(name, tmp_path / name)
+    _, output = check("--dataset", name, "--root", str(made.root), "protocol.method=auto")
+    assert f"{made_by}, hash" in output
+    assert "by auto" not in output
+
+
 def test_saved_splits_can_be_trained_on(check, tmp_path):
     made = write_database("csiq", tmp_path / "csiq")
     status, output = check("--dataset", "csiq", "--root", str(made.root), "--save-splits", str(tmp_path / "s.json"))

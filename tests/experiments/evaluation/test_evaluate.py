@@ -156,7 +156,7 @@ def write_csv(root, seed):
     return config
 
 
-def test_results_on_two_databases_of_one_name_are_kept_apart(run, tmp_path, capsys):
+def test_results_on_two_databases_with_the_same_name_are_kept_apart(run, tmp_path, capsys):
     one, two = (write_csv(tmp_path / name, seed) for seed, name in enumerate(("one", "two")))
     command = ["--evaluate", str(run / "best.pt"), *SMALL, "--output", str(tmp_path / "out"), "--config"]
     assert main([*command, str(one)]) == 0

@@ -108,7 +108,7 @@ def test_a_title_says_that_a_database_is_the_same(tmp_path):
         assert ("the title is the same" in choice.notes[0]) == own
 
 
-def test_members_of_one_name_each_image_once_and_none_of_a_training(tmp_path):
+def test_databases_with_the_same_name_score_each_untrained_image_once(tmp_path):
     """The last three images are the test part of one member, one of them is in the training part of the other."""
     one, two = write_csv(tmp_path / "one"), write_csv(tmp_path / "two")
     network = network_of(csv_config(one, two), [split_of(7), Split(NAMES[:6] + NAMES[9:], (), NAMES[6:9])])

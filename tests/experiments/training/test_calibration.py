@@ -30,6 +30,12 @@ def test_the_temperature_is_found_again(temperature):
     assert fit_temperature(parts, np.split(target, [100])) == pytest.approx(temperature, rel=1e-3)
 
 
+def test_a_temperature_at_its_limit_is_remarked_on():
+    labels = np.eye(5)
+    with pytest.warns(UserWarning, match=r"the temperature is at its limit, 0\.135"):
+        fit_temperature([tempered(labels + 0.5, 1.0)], [labels])
+
+
 def test_a_calibrated_run_says_and_keeps_the_same(quick, tmp_path):
     """The trained weights are those without calibration; best.pt predicts what the run's predictions say."""
     assert train([*quick, "protocol.validation_fraction=0.2", "run.name=plain", "protocol.selection=last"]) == 0
@@ -43,11 +49,12 @@ def test_a_calibrated_run_says_and_keeps_the_same(quick, tmp_path):
     assert saved[1]["config"]["model"]["temperature"] == temperature != 1
     before, after = (pd.read_csv(folder / "predictions.csv").filter(like="pred_p") for folder in (plain, calibrated))
     np.testing.assert_allclose(tempered(before.to_numpy(), temperature), after, atol=1e-6)
-    predictor = load_predictor(calibrated / "best.pt")
     table = pd.read_csv(calibrated / "predictions.csv")
     root = saved[1]["config"]["dataset"][0]["root"]
-    prediction = predictor(Path(root) / table["image"][0])
-    assert prediction.mos == pytest.approx(table["pred_mos"][0], abs=1e-4)
+    for name in ("best.pt", "last.pt"):
+        prediction = load_predictor(calibrated / name)(Path(root) / table["image"][0])
+        assert prediction.mos == pytest.approx(table["pred_mos"][0], abs=1e-6)
+    assert abs(prediction.mos - pd.read_csv(plain / "predictions.csv")["pred_mos"][0]) > 1e-3
 
 
 @pytest.mark.parametrize("options", [CALIBRATED, ()])
