@@ -315,6 +315,11 @@ def make_step_and_evaluation(path: Path, tmp_path: Path, monkeypatch, *overrides
     assert main(["--config", str(path), *SMALL, *where, *tiny, *overrides]) == 0
 
 
+def test_how_an_automatic_split_was_made_is_said(quick, capsys):
+    assert train(quick, "protocol.method=auto", "train.epochs=1") == 0
+    assert "SOS from file; random split" in capsys.readouterr().out
+
+
 def test_main_can_run_in_a_thread(quick, tmp_path):
     """As from a notebook's or a server's thread, where Python does not allow handlers of signals."""
     before = signal.getsignal(signal.SIGTERM)

@@ -74,6 +74,12 @@ def test_draws_are_rising_and_of_every_kind():
     assert drawn == [draw_damage(seed) for seed in range(500)]
 
 
+def test_strengths_are_independent_of_what_is_random_in_the_distortion():
+    weaker = [draw_damage(seed)[1][0] for seed in range(300)]
+    first_draws = [np.random.default_rng(seed).random() for seed in range(300)]  # the direction of motion, for one
+    assert abs(np.corrcoef(weaker, first_draws)[0, 1]) < 0.2
+
+
 def test_damaged_images_are_cropped_and_mirrored_as_the_intact_one(picture, monkeypatch):
     """Without an effect, what comes damaged is the intact image itself."""
     monkeypatch.setattr("datasets.transforms.distort", lambda image, *_: image)

@@ -52,6 +52,15 @@ def test_batches_fit_into_shared_memory(free, workers, expected, tmp_path, monke
     assert warned == (expected != (workers, 4))
 
 
+def test_damaged_images_need_room_in_shared_memory_too(tmp_path, monkeypatch):
+    """With two versions of every image, a batch is three times as large: fewer fit."""
+    monkeypatch.setattr(loader, "SHARED_MEMORY", str(tmp_path))
+    monkeypatch.setattr(loader.shutil, "disk_usage", lambda _: Usage(64 * MB, 0, 170 * MB))
+    with pytest.warns(UserWarning, match="shared memory is small"):
+        made = make_loader(Small(), 32, workers=4, train=True, damaged=32, image_bytes=3 * 384**2)
+    assert made.num_workers == 2  # of four batches of 42 MB, two are in use
+
+
 def test_a_system_without_the_folder_of_shared_memory_has_enough(tmp_path, monkeypatch):
     monkeypatch.setattr(loader, "SHARED_MEMORY", str(tmp_path / "none"))
     assert make_loader(Small(), 32, workers=3, image_bytes=10**9).num_workers == 3

@@ -133,6 +133,8 @@ def test_damage_lowers_the_quality_whichever_way_the_scale_points(best_last):
     equal = loss(torch.cat([good, good, good]), target)
     assert equal["rank"].item() == pytest.approx(RANK_MARGIN * 0.9)
     assert (equal["total"] - worse["total"]).item() == pytest.approx(2 * equal["rank"].item())
+    mediocre = {**target, "dos": (good + bad) / 2}  # its label says that it is half as good: half the weight
+    assert loss(torch.cat([good, good, good]), mediocre)["rank"].item() == pytest.approx(RANK_MARGIN * 0.9 / 2)
     without = JointLoss(scale)(good, {key: target[key] for key in ("dos", "mos", "sos")})
     assert without.keys() == {"total", "dos", "mos", "sos"}
     for name, value in without.items():

@@ -84,10 +84,10 @@ if sys.argv[1] == "keep":
     keep_freed_memory()
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(50_000_000, dtype=torch.uint8)
+    torch.ones(200_000_000, dtype=torch.uint8)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 faults()
-print(min(faults() for _ in range(40)))  # it takes a few until a free block fits
+print(min(faults() for _ in range(20)))  # it takes a few until a free block fits
 """
 
 
@@ -97,7 +97,7 @@ print(min(faults() for _ in range(40)))  # it takes a few until a free block fit
     [("keep", {}, True), ("", {}, False), ("keep", {"MALLOC_MMAP_THRESHOLD_": "100000"}, False)],
 )
 def test_freed_memory_is_kept_unless_the_user_says_otherwise(argument, variables, kept):
-    """An allocation of 50 MB finds its pages, or the system has to clear all 12,000 of them again."""
+    """An allocation of 200 MB finds its pages, or the system has to clear all 49,000 of them again."""
     command = [sys.executable, "-c", FAULTS, argument]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True, check=True
