@@ -170,13 +170,14 @@ def worker_errors() -> Iterator[None]:
                 f"train.workers=0 or a smaller train.batch_size, or enlarge it ({ENLARGE}); --resume continues a "
                 "training from what is saved"
             ) from error
-        if ("DataLoader worker" in text and "Caught" not in text) or isinstance(error, ConnectionResetError):
+        lost = "ancdata" in text or isinstance(error, (ConnectionResetError, EOFError))  # seen before any signal
+        if ("DataLoader worker" in text and "Caught" not in text) or lost:
             raise MachineError(
-                f"a loader worker has died, most often for lack of memory ({one_line(error, 120)}): use fewer "
-                "train.workers or a smaller train.batch_size; --resume continues a training from what is saved"
+                f"a loader worker has died, most often for lack of memory or open files ({one_line(error, 120)}): use "
+                "fewer train.workers or a smaller train.batch_size, or raise the limit (ulimit -n); --resume continues "
+                "a training from what is saved"
             ) from error
-        lost = "Too many open files" in text or "ancdata" in text or isinstance(error, EOFError)
-        if lost or getattr(error, "errno", None) in NO_MORE:
+        if "Too many open files" in text or getattr(error, "errno", None) in NO_MORE:
             raise MachineError(
                 f"the system allows no more open files, processes or memory ({one_line(error, 120)}): use fewer "
                 "train.workers, or raise the limit (ulimit -n, ulimit -u); --resume continues a training from "

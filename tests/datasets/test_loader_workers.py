@@ -85,9 +85,10 @@ def test_a_worker_that_the_system_ends_is_one_line(number, message):
     ("error", "message"),
     [
         (RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left"), "train.workers=0"),
-        (RuntimeError("received 0 items of ancdata"), "ulimit -n"),
-        (EOFError(), "ulimit -n"),
+        (RuntimeError("received 0 items of ancdata"), "a loader worker has died.*ulimit -n"),
+        (EOFError(), "a loader worker has died.*ulimit -n"),
         (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "a loader worker has died"),
+        (RuntimeError("Too many open files. Communication with the workers is no longer possible"), "no more open"),
         (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "ulimit -u"),
     ],
 )
