@@ -8,6 +8,7 @@ from utils.errors import UserError
 from utils.image_names import IMAGE_SUFFIXES
 
 PREPROCESS = ("release", "release-224", "five-crop", "full")
+DECODE = EXACT, DRAFT = ("exact", "draft")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 OUTPUT_SUFFIXES = {".txt": "text", ".json": "json", ".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 FORMATS = tuple(OUTPUT_SUFFIXES.values())

@@ -78,7 +78,7 @@ def load_predictor(
 def build_predictor(args: argparse.Namespace) -> Predictor:
     """Build the predictor that the options select; changes the settings of Pillow and malloc for the whole process."""
     keep_freed_memory()
-    pictures = PictureSettings(args.max_pixels, args.background)
+    pictures = PictureSettings(args.max_pixels, args.background, args.decode)
     Image.MAX_IMAGE_PIXELS = None  # `max_pixels` replaces it, with a clearer message
     warnings.filterwarnings("ignore", module="PIL")  # about odd EXIF and palettes that do not prevent reading
     ImageFile.LOAD_TRUNCATED_IMAGES = args.truncated == "accept"  # the missing part is blank

@@ -14,8 +14,8 @@ from PIL import Image, ImageColor, ImageFile
 from torch import Tensor
 
 from datasets.decoding import bits_per_sample, decode, from_16_bits, image_errors, orientation, require_file, to_8_bits
-from scoring.defaults import BACKGROUND, MAX_PIXELS, READS_STORES, is_shard, local_path
-from utils.errors import UserError, one_line
+from scoring.defaults import BACKGROUND, DECODE, EXACT, MAX_PIXELS, READS_STORES, is_shard, local_path
+from utils.errors import UserError, did_you_mean, one_line
 
 LARGE = 32_000_000  # pixels; larger pictures are decoded one at a time to limit memory
 UPRIGHT = {  # transposition for each EXIF orientation
@@ -27,6 +27,7 @@ UPRIGHT = {  # transposition for each EXIF orientation
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+ON_ITS_SIDE = {5, 6, 7, 8}  # orientations that swap width and height
 POSTSCRIPT = "EPS"
 STEREO = "MPO"  # JPEG with more pictures of the same scene, written by many cameras
 
@@ -49,14 +50,21 @@ class PictureSettings:
         max_pixels: Larger pictures are refused before they are decoded. In your own programs Pillow's limit
             Image.MAX_IMAGE_PIXELS also applies; inference.py removes it.
         background: Colour behind transparent pixels.
+        decode: `exact`, or `draft` to decode a large JPEG at a half, a quarter or an eighth of its size, which is
+            faster; it keeps both sides at least twice as long as the picture is squashed to.
     """
 
     max_pixels: int = MAX_PIXELS
     background: str = BACKGROUND
+    decode: str = EXACT
 
     def __post_init__(self):
         if self.max_pixels < 1:
             raise UserError(f"max_pixels: {self.max_pixels} is not allowed; use 1 or more")
+        if self.decode not in DECODE:
+            raise UserError(
+                f"decode: unknown {self.decode!r}{did_you_mean(self.decode, DECODE)}; allowed: {', '.join(DECODE)}"
+            )
         try:
             ImageColor.getrgb(self.background)
         except ValueError as error:
@@ -68,14 +76,22 @@ class PictureSettings:
     def id(self) -> str:
         """Settings that change scores and differ from the defaults, appended to the preprocessing in score rows."""
         background = f",background={self.background}" if self.background != BACKGROUND else ""
-        return background + (",truncated=accept" if ImageFile.LOAD_TRUNCATED_IMAGES else "")
+        decode = f",decode={self.decode}" if self.decode != EXACT else ""
+        return background + decode + (",truncated=accept" if ImageFile.LOAD_TRUNCATED_IMAGES else "")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An upright RGB picture, with notes on how it was read."""
+    """An upright RGB picture.
+
+    Args:
+        image: The picture.
+        size: Width and height of the file's image, upright; `image` is smaller if it was decoded coarsely.
+        notes: Remarks on how it was read.
+    """
 
     image: Image.Image
+    size: tuple[int, int]
     notes: tuple[str, ...] = ()
 
 
@@ -142,6 +158,7 @@ def _to_upright_rgb(
     Colour profiles are ignored, as in the release. The lock for large pictures is added to `locks`.
     """
     _require_allowed(image, settings.max_pixels)
+    width, height = image.size
     if coarse is not None:
         image.draft(None, (coarse, coarse))
     if image.width * image.height > LARGE:
@@ -161,6 +178,7 @@ def _to_upright_rgb(
         notes.append("EXIF cannot be read")
     elif turned in UPRIGHT:
         image = image.transpose(UPRIGHT[turned])
+        width, height = (height, width) if turned in ON_ITS_SIDE else (width, height)
         notes.append("turned as EXIF says")
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -168,7 +186,7 @@ def _to_upright_rgb(
             canvas = Image.new("RGBA", image.size, (*ImageColor.getrgb(settings.background)[:3], 255))
             image = Image.alpha_composite(canvas, image)
             notes.append(f"transparency over {settings.background}")
-    return Picture(image.convert("RGB"), tuple(notes))
+    return Picture(image if image.mode == "RGB" else image.convert("RGB"), (width, height), tuple(notes))
 
 
 def _require_allowed(image: Image.Image, max_pixels: int) -> None:

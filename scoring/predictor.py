@@ -24,6 +24,7 @@ from models.compiling import CompiledScorer, require_compiler
 from models.fused import fused_model
 from models.precision import FP32, precision_plan
 from models.weights import TrainedNetwork
+from scoring.defaults import DRAFT
 from scoring.pictures import Encoded, PictureSettings, opened_picture
 from scoring.preprocess import FULL, RELEASE, build_preprocess
 from utils.errors import UserError, one_line
@@ -33,6 +34,7 @@ from utils.threads import use_one_thread_after_fork
 SMALLER_BATCH = "use a smaller --batch-size"
 COMPILE = "compile"  # the option's name in messages
 SPAWN = "start processes by multiprocessing.get_context('spawn')"
+DRAFT_MARGIN = 2  # of the sides of a draft to those that it is squashed to
 AHEAD = 2  # batches that are decoded while one is scored
 
 Array = np.ndarray
@@ -194,8 +196,11 @@ class Predictor:
 
     def prepare(self, image: ImageInput) -> Prepared:
         """Read one image and prepare its views; raises as a call does."""
-        with opened_picture(image, self.pictures) as picture:
-            width, height = picture.image.size
+        coarse = None
+        if self.pictures.decode == DRAFT:
+            coarse = max(DRAFT_MARGIN * self.preprocess.side, self.preview_side or 0)
+        with opened_picture(image, self.pictures, coarse) as picture:
+            width, height = picture.size
             views = torch.stack(self.preprocess.views(picture.image))
             preview = None
             if self.preview_side is not None:

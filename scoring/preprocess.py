@@ -28,11 +28,13 @@ class Preprocess:
     Args:
         id: Name for `--preprocess` with the sizes, as in score rows.
         views: Converts a picture to normalised views (3, H, W), whose DOS are averaged; can be pickled.
+        side: Side in pixels of the square that a picture is squashed to, or of one of the same area.
         box: Left, top, right and bottom of the first view, as fractions of the picture's width and height.
     """
 
     id: str
     views: Callable[[Image.Image], list[Tensor]]
+    side: int
     box: Box = (0, 0, 1, 1)
 
 
@@ -46,13 +48,15 @@ def build_preprocess(name: str, settings: TransformSettings) -> Preprocess:
     center = central_box(resize, crop)
     box = tuple(edge / resize for edge in center)
     if name == RELEASE:  # as evaluation does
-        return Preprocess(f"{name}@{resize}x{crop}", partial(_one_view, transform=build_test_transform(settings)), box)
+        views = partial(_one_view, transform=build_test_transform(settings))
+        return Preprocess(f"{name}@{resize}x{crop}", views, resize, box)
     if name == RELEASE_224:
-        return Preprocess(f"{name}@{RELEASE_INFERENCE}", partial(_resized, resize=Squash(RELEASE_INFERENCE)))
+        views = partial(_resized, resize=Squash(RELEASE_INFERENCE))
+        return Preprocess(f"{name}@{RELEASE_INFERENCE}", views, RELEASE_INFERENCE)
     if name == FIVE_CROP:
-        return Preprocess(f"{name}@{resize}x{crop}", partial(_five_crops, resize=resize, crop=crop), box)
+        return Preprocess(f"{name}@{resize}x{crop}", partial(_five_crops, resize=resize, crop=crop), resize, box)
     if name == FULL:
-        return Preprocess(f"{name}@{resize}", partial(_resized, resize=partial(resized_to_full, resize=resize)))
+        return Preprocess(f"{name}@{resize}", partial(_resized, resize=partial(resized_to_full, resize=resize)), resize)
     raise UserError(f"preprocess: unknown {name!r}{did_you_mean(name, PREPROCESS)}; allowed: {', '.join(PREPROCESS)}")
 
 
