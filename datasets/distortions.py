@@ -24,6 +24,7 @@ FLATTER = 0.9  # share of the contrast that is lost
 JPEG_QUALITIES = (4, 90)  # at full and at no strength
 JPEG2000_RATES = (10.0, 200.0)  # compression ratios at no and at full strength
 WEAKEST, GAP = 0.05, 0.15  # of the strengths that are drawn
+LARGEST = 2.5  # times the size of the input, of images that are damaged per pixel
 
 
 def _blur(image: Image.Image, strength: float, _: np.random.Generator) -> Image.Image:
@@ -106,6 +107,11 @@ DISTORTIONS: dict[str, Distort] = {
 }
 
 
+PER_PIXEL = ("noise", "impulse_noise", "jpeg", "jpeg2000", "low_resolution")
+HARD = ("noise", "impulse_noise", "jpeg", "jpeg2000", "overexposure")  # to learn; drawn twice as often as the others
+DRAWN = (*DISTORTIONS, *HARD)
+
+
 def distort(image: Image.Image, kind: str, strength: float, seed: int = 0) -> Image.Image:
     """Return a distorted copy of an RGB image, of the same size.
 
@@ -118,12 +124,17 @@ def distort(image: Image.Image, kind: str, strength: float, seed: int = 0) -> Im
     return DISTORTIONS[kind](image, strength, np.random.default_rng(seed))
 
 
-def draw_damage(seed: int) -> tuple[str, tuple[float, float]]:
-    """Return a random kind and two strengths of it, rising, with at least GAP between them."""
+def draw_damage(seed: int) -> tuple[str, tuple[float, float], float]:
+    """Return a random kind, two strengths of it, rising, with at least GAP between them, and an enlargement.
+
+    The enlargement is how much larger than the input the image is when it is damaged: 1 to LARGEST for what is
+    PER_PIXEL, since photographs are mostly larger than the input of the network; else 1.
+    """
     generator = np.random.default_rng([seed, 1])  # not the generator of `distort`, whose draws would follow these
     weaker = generator.uniform(WEAKEST, 1 - GAP)
     stronger = generator.uniform(weaker + GAP, 1)
-    return list(DISTORTIONS)[generator.integers(len(DISTORTIONS))], (weaker, stronger)
+    kind = DRAWN[generator.integers(len(DRAWN))]
+    return kind, (weaker, stronger), generator.uniform(1, LARGEST) if kind in PER_PIXEL else 1.0
 
 
 def _image(pixels: np.ndarray) -> Image.Image:

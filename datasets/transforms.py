@@ -76,7 +76,8 @@ def squash_flip_and_crop(image: Image.Image, resize: int, crop: int) -> Tensor:
 def damage(image: Image.Image, seed: int, transform: Transform, resize: int) -> tuple[Tensor, Tensor]:
     """Return an image with two strengths of a random distortion, transformed as the intact one with the same seed.
 
-    The image is squashed before it is damaged, so that the cache of squashed images changes nothing.
+    The image is squashed before it is damaged, so that the cache of squashed images changes nothing. What is damaged
+    per pixel is enlarged for that, and squashed again.
 
     Args:
         image: RGB image.
@@ -87,7 +88,8 @@ def damage(image: Image.Image, seed: int, transform: Transform, resize: int) -> 
     Returns:
         Pixels (2, 3, crop, crop), uint8, and strengths (2,), 0 to 1, rising.
     """
-    square, (kind, strengths) = Squash(resize)(image), draw_damage(seed)
+    kind, strengths, enlargement = draw_damage(seed)
+    square = Squash(round(enlargement * resize))(Squash(resize)(image))
     damaged = [seeded(transform, distort(square, kind, strength, seed), seed) for strength in strengths]
     return torch.stack(damaged), torch.tensor(strengths, dtype=torch.float32)
 

@@ -1,12 +1,14 @@
 """Distortions: every kind grows with its strength, keeps size and mode, and depends only on its arguments."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from datasets.distortions import DISTORTIONS, GAP, WEAKEST, distort, draw_damage
-from datasets.transforms import build_train_crop, damage, seeded
+from datasets.distortions import DISTORTIONS, GAP, HARD, LARGEST, PER_PIXEL, WEAKEST, distort, draw_damage
+from datasets.transforms import build_test_crop, build_train_crop, damage, seeded
 from utils.settings import TransformSettings
 
 STRENGTHS = (0.1, 0.3, 0.6, 1.0)
@@ -68,9 +70,13 @@ def test_exposure_and_saturation_are_what_they_say(picture):
 
 def test_draws_are_rising_and_of_every_kind():
     drawn = [draw_damage(seed) for seed in range(500)]
-    assert {kind for kind, _ in drawn} == set(DISTORTIONS)
-    for _, (weaker, stronger) in drawn:
+    times = Counter(kind for kind, _, _ in drawn)
+    assert set(times) == set(DISTORTIONS)
+    assert min(times[kind] for kind in HARD) > max(times[kind] for kind in set(DISTORTIONS) - set(HARD))
+    for kind, (weaker, stronger), enlargement in drawn:
         assert WEAKEST <= weaker <= stronger - GAP <= 1 - GAP
+        assert 1 <= enlargement <= LARGEST
+        assert (enlargement > 1) == (kind in PER_PIXEL)
     assert drawn == [draw_damage(seed) for seed in range(500)]
 
 
@@ -83,6 +89,7 @@ def test_strengths_are_independent_of_what_is_random_in_the_distortion():
 def test_damaged_images_are_cropped_and_mirrored_as_the_intact_one(picture, monkeypatch):
     """Without an effect, what comes damaged is the intact image itself."""
     monkeypatch.setattr("datasets.transforms.distort", lambda image, *_: image)
+    monkeypatch.setattr("datasets.distortions.PER_PIXEL", ())
     settings = TransformSettings(resize=40, crop=32)
     transform = build_train_crop(settings)
     for seed in range(8):
@@ -90,3 +97,14 @@ def test_damaged_images_are_cropped_and_mirrored_as_the_intact_one(picture, monk
         assert pixels.shape == (2, 3, 32, 32)
         assert torch.equal(pixels, seeded(transform, picture, seed).expand(2, 3, 32, 32))
         assert 0 < strengths[0] < strengths[1] <= 1
+
+
+def test_noise_on_a_larger_image_is_finer(picture, monkeypatch):
+    found = []
+    for enlargement in (1.0, 2.5):
+        drawn = ("noise", (0.5, 1.0), enlargement)
+        monkeypatch.setattr("datasets.transforms.draw_damage", lambda _seed, drawn=drawn: drawn)
+        pixels, _ = damage(picture, 0, build_test_crop(TransformSettings(resize=64, crop=64)), 64)
+        assert pixels.shape == (2, 3, 64, 64)
+        found.append(pixels.float().diff(dim=3).abs().mean().item())
+    assert found[1] < found[0] / 1.5
