@@ -41,6 +41,7 @@ NOT_RUN = {  # commands that are only parsed: the beginning of each, or a part, 
     "richiqa_lite": "needs the shipped weights, and databases; see tests/experiments/model_card",
     "configs/photo.yaml": "trains on two databases at once; see tests/test_union.py",
     "tools/model_card.py": "needs an evaluation; see tests/experiments/model_card",
+    "tools/ablate_head.py": "needs CLIVE and a network; see tests/experiments/evaluation/test_head_ablation.py",
     "python benchmarks/": "measures for a minute and more; see tests/benchmarks",
 }
 SLOW = ("tools/export.py", "tools/report.py", "check_dataset.py --config")  # run by -m slow
@@ -143,7 +144,7 @@ def require_arguments(script: str, given: list[str]) -> None:
         assert load_configs([str(ROOT / name) for name in args.config], args.overrides)
     elif script == "inference.py":
         parse_inference(given)
-    elif script in ("tools/model_card.py", "tools/robustness.py"):  # share options with inference.py
+    elif script in ("tools/ablate_head.py", "tools/model_card.py", "tools/robustness.py"):
         import_module(script.removesuffix(".py").replace("/", ".")).parse_arguments(given)
     else:
         source = (ROOT / script).read_text(encoding="utf-8")

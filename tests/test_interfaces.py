@@ -39,14 +39,16 @@ PARAMETERS = {  # by what is imported; an = marks one that may be omitted
 OPTIONS = {  # by the module of a script, what its usage names
     "main": "--config --resume --overwrite --split --evaluate --trained-with --part --output key.subkey=value",
     "inference": "IMAGE --list --image-column --root --recursive --checkpoint --device --batch-size "
-    "--threads --precision --compile --scale --config --preprocess --workers --max-pixels --truncated --background "
-    "--format --output --relative-to --resume --overwrite --strict --report --map --engine --ray-address --image-bytes",
+    "--threads --precision --compile --scale --config --preprocess --workers --decode --max-pixels --truncated "
+    "--background --format --output --relative-to --resume --overwrite --strict --report --map --engine "
+    "--ray-address --image-bytes",
     "tools.check_dataset": "--config --dataset --root --decode --all --picture --no-picture --save-splits "
     "key.subkey=value",
     "tools.compare_labels": "--annotations --release --write",
     "tools.export": "CHECKPOINT --format --half --output --overwrite --scale --trained-with",
     "tools.draw_architecture": "--output",
     "tools.list_settings": "--write",
+    "tools.ablate_head": "KEY=VALUE --checkpoint --config --vary --views --output",
     "tools.model_card": "IMAGE --list --image-column --root --recursive --checkpoint --evaluations --observation "
     "--output",
     "tools.report": "RUN",

@@ -49,7 +49,7 @@ class Progress:
 
         Args:
             done: Number of units.
-            images: Number of images, if a unit is not an image.
+            images: Number of images, if a unit is not an image; 0 shows no images/s.
             values: Values to show, such as the loss.
         """
         self.done += done
@@ -69,7 +69,7 @@ class Progress:
         clauses = [
             position,
             *(f"{name} {text}" for name, text in texts.items()),
-            f"{self.images / seconds:.1f} images/s",
+            *([f"{self.images / seconds:.1f} images/s"] if self.images else []),
         ]
         if self.total is not None:
             left = (self.total - self.done) * seconds / max(self.done - self.initial, 1)

@@ -1,0 +1,112 @@
+"""Heads on a frozen backbone are those of the whole network."""
+
+import pandas as pd
+import pytest
+import torch
+
+from datasets.database import load_databases
+from datasets.transforms import build_test_transform
+from experiments.evaluation.head_ablation import ablate, extract, predict, to_text, train_head
+from experiments.results.statistics import compare
+from models import build_model
+from models.weights import load_network
+from tests.databases import write_database
+from tests.running import ROOT
+from tools.ablate_head import main
+from utils.checkpoint import save_checkpoint
+from utils.config import load_config
+from utils.errors import UserError
+
+SMALL = (
+    *("transform.resize=72", "transform.crop=64", "model.backbone=cvt_nano", "model.pretrained=none"),
+    *("train.batch_size=4", "train.workers=0", "train.epochs=2", "protocol.splits=3", "optim.lr=1e-3"),
+)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return [*SMALL, f"dataset.root={write_database('koniq10k', tmp_path / 'koniq10k').root}"]
+
+
+@pytest.fixture
+def checkpoint(tmp_path, settings):
+    config = load_config(ROOT / "configs/koniq10k.yaml", settings)
+    torch.manual_seed(0)
+    plain = config.model_dump(mode="json")
+    content = {"model": build_model(config.model).state_dict(), "config": plain, "scale": plain["scale"]}
+    save_checkpoint(tmp_path / "best.pt", content)
+    return tmp_path / "best.pt"
+
+
+@pytest.mark.parametrize("stages", ["all", "[1,3]"])
+def test_predictions_are_those_of_the_whole_network(checkpoint, settings, stages):
+    config = load_config(ROOT / "configs/koniq10k.yaml", [*settings, f"model.stages={stages}"])
+    (database,) = load_databases(config)
+    network = load_network(checkpoint)
+    features = extract(network, database, config, views=2)
+    assert features.train.shape == (2, len(database.records), 224)
+    names = list(database.records)[::-2]
+    model = train_head(features, database, database.split(config, 1), config, seed=1)
+    model.backbone.load_state_dict(network.model.backbone.state_dict())
+    open_image = database.source.opener(names, config.transform.resize)
+    images = [build_test_transform(config.transform)(open_image(database.records[name].image)) for name in names]
+    with torch.inference_mode():
+        expected = model(torch.stack(images)).double()
+    torch.testing.assert_close(torch.from_numpy(predict(model, features, names)), expected, atol=1e-6, rtol=0)
+
+
+def test_heads_learn(checkpoint, settings):
+    found = []
+    for epochs in (1, 60):
+        config = load_config(ROOT / "configs/koniq10k.yaml", [*settings, f"train.epochs={epochs}"])
+        (database,) = load_databases(config)
+        features, split = extract(load_network(checkpoint), database, config, views=1), database.split(config, 1)
+        model = train_head(features, database, split, config, seed=1)
+        found.append(database.metrics(split.train, predict(model, features, split.train)))
+    assert found[1]["emd"] < 0.8 * found[0]["emd"]
+    assert found[1]["rmse_raw"] < found[0]["rmse_raw"]
+
+
+def test_variants_are_compared_split_by_split(checkpoint, settings):
+    text = ([], ["model.memory=none"], ["train.epochs=30"])
+    variants = {f"v{n}": load_config(ROOT / "configs/koniq10k.yaml", [*settings, *more]) for n, more in enumerate(text)}
+    rows = ablate(load_network(checkpoint), variants, views=1, splits=3)
+    assert list(rows["variant"]) == ["v0"] * 3 + ["v1"] * 3 + ["v2"] * 3
+    again = ablate(load_network(checkpoint), {"v2": variants["v2"]}, views=1, splits=3)
+    pd.testing.assert_frame_equal(again, rows[rows["variant"] == "v2"].reset_index(drop=True))
+    srcc = {name: group["srcc"].to_numpy() for name, group in rows.groupby("variant")}
+    p = compare(srcc["v2"], srcc["v0"], rows["test_share"].iloc[0]).corrected_p
+    assert f" {p:.3f} |" in to_text(rows).splitlines()[4]
+
+
+@pytest.mark.parametrize(
+    ("varied", "message"),
+    [
+        ("model.backbone=cvt_13", "model.backbone is cvt_13, but .*best.pt has cvt_nano; it is frozen"),
+        ("transform.crop=48", "crop=48: transform differs from the first variant's"),
+        ("optim.learning=1", "optim.learning"),
+    ],
+)
+def test_variants_that_cannot_be_compared(checkpoint, settings, varied, message):
+    command = ["--checkpoint", str(checkpoint), "--config", str(ROOT / "configs/koniq10k.yaml"), *settings]
+    with pytest.raises(UserError, match=message):
+        main([*command, "--views", "1", "--vary", varied])
+
+
+def test_a_network_without_all_stages_is_refused(tmp_path, settings):
+    config = load_config(ROOT / "configs/koniq10k.yaml", [*settings, "model.stages=[2]"])
+    plain = config.model_dump(mode="json")
+    content = {"model": build_model(config.model).state_dict(), "config": plain, "scale": plain["scale"]}
+    save_checkpoint(tmp_path / "one.pt", content)
+    with pytest.raises(UserError, match=r"model.stages is \[2\]; name a network that was trained on all"):
+        ablate(load_network(tmp_path / "one.pt"), {"v": config}, views=1, splits=1)
+
+
+def test_the_tool_writes_every_split(checkpoint, settings, tmp_path, capsys):
+    output = tmp_path / "heads.csv"
+    command = ["--checkpoint", str(checkpoint), "--config", str(ROOT / "configs/koniq10k.yaml"), *settings]
+    assert main([*command, "--views", "1", "--vary", "loss.mos=0 loss.sos=0", "--output", str(output)]) == 0
+    rows = pd.read_csv(output)
+    assert sorted(set(rows["variant"])) == ["loss.mos=0 loss.sos=0", "the config"]
+    assert len(rows) == 6
+    assert "| loss.mos=0 loss.sos=0 |" in capsys.readouterr().out
