@@ -6,19 +6,24 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from benchmarks.data import write_photos
 from benchmarks.rows import Measured, in_turn
 from benchmarks.timing import ROOT, command_seconds, run_command
 from models import build_model
+from scoring.defaults import DECODE, EXACT
 from utils.checkpoint import save_checkpoint
 from utils.config import load_config
 
 RUNS = 3
 DISTINCT = 8  # pictures; the others are links to them
-SIZES = {"512": ((512, 512), 240), "12mp": ((4000, 3000), 24)}  # pixels, and number of photographs
+SIZES = {"512": ((512, 512), 240), "12mp": ((4000, 3000), 96)}  # pixels, and number of photographs
 QUALITY = 90
+LARGE = 2000  # pixels
+GRAIN = 3  # standard deviation of noise in large photographs, which makes their files as large as a camera's
+DECODING = {"512": (EXACT,), "12mp": DECODE}
 STEP_IMAGES, STEP_SIDE = 32, 224
 # the minimum: one process that decodes, squashes, crops and scores one image after another with timm's own network
 BARE = """
@@ -67,15 +72,16 @@ def measure() -> list[Measured]:
         for name, (size, count) in SIZES.items():
             photos = Path(folder) / name
             write_copies(photos, size, count)
-            score = [sys.executable, "inference.py", str(photos), "--checkpoint", str(checkpoint)]
-            score += ["--device", "cpu", "--output", str(output), "--overwrite"]
             bare = [sys.executable, "-c", BARE, str(photos)]
-            ours, peers = in_turn(partial(command_seconds, score), partial(printed_seconds, bare), RUNS)
-            what = f"{count} JPEGs of {size[0]}x{size[1]} pixels to CSV, per image; {count / min(ours):.0f} images/s"
-            per_image = [[1000 * taken / count for taken in times] for times in (ours, peers)]
-            rows.append(
-                Measured(f"lite_scoring_{name}", what, "one after another, without the start", "ms", *per_image)
-            )
+            for decode in DECODING[name]:
+                score = [sys.executable, "inference.py", str(photos), "--checkpoint", str(checkpoint)]
+                score += ["--device", "cpu", "--decode", decode, "--output", str(output), "--overwrite"]
+                ours, peers = in_turn(partial(command_seconds, score), partial(printed_seconds, bare), RUNS)
+                what = f"{count} JPEGs of {size[0]}x{size[1]} pixels to CSV, --decode {decode}, per image; "
+                what += f"{count / min(ours):.0f} images/s"
+                per_image = [[1000 * taken / count for taken in times] for times in (ours, peers)]
+                title = f"lite_scoring_{name}" + ("" if decode == EXACT else f"_{decode}")
+                rows.append(Measured(title, what, "one after another, without the start", "ms", *per_image))
     steps = [partial(printed_seconds, [sys.executable, "-c", STEP, memory]) for memory in ("keep", "return")]
     ours, peers = in_turn(*steps, RUNS)
     what = f"gradients of {STEP_IMAGES} images of {STEP_SIDE} pixels"
@@ -87,7 +93,11 @@ def write_copies(folder: Path, size: tuple[int, int], count: int) -> None:
     folder.mkdir()
     for number, name in enumerate(write_photos(folder, DISTINCT)):
         path = folder / name
-        Image.open(path).resize(size, Image.Resampling.BICUBIC).save(path, quality=QUALITY)
+        image = Image.open(path).resize(size, Image.Resampling.BICUBIC)
+        if max(size) > LARGE:
+            grain = np.random.default_rng(number).normal(0, GRAIN, (size[1], size[0], 1)).astype(np.float32)
+            image = Image.fromarray((np.asarray(image) + grain).clip(0, 255).astype(np.uint8))
+        image.save(path, quality=QUALITY)
         for copy in range(number + DISTINCT, count, DISTINCT):
             os.link(path, folder / f"{copy}.jpg")
 
