@@ -3,19 +3,18 @@
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from benchmarks.data import write_photos
 from benchmarks.rows import Measured, in_turn
-from benchmarks.timing import ROOT, command_seconds, run_command
-from models import build_model
+from benchmarks.timing import command_seconds, run_command
 from scoring.defaults import DECODE, EXACT
-from utils.checkpoint import save_checkpoint
-from utils.config import load_config
 
 RUNS = 3
 DISTINCT = 8  # pictures; the others are links to them
@@ -61,31 +60,33 @@ print(min(step() for _ in range(4)))
 
 
 def measure() -> list[Measured]:
-    """Measure `lite_scoring_512` and `lite_scoring_12mp`, from folder to CSV, start included, and `lite_training`."""
-    config = load_config(ROOT / "configs" / "photo.yaml")
+    """Measure `lite_scoring_*`, the shipped weights from folder to CSV with the start, and `lite_training`."""
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint, output = Path(folder) / "best.pt", Path(folder) / "scores.csv"
-        plain = config.model_dump(mode="json")
-        content = {"model": build_model(config.model).state_dict(), "config": plain, "scale": plain["scale"]}
-        save_checkpoint(checkpoint, content)
-        rows = []
-        for name, (size, count) in SIZES.items():
-            photos = Path(folder) / name
-            write_copies(photos, size, count)
-            bare = [sys.executable, "-c", BARE, str(photos)]
-            for decode in DECODING[name]:
-                score = [sys.executable, "inference.py", str(photos), "--checkpoint", str(checkpoint)]
-                score += ["--device", "cpu", "--decode", decode, "--output", str(output), "--overwrite"]
-                ours, peers = in_turn(partial(command_seconds, score), partial(printed_seconds, bare), RUNS)
-                what = f"{count} JPEGs of {size[0]}x{size[1]} pixels to CSV, --decode {decode}, per image; "
-                what += f"{count / min(ours):.0f} images/s"
-                per_image = [[1000 * taken / count for taken in times] for times in (ours, peers)]
-                title = f"lite_scoring_{name}" + ("" if decode == EXACT else f"_{decode}")
-                rows.append(Measured(title, what, "one after another, without the start", "ms", *per_image))
+        rows = [row for name in SIZES for row in measure_scoring(name, Path(folder) / name)]
     steps = [partial(printed_seconds, [sys.executable, "-c", STEP, memory]) for memory in ("keep", "return")]
     ours, peers = in_turn(*steps, RUNS)
     what = f"gradients of {STEP_IMAGES} images of {STEP_SIDE} pixels"
     return [*rows, Measured("lite_training", what, "freed memory is returned", "s", ours, peers)]
+
+
+def measure_scoring(name: str, photos: Path) -> Iterator[Measured]:
+    """Yield a row for photographs of a size, written to a folder, and one for their drafts, with the change of MOS."""
+    size, count = SIZES[name]
+    write_copies(photos, size, count)
+    bare, mos = [sys.executable, "-c", BARE, str(photos)], {}
+    for decode in DECODING[name]:
+        output = photos.with_name(f"{name}_{decode}.csv")
+        score = [sys.executable, "inference.py", str(photos), "--device", "cpu", "--decode", decode]
+        score += ["--output", str(output), "--overwrite"]
+        ours, peers = in_turn(partial(command_seconds, score), partial(printed_seconds, bare), RUNS)
+        what = f"{count} JPEGs of {size[0]}x{size[1]} pixels to CSV, per image: {count / min(ours):.0f} images/s"
+        mos[decode] = pd.read_csv(output)["mos"]
+        if decode != EXACT:
+            change = (mos[decode] - mos[EXACT]).abs()
+            what += f"; MOS changes by {change.mean():.3f}, at most {change.max():.3f}"
+        per_image = [[1000 * taken / count for taken in times] for times in (ours, peers)]
+        title = f"lite_scoring_{name}" + ("" if decode == EXACT else f"_{decode}")
+        yield Measured(title, what, "one after another, without the start", "ms", *per_image)
 
 
 def write_copies(folder: Path, size: tuple[int, int], count: int) -> None:
