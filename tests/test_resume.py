@@ -25,7 +25,6 @@ STATEFUL = [
     *("optim.ema_decay=0.9", "optim.backbone_lr=0.5", "optim.clip_norm=1", "optim.lr=1e-3"),
 ]
 
-
 # main.py that is killed some seconds after it has first saved, by itself: another process might come too late
 KILLED = """
 import os, signal, sys, threading

@@ -10,10 +10,13 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageCms, ImageFile
 
-from scoring import pictures
+from inference import load_predictor
+from scoring import defaults, pictures
 from scoring.pictures import PictureSettings, open_picture, opened_picture
+from scoring.records import RowBuilder
 from utils.errors import MissingFileError, UserError
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
@@ -282,3 +285,22 @@ def test_large_pictures_are_held_one_at_a_time_to_the_end(tmp_path, monkeypatch)
     with pytest.raises(ZeroDivisionError), opened_picture(tmp_path / "large.png"):
         _ = 1 / 0  # not the picture's error, and the next one has its turn
     assert open_picture(tmp_path / "large.png").image.size == (30, 20)
+
+
+def test_drafts_of_large_jpegs(checkpoint, tmp_path):
+    side = load_predictor(checkpoint).preprocess.side
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    noise = Image.effect_noise((9 * side, 8 * side), 60).convert("RGB")
+    for name, sides in (("large", (9 * side, 8 * side)), ("small", (4 * side, 4 * side - 1))):
+        noise.crop((0, 0, *sides)).save(tmp_path / f"{name}.jpg", exif=turned)
+    exact, draft = (load_predictor(checkpoint, pictures=PictureSettings(decode=how)) for how in defaults.DECODE)
+    large, small = tmp_path / "large.jpg", tmp_path / "small.jpg"
+    assert (exact.prepare(large).width, draft.prepare(large).width) == (8 * side, 8 * side)
+    assert not torch.equal(exact.prepare(large).views, draft.prepare(large).views)
+    assert torch.equal(exact.prepare(small).views, draft.prepare(small).views)  # half would be too small
+    draft.preview_side = 5 * side
+    assert max(draft.prepare(large).preview.size) == 5 * side  # not a draft, which would be smaller
+    assert RowBuilder(draft).run_fields["preprocess"].endswith(",decode=draft")
+    with pytest.raises(UserError, match=r"decode: unknown 'drafts' .did you mean 'draft'"):
+        PictureSettings(decode="drafts")

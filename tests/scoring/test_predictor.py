@@ -17,10 +17,7 @@ from datasets.transforms import build_test_transform
 from inference import load_predictor
 from models import build_model
 from models.official import to_official
-from scoring import defaults
 from scoring.loading import newest_best
-from scoring.pictures import PictureSettings
-from scoring.records import RowBuilder
 from scoring.scale_text import parse_scale, scale_text
 from tests.running import ROOT
 from tests.scoring.scored import ACR, SETTINGS
@@ -245,25 +242,6 @@ def test_preprocessing_by_hand(checkpoint, pictures):
     assert ids == {"release@40x32", "release-224@224", "five-crop@40x32", "full@40"}
     with pytest.raises(UserError, match="did you mean 'five-crop'"):
         load_predictor(checkpoint, preprocess="five-corp")
-
-
-def test_drafts_of_large_jpegs(checkpoint, tmp_path):
-    side = load_predictor(checkpoint).preprocess.side
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    noise = Image.effect_noise((9 * side, 8 * side), 60).convert("RGB")
-    for name, sides in (("large", (9 * side, 8 * side)), ("small", (4 * side, 4 * side - 1))):
-        noise.crop((0, 0, *sides)).save(tmp_path / f"{name}.jpg", exif=turned)
-    exact, draft = (load_predictor(checkpoint, pictures=PictureSettings(decode=how)) for how in defaults.DECODE)
-    large, small = tmp_path / "large.jpg", tmp_path / "small.jpg"
-    assert (exact.prepare(large).width, draft.prepare(large).width) == (8 * side, 8 * side)
-    assert not torch.equal(exact.prepare(large).views, draft.prepare(large).views)
-    assert torch.equal(exact.prepare(small).views, draft.prepare(small).views)  # half would be too small
-    draft.preview_side = 5 * side
-    assert max(draft.prepare(large).preview.size) == 5 * side  # not a draft, which would be smaller
-    assert RowBuilder(draft).run_fields["preprocess"].endswith(",decode=draft")
-    with pytest.raises(UserError, match=r"decode: unknown 'drafts' .did you mean 'draft'"):
-        PictureSettings(decode="drafts")
 
 
 def test_differentiable_reaches_the_pixels_and_agrees(checkpoint):
