@@ -25,6 +25,7 @@ from models.fused import fused_model
 from models.precision import FP32, precision_plan
 from models.weights import TrainedNetwork
 from scoring.defaults import DRAFT
+from scoring.opinions import PANEL, Comparison, Prediction, Ranked, compare, ranking
 from scoring.pictures import Encoded, PictureSettings, opened_picture
 from scoring.preprocess import FULL, RELEASE, build_preprocess
 from utils.errors import UserError, one_line
@@ -40,16 +41,6 @@ AHEAD = 2  # batches that are decoded while one is scored
 Array = np.ndarray
 Buffer = bytes | bytearray | memoryview
 ImageInput = str | os.PathLike | Buffer | BinaryIO | Encoded | Image.Image | Array | Tensor
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The predicted ratings of one image: `mos` and `sos` in units of `scale`, `dos` over its bins, lowest first."""
-
-    mos: float
-    sos: float
-    dos: tuple[float, ...]
-    scale: RatingScale
 
 
 @dataclass(frozen=True)
@@ -145,6 +136,18 @@ class Predictor:
         if isinstance(images, (list, tuple)) or getattr(images, "ndim", 0) == 4:
             return list(self.score_many(images))
         return self.predict([self.prepare(images)])[0]
+
+    def compare(self, a: ImageInput, b: ImageInput, panel: int = PANEL, correlation: float = 0.0) -> Comparison:
+        """Return which of two images people would find better; see `scoring.opinions.compare`."""
+        return compare(*self([a, b]), panel, correlation)
+
+    def best(self, images: Sequence[ImageInput]) -> list[Ranked]:
+        """Return several images in order of the probability that a person finds them best, as `scoring.opinions` does.
+
+        Raises:
+            UserError: There are fewer than two images or more than 1,000, or one cannot be read.
+        """
+        return ranking(self(list(images)))
 
     def score_many(
         self, images: Iterable[ImageInput], batch_size: int = 8, workers: int = 2, errors: str = "raise"
