@@ -105,7 +105,7 @@ class Csv(RowFormat):
 
 
 class Text(RowFormat):
-    """Write blocks for a terminal: MOS with its scale, SOS, and one bar per bin."""
+    """Write blocks for a terminal: MOS with its scale, SOS, one bar per bin, and the shares of good and poor."""
 
     resumable = False
 
@@ -123,6 +123,7 @@ class Text(RowFormat):
             f"  MOS {row['mos']:8.3f}  (scale {scale.describe()})",
             f"  SOS {row['sos']:8.3f}",
             *_bars(row, scale),
+            f"  {100 * row['gob']:.1f} % find it good or better, {100 * row['pow']:.1f} % poor or worse",
             *([f"  note: {row['notes']}"] if row["notes"] else []),
         ]
         return "\n" + "\n".join(lines) + "\n"

@@ -9,11 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scoring.records import RUN_FIELDS, ScoreRow
+from scoring.records import TEXT_FIELDS, ScoreRow
 from utils.errors import UserError, one_line
 from utils.files import write_atomically
 
-TEXT_FIELDS = ("path", *RUN_FIELDS, "notes", "error")
 INTEGER_FIELDS = ("width", "height")
 ROWS_PER_CHUNK = 10_000  # rows in memory while a file is written
 

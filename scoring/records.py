@@ -12,12 +12,14 @@ import numpy as np
 from datasets.scale import RatingScale
 from models.precision import FP32
 from scoring.defaults import is_remote
-from scoring.predictor import Prediction, Predictor, Prepared
+from scoring.opinions import Prediction, good_or_better, poor_or_worse
+from scoring.predictor import Predictor, Prepared
 from scoring.scale_text import scale_text
 
 CENTRAL = 0.9  # share of the opinions between `low_90` and `high_90`
 DECIMALS = 8  # finer than float32 resolves
 RUN_FIELDS = ("scale", "preprocess", "checkpoint")  # the same in all rows of a run
+TEXT_FIELDS = ("path", *RUN_FIELDS, "notes", "error")  # all others are numbers
 
 ScoreRow = dict[str, Any]
 Array = np.ndarray
@@ -33,6 +35,7 @@ class RowBuilder:
         p1, ..., pK: The DOS, lowest score first.
         median, low_90, high_90: Quantiles 0.5, 0.05 and 0.95 of the DOS in units of the scale, with opinions spread
             evenly over their bin.
+        gob, pow: Share of opinions that are good or better, and poor or worse; see scoring/opinions.py.
         entropy: Entropy of the DOS in nats, 0 to ln K.
         width, height: Size of the upright picture in pixels.
         scale: The rating scale, as `--scale` takes it.
@@ -53,7 +56,8 @@ class RowBuilder:
         self.columns = (
             *("path", "mos", "mos_01", "sos"),
             *(f"p{k}" for k in range(1, predictor.scale.num_bins + 1)),
-            *("median", "entropy", "low_90", "high_90", "width", "height", *RUN_FIELDS, "notes", "error"),
+            *("median", "entropy", "low_90", "high_90", "gob", "pow"),
+            *("width", "height", *RUN_FIELDS, "notes", "error"),
         )
         precision = "" if predictor.precision == FP32 else f"+{predictor.precision}"
         self.run_fields = {
@@ -84,6 +88,8 @@ class RowBuilder:
             "entropy": 0.0 - (present * np.log(present)).sum(),  # no -0
             "low_90": low,
             "high_90": high,
+            "gob": good_or_better(dos, scale),
+            "pow": poor_or_worse(dos, scale),
         }
         return self._row(
             path=self.name(path),

@@ -46,6 +46,8 @@ class ScoredImage:
     sos: float
     low_90: float
     high_90: float
+    gob: float
+    pow: float
     dos: tuple[float, ...]
     notes: str
 
@@ -68,7 +70,7 @@ def image_from_row(row: ScoreRow, place: str) -> ScoredImage | FailedImage:
     if row["error"] is not None:
         return FailedImage(name, printable(row["error"]))
     scale = parse_scale(row["scale"])
-    numbers = {key: float(row[key]) for key in ("mos", "mos_01", "sos", "low_90", "high_90")}
+    numbers = {key: float(row[key]) for key in ("mos", "mos_01", "sos", "low_90", "high_90", "gob", "pow")}
     dos = tuple(float(row[f"p{k}"]) for k in range(1, scale.num_bins + 1))
     if not (np.isfinite([*numbers.values(), *dos]).all() and sum(dos) > 0):
         raise ValueError(f"{name} contains values that are not numbers")

@@ -62,7 +62,8 @@ def score_command(args: argparse.Namespace, sources: Sequence[str]) -> int:
     predictor = build_predictor(with_options(args, device="cpu"))  # for its scale and checkpoint, and early errors
     row_builder = RowBuilder(predictor, args.relative_to)
     checkpoint = predictor.checkpoint
-    output = Output(form, args.output, row_builder.columns, checkpoint) if form else ParquetFolder(args.output)
+    columns = row_builder.columns
+    output = Output(form, args.output, columns, checkpoint) if form else ParquetFolder(args.output, columns)
     output.check_overwrite(args.resume, args.overwrite)
     done = output.done(row_builder.run_fields) if args.resume else Counter()
     images, shards = ([source for source in sources if is_shard(source) == kind] for kind in (False, True))

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pyarrow.parquet as pq
 from pyarrow import RecordBatch, fs
@@ -22,13 +22,15 @@ class ParquetFolder:
 
     Args:
         place: Path or URI.
+        columns: Names of the fields of a row.
 
     Raises:
         UserError: The object store is unknown or does not answer.
     """
 
-    def __init__(self, place: str):
+    def __init__(self, place: str, columns: Sequence[str]):
         self.place = place
+        self.columns = tuple(columns)
         self.filesystem, self.path = open_filesystem(place.rstrip("/"))
         self.failed = 0  # images without scores in the rows of earlier runs
 
@@ -96,6 +98,8 @@ class ParquetFolder:
                     f"--output: {path} was not written by inference.py: no column {', '.join(missing)}; name another "
                     "folder"
                 )
+            if tuple(file.schema_arrow.names) != self.columns:
+                raise UserError(f"--output: {path} has other columns than those of this run; --overwrite replaces it")
             yield from file.iter_batches(columns=columns)
 
     def _is_incomplete(self, path: str) -> bool:

@@ -32,6 +32,8 @@ def test_text_shows_mos_sos_and_bars(checkpoint, photo, capsys):
     assert captured.out.count(f"{prediction.mos:.3f}  (scale 0 to 100, lower is better)") == 1
     assert captured.out.count("DOS") == 5
     assert f"{100 * prediction.dos[0]:.1f} %" in captured.out
+    good, poor = 100 * sum(prediction.dos[:2]), 100 * sum(prediction.dos[3:])  # lower is better
+    assert captured.out.endswith(f"  {good:.1f} % find it good or better, {poor:.1f} % poor or worse\n")
     assert captured.err == ""
 
 
@@ -53,6 +55,8 @@ def test_a_record_by_hand(suffix, checkpoint, photo, tmp_path):
         "entropy": -(dos * np.log(dos)).sum(),
         "low_90": np.interp(0.05, below, edges),
         "high_90": np.interp(0.95, below, edges),
+        "gob": dos[0] + dos[1],
+        "pow": dos[3] + dos[4],
         "width": 70,
         "height": 50,
         "scale": "0,100:10,30,50,70,90:lower",

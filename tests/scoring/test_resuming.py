@@ -129,6 +129,9 @@ def test_what_resume_refuses(checkpoint, photos, tmp_path):
     (tmp_path / "odd.jsonl").write_text('{"path": "a"}\n')
     with pytest.raises(UserError, match="other fields than those of this run"):
         scored(tmp_path / "odd.jsonl", *arguments, "--resume")
+    output.write_bytes(before.replace(b"gob,", b""))  # of a run before there was this field
+    with pytest.raises(UserError, match="its beginning is not that of this run's output; --overwrite replaces it"):
+        scored(output, *arguments, "--resume")
     (tmp_path / "notes.jsonl").write_text('{"my": "precious"}')
     with pytest.raises(UserError, match="its beginning is not that of this run's output"):
         scored(tmp_path / "notes.jsonl", *arguments, "--resume")

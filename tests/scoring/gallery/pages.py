@@ -7,6 +7,7 @@ import numpy as np
 
 from datasets.scale import RatingScale
 from scoring.gallery.page import FailedImage, ScoredImage, write_gallery
+from scoring.opinions import good_or_better, poor_or_worse
 from scoring.records import quantiles
 from scoring.scale_text import scale_text
 from tests.experiments.results.reports import Page
@@ -19,7 +20,8 @@ def image(name: str, dos, place="nowhere.png", scale: RatingScale = ACR, notes: 
     share = (mos - scale.low) / (scale.high - scale.low)
     low, high = quantiles(dos, scale, (0.05, 0.95))
     mos_01 = share if scale.higher_is_better else 1 - share
-    return ScoredImage(name, str(place), mos, mos_01, sos, float(low), float(high), tuple(dos), notes)
+    shares = good_or_better(dos, scale), poor_or_worse(dos, scale)
+    return ScoredImage(name, str(place), mos, mos_01, sos, float(low), float(high), *shares, tuple(dos), notes)
 
 
 def random_images(count: int, place="nowhere.png", scale: RatingScale = ACR) -> list[ScoredImage]:

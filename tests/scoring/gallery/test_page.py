@@ -42,7 +42,11 @@ def test_what_the_page_says(tmp_path, photo):
         *("holiday", "Folder a/", "Scale 1 to 5, higher is better", "checkpoint 0123abcd", "release@40x32", "(UTC)"),
         *("Images scored 3 1 not scored", "MOS 2.97 mean; 1.10 to 4.80", "Opinions differ 0 images marked so"),
         *("at least 0.60, which is 15 % of the width", "MOS of 3 images; highest bar: 1."),
-        *("MOS 4.80 SOS 0.40", "90 % within 3.75 to 5.00", "Not scored odd.png a/odd.png is empty"),
+        *(
+            "MOS 4.80 SOS 0.40",
+            "90 % within 3.75 to 5.00 100 % good or better, 0 % poor or worse",
+            "Not scored odd.png a/odd.png is empty",
+        ),
     ):
         assert words in page.words, words
     assert "are shown:" not in page.words
@@ -80,7 +84,7 @@ def test_scores_have_the_digits_that_their_scale_needs(low, high, digits):
 
 def test_names_cannot_disturb_the_page(tmp_path):
     record = {"mos": "3", "mos_01": "0.5", "sos": "1", "low_90": "1", "high_90": "5", "scale": "acr", "notes": None}
-    record |= {f"p{k}": "0.2" for k in range(1, 6)} | {"error": None}
+    record |= {f"p{k}": "0.2" for k in range(1, 6)} | {"gob": "0.4", "pow": "0.4", "error": None}
     odd = "<script>alert(1)<b>\"'&\nnew\u202egpj.\udcff"
     images = [image_from_row({**record, "path": odd}, "x"), image_from_row({**record, "path": odd, "error": odd}, "x")]
     page = page_of(tmp_path / f"{odd}.html", images)
@@ -189,7 +193,7 @@ def test_coarse_is_a_fraction_that_is_large_enough(tmp_path):
 
 def test_records_that_were_changed():
     record = {"path": "a", "error": None, "scale": "acr", "notes": "", "mos": 3, "mos_01": 0.5, "sos": 1}
-    record |= {"low_90": 1, "high_90": 5} | {f"p{k}": 0.2 for k in range(1, 6)}
+    record |= {"low_90": 1, "high_90": 5, "gob": 0.4, "pow": 0.4} | {f"p{k}": 0.2 for k in range(1, 6)}
     assert image_from_row(record, "b").dos == (0.2,) * 5
     for change in ({"mos": "nan"}, {"p1": "many"}, {f"p{k}": 0 for k in range(1, 6)}):
         with pytest.raises(ValueError, match=r"values that are not numbers|could not convert"):

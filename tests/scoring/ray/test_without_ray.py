@@ -26,6 +26,7 @@ from utils import installation
 from utils.errors import MissingFileError, UserError
 
 SAME = {"scale": "1,5:1,2,3,4,5", "preprocess": "full@40", "checkpoint": "ab"}
+COLUMNS = ("path", "error", *SAME)
 
 
 def columns(image: str | None = None, content: str | None = None) -> argparse.Namespace:
@@ -320,7 +321,7 @@ def write_part(folder, name, paths, **same):
 
 def test_a_folder_of_parts_is_gone_on_with(tmp_path, capsys):
     folder = tmp_path / "rows"
-    parts = ParquetFolder(f"{folder}/")
+    parts = ParquetFolder(f"{folder}/", COLUMNS)
     parts.check_overwrite(resume=False, overwrite=False)
     assert parts.done(SAME) == Counter()
     write_part(folder, "0.parquet", ["a", "bad"])
@@ -342,13 +343,17 @@ def test_a_folder_of_parts_is_gone_on_with(tmp_path, capsys):
 def test_what_lies_in_a_folder_and_is_not_ours_stays(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="is a file; name a folder"):
-        ParquetFolder(f"{tmp_path}/file/").check_overwrite(resume=True, overwrite=False)
+        ParquetFolder(f"{tmp_path}/file/", COLUMNS).check_overwrite(resume=True, overwrite=False)
     folder = tmp_path / "rows"
     folder.mkdir()
     (folder / "a.parquet").write_text("Dear colleagues")
     with pytest.raises(UserError, match=r"a\.parquet cannot be read as Parquet"):
-        ParquetFolder(str(folder)).done(SAME)
+        ParquetFolder(str(folder), COLUMNS).done(SAME)
     pq.write_table(pa.table({"path": ["a"]}), folder / "a.parquet")
     with pytest.raises(UserError, match=r"was not written by inference\.py: no column error, scale"):
-        ParquetFolder(str(folder)).done(SAME)
-    assert (folder / "a.parquet").exists()
+        ParquetFolder(str(folder), COLUMNS).done(SAME)
+    (folder / "a.parquet").unlink()
+    write_part(folder, "0.parquet", ["a"])
+    with pytest.raises(UserError, match=r"0\.parquet has other columns than those of this run; --overwrite"):
+        ParquetFolder(str(folder), (*COLUMNS, "gob")).done(SAME)  # of a run before there was this field
+    assert (folder / "0.parquet").exists()
