@@ -10,6 +10,7 @@ from importlib import import_module
 from itertools import takewhile
 
 from models.timm_backbone import TimmBackbone
+from scoring.conditions import RowFilter
 from scoring.loading import build_predictor
 from scoring.output import Output, StrictError, row_format, unscored
 from scoring.pictures import Encoded
@@ -41,6 +42,7 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
         gallery = import_module("scoring.gallery.page").RunGallery(args)
     predictor = build_predictor(args)
     row_builder = RowBuilder(predictor, args.relative_to)
+    keep = RowFilter(args.keep, row_builder.columns)
     batch_size = args.batch_size or default_batch(predictor)
     output = Output(form, args.output, row_builder.columns, predictor.checkpoint)
     output.check_overwrite(args.resume, args.overwrite)
@@ -52,6 +54,7 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
         others = sum(count for name, count in done.items() if name not in places)
         if others:
             print(f"{others} rows of {args.output} belong to other images and are kept", file=sys.stderr)
+        keep.check_stored(output.kept(), args.output)
         if gallery is not None:
             gallery.add(output.kept(), places)
         paths = unscored(paths, names, done)
@@ -59,30 +62,35 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
         require_packages("matplotlib")
         on_scored = import_module("scoring.maps").MapWriter(args.map, predictor, row_builder)
     workers = args.workers or usable_cores()
-    tally = Tally()
+    tally = Tally(keep)
     batches = score_rows(paths, predictor, row_builder, batch_size, workers, on_scored)
+    batches = tally.count(batches, args.strict, len(paths))
     if gallery is not None:
         batches = gallery.collect(batches, places)
-    output.write(tally.count(batches, args.strict, len(paths)))
+    output.write(batches)
     if gallery is not None:
         gallery.write(row_builder.run_fields, predictor.pictures, workers)
     tally.print_errors()
-    if len(paths) != 1:
+    if len(paths) != 1 or args.keep is not None:
         print(tally.describe(peak_memory()), file=sys.stderr)
     return tally.failed + output.failed
 
 
 @dataclass
 class Tally:
-    """Count scored and failed images, keep the first errors, and measure the time."""
+    """Select rows, count scored and failed images, keep the first errors, and measure the time.
 
-    scored: int = 0
+    `scored` is None if it is not known, since workers have written only the rows that were kept.
+    """
+
+    keep: RowFilter
+    scored: int | None = 0
     failed: int = 0
     errors: list[str] = field(default_factory=list)
     start: float = field(default_factory=time.monotonic)
 
     def count(self, batches: Iterable[list[ScoreRow]], strict: bool, total: int | None) -> Iterator[list[ScoreRow]]:
-        """Pass on batches of rows while counting them and showing progress on stderr; `total` None means unknown.
+        """Pass on the rows to keep while counting all and showing progress on stderr; `total` None means unknown.
 
         Raises:
             StrictError: With `strict`, the first error; the rows before it are passed on.
@@ -91,12 +99,12 @@ class Tally:
             for rows in batches:
                 errors = [row["error"] for row in rows if row["error"] is not None]
                 if strict and errors:
-                    yield list(takewhile(lambda row: row["error"] is None, rows))
+                    yield self.keep.rows(takewhile(lambda row: row["error"] is None, rows))
                     raise StrictError(f"--strict: {errors[0]}")
                 self.failed += len(errors)
                 self.scored += len(rows) - len(errors)
                 self.errors += errors[: SHOWN_ERRORS - len(self.errors)]
-                yield rows
+                yield self.keep.rows(rows)
                 progress.update(len(rows))
 
     def print_errors(self) -> None:
@@ -108,8 +116,11 @@ class Tally:
     def describe(self, memory: int | None = None) -> str:
         """Return `98 images scored, 2 not, in 12.3 s (8.1 images/s); peak memory 812 MB`; `memory` is in bytes."""
         seconds = max(time.monotonic() - self.start, 1e-3)
-        total = self.scored + self.failed
         failed = f", {self.failed} not" if self.failed else ""
+        if self.scored is None:
+            return f"{self.keep.passed} images passed --keep{failed and failed + ' scored'}, in {seconds:.1f} s"
+        total = self.scored + self.failed
+        failed += f", {self.keep.passed} passed --keep" if self.keep.text is not None else ""
         peak = f"; peak memory {memory / 1e6:.0f} MB" if memory is not None else ""
         return f"{self.scored} images scored{failed}, in {seconds:.1f} s ({total / seconds:.1f} images/s){peak}"
 

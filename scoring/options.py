@@ -198,6 +198,12 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
     add("--resume", action="store_true", help="continue an incomplete --output")
     add("--overwrite", action="store_true", help="replace an existing --output and --report")
     add("--strict", action="store_true", help="stop at the first image that cannot be scored")
+    add(
+        "--keep",
+        metavar="CONDITION",
+        help="write only images that fulfil it, such as 'mos_01 > .6 and pow < .1'; names are fields of the output. "
+        "Images that could not be scored are written, too",
+    )
     add("--report", metavar="FILE", help=f"write a page with pictures and scores, in one {defaults.PAGE_SUFFIX} file")
     add("--map", metavar="FOLDER", help="draw, for each image, the areas that lower and raise its MOS")
 

@@ -26,6 +26,7 @@ import ray
 from ray.data import ActorPoolStrategy, Dataset
 
 from scoring.command import CPU_BATCH, GPU_BATCH, SHOWN_ERRORS, Tally, score_rows
+from scoring.conditions import RowFilter
 from scoring.defaults import is_remote, is_shard
 from scoring.loading import build_predictor
 from scoring.options import is_folder, with_options
@@ -61,18 +62,21 @@ def score_command(args: argparse.Namespace, sources: Sequence[str]) -> int:
     sources = require_columns(sources, args)
     predictor = build_predictor(with_options(args, device="cpu"))  # for its scale and checkpoint, and early errors
     row_builder = RowBuilder(predictor, args.relative_to)
+    keep = RowFilter(args.keep, row_builder.columns)
     checkpoint = predictor.checkpoint
     columns = row_builder.columns
     output = Output(form, args.output, columns, checkpoint) if form else ParquetFolder(args.output, columns)
     output.check_overwrite(args.resume, args.overwrite)
     done = output.done(row_builder.run_fields) if args.resume else Counter()
+    if args.resume:
+        keep.check_stored(output.kept(), args.output)
     images, shards = ([source for source in sources if is_shard(source) == kind] for kind in (False, True))
     images = unscored(images, map(row_builder.name, images), done)
     remaining = images + shards  # only a worker reads what is in a shard
     config = load_config(args.config) if args.config is not None else None
     if row_builder.relative_to is not None and not is_remote(row_builder.relative_to):
         row_builder.relative_to = os.path.abspath(row_builder.relative_to)  # workers run in other folders
-    tally = Tally()
+    tally = Tally(keep)
     with cluster(args.ray_address):
         plan = plan_workers(machines(), args.device, args.workers)
         worker_args = with_options(
@@ -84,15 +88,16 @@ def score_command(args: argparse.Namespace, sources: Sequence[str]) -> int:
             workers=plan.threads,
             threads=args.threads or plan.threads,
         )
-        job = Job(worker_args, row_builder, os.getcwd(), frozenset(done))
+        job = Job(worker_args, row_builder, os.getcwd(), frozenset(done), RowFilter(None, ()) if form else keep)
         dataset = build_dataset(remaining, job, plan) if remaining else None
+        total = None if shards else len(images)
         with _translated_errors():
             if isinstance(output, ParquetFolder):
-                write_folder(output, dataset, args.overwrite, done.total(), tally)
+                write_folder(output, dataset, args.overwrite, done.total(), tally, total)
             else:
                 tables = dataset.iter_batches(batch_size=None, batch_format="pyarrow") if dataset is not None else ()
                 batches = (table.to_pylist() for table in tables if table.num_rows)
-                output.write(tally.count(batches, args.strict, None if shards else len(images)))
+                output.write(tally.count(batches, args.strict, total))
     tally.print_errors()
     print(tally.describe(), file=sys.stderr)
     return tally.failed + output.failed
@@ -107,12 +112,14 @@ class Job:
         row_builder: Builds the rows.
         folder: Working folder for relative paths, on machines that have it.
         done: Names of images in shards that already have a row.
+        keep: Selects the rows that a worker returns.
     """
 
     args: argparse.Namespace
     row_builder: RowBuilder
     folder: str
     done: Collection[str]
+    keep: RowFilter
 
 
 class Scorer:
@@ -132,7 +139,7 @@ class Scorer:
         images = (image for source in table[SOURCE].to_pylist() for image in self._images_at(os.fsdecode(source)))
         args, row_builder = self.job.args, self.job.row_builder
         for rows in score_rows(images, self.predictor, row_builder, args.batch_size, args.workers):
-            yield pa.Table.from_pylist(rows, schema=schema_for(row_builder.columns))
+            yield pa.Table.from_pylist(self.job.keep.rows(rows), schema=schema_for(row_builder.columns))
 
     def _images_at(self, source: str) -> Iterator[str | Encoded]:
         if not is_shard(source):
@@ -205,7 +212,9 @@ def build_dataset(sources: Sequence[str], job: Job, plan: WorkerPlan) -> Dataset
         )
 
 
-def write_folder(folder: ParquetFolder, dataset: Dataset | None, overwrite: bool, before: int, tally: Tally) -> None:
+def write_folder(
+    folder: ParquetFolder, dataset: Dataset | None, overwrite: bool, before: int, tally: Tally, total: int | None
+) -> None:
     """Let the workers write rows into a folder, one file per ROWS_PER_FILE rows, and count the new ones.
 
     Args:
@@ -214,6 +223,7 @@ def write_folder(folder: ParquetFolder, dataset: Dataset | None, overwrite: bool
         overwrite: Whether existing files are removed first.
         before: Number of rows in the folder that are kept.
         tally: Counter, updated in place.
+        total: Number of images to score; None if it is unknown.
     """
     if overwrite:
         folder.clear()
@@ -224,6 +234,8 @@ def write_folder(folder: ParquetFolder, dataset: Dataset | None, overwrite: bool
     rows, errors = folder.count()
     tally.failed = len(errors) - folder.failed
     tally.scored = rows - before - tally.failed
+    if tally.keep.text is not None:  # nothing else was written
+        tally.keep.passed, tally.scored = tally.scored, None if total is None else total - tally.failed
     tally.errors = errors[:SHOWN_ERRORS] if tally.failed else []
 
 

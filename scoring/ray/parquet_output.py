@@ -78,6 +78,12 @@ class ParquetFolder:
                 self.failed += batch.num_rows - batch["error"].null_count
         return done
 
+    def kept(self) -> Iterator[ScoreRow]:
+        """Yield all rows."""
+        for path in self.files():
+            for batch in self._batches(path, list(self.columns)):
+                yield from batch.to_pylist()
+
     def count(self) -> tuple[int, list[str]]:
         """Return the number of rows, and the errors in them."""
         rows, errors = 0, []

@@ -108,6 +108,25 @@ def test_the_same_rows_as_the_local_engine(output, checkpoint, local, tmp_path, 
         assert_same(on_ray(f"{tmp_path}/{output}", checkpoint, "photos", "--overwrite")[1], local)
 
 
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("output", ["rows.csv", "rows/"])
+def test_rows_that_pass(output, checkpoint, local, tmp_path, capsys):
+    mos = sorted(row["mos_01"] for row in local.values() if not row["error"])
+    keep = ["--keep", f"mos_01 > {(mos[9] + mos[10]) / 2}"]
+    expected = {path: row for path, row in local.items() if row["error"] or row["mos_01"] > (mos[9] + mos[10]) / 2}
+    assert len(expected) == IMAGES - 10
+    assert_same(on_ray(f"{tmp_path}/{output}", checkpoint, "photos", *keep)[1], expected)
+    told = f"{IMAGES - BAD} images scored, 2 not, {IMAGES - BAD - 10} passed --keep, in"
+    assert told in capsys.readouterr().err
+    assert_same(on_ray(f"{tmp_path}/{output}", checkpoint, "photos", *keep, "--resume")[1], expected)
+    assert "10 images scored, 0 passed --keep, in" in capsys.readouterr().err
+    with pytest.raises(UserError, match="was written with another --keep"):
+        on_ray(f"{tmp_path}/{output}", checkpoint, "photos", "--keep", "mos < -1", "--resume")
+    none = f"{tmp_path}/none{output[4:]}"
+    main(["photos/p00.png", "--checkpoint", str(checkpoint), "--engine", "ray", "--output", none, "--keep", "mos < -1"])
+    assert "1 images scored, 0 passed --keep, in" in capsys.readouterr().err
+
+
 def test_rows_of_compiled_networks(cluster, checkpoint, local, tmp_path, monkeypatch):
     from scoring.ray import engine  # noqa: PLC0415, imports Ray
     from tests.scoring.ray.workers import NETWORK, Telling  # noqa: PLC0415, as well
