@@ -41,7 +41,7 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
         require_packages("jinja2")
         gallery = import_module("scoring.gallery.page").RunGallery(args)
     predictor = build_predictor(args)
-    row_builder = RowBuilder(predictor, args.relative_to)
+    row_builder = RowBuilder(predictor, args.relative_to, args.panel)
     keep = RowFilter(args.keep, row_builder.columns)
     batch_size = args.batch_size or default_batch(predictor)
     output = Output(form, args.output, row_builder.columns, predictor.checkpoint)

@@ -123,6 +123,7 @@ class Text(RowFormat):
             f"  MOS {row['mos']:8.3f}  (scale {scale.describe()})",
             f"  SOS {row['sos']:8.3f}",
             *_bars(row, scale),
+            *_panel(row),
             f"  {100 * row['gob']:.1f} % find it good or better, {100 * row['pow']:.1f} % poor or worse",
             *([f"  note: {row['notes']}"] if row["notes"] else []),
         ]
@@ -136,6 +137,14 @@ def _csv_line(cells: Any) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="\r\n").writerow(cells)  # with "\n" alone, "\r" would not be quoted
     return line.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _panel(row: ScoreRow) -> Iterator[str]:
+    if row.get("panel") is not None:
+        yield (
+            f"  of panels of {row['panel']}, 90 % find {row['panel_low']:.3f} to {row['panel_high']:.3f}, and "
+            f"{100 * row['panel_good']:.1f} % call it good"
+        )
 
 
 def _bars(row: ScoreRow, scale: RatingScale) -> Iterator[str]:

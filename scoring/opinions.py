@@ -181,10 +181,10 @@ def ranking(predictions: Sequence[Prediction]) -> list[Ranked]:
     """Return the images in order of the probability that a person finds them best; among equals, of their MOS.
 
     Raises:
-        UserError: There are fewer than two images, or too many, or their scales differ.
+        UserError: There are too many images, or their scales differ.
     """
-    if len(predictions) < 2:
-        raise UserError(f"best: at least 2 images are compared, got {len(predictions)}")
+    if not predictions:
+        return []
     scale = predictions[0].scale
     if any(prediction.scale != scale for prediction in predictions):
         raise UserError("best: the scales of the images differ; use predictions of one predictor")

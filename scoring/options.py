@@ -48,7 +48,7 @@ def is_folder(output: str | None) -> bool:
 def _problem_with(args: argparse.Namespace) -> str | None:
     """Return the first problem with the options, or None."""
     ray, output, to_folder = args.engine == RAY, args.output, args.engine == RAY and is_folder(args.output)
-    numbers = {name: getattr(args, name) for name in ("batch_size", "workers", "threads", "max_pixels")}
+    numbers = {name: getattr(args, name) for name in ("batch_size", "workers", "threads", "max_pixels", "panel")}
     needs_ray = output is not None and (output.endswith("/") or defaults.is_remote(output))
     engine, misplaced = (LOCAL, LOCAL_ONLY) if ray else (RAY, RAY_ONLY)
     devices = ", ".join(RAY_DEVICES)
@@ -203,6 +203,13 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
         metavar="CONDITION",
         help="write only images that fulfil it, such as 'mos_01 > .6 and pow < .1'; names are fields of the output. "
         "Images that could not be scored are written, too",
+    )
+    add(
+        "--panel",
+        type=int,
+        metavar="N",
+        help="add what a panel of N people would find: the interval of its mean in 90 %% of panels, and how likely it "
+        "calls the image good",
     )
     add("--report", metavar="FILE", help=f"write a page with pictures and scores, in one {defaults.PAGE_SUFFIX} file")
     add("--map", metavar="FOLDER", help="draw, for each image, the areas that lower and raise its MOS")

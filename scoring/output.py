@@ -13,7 +13,7 @@ from typing import IO, NamedTuple
 
 from scoring.defaults import OUTPUT_SUFFIXES, SOME_FAILED
 from scoring.formats import ROW_FORMATS
-from scoring.records import RUN_FIELDS, ScoreRow
+from scoring.records import ScoreRow
 from utils.errors import UserError, one_line, shortened
 from utils.files import choose_format, not_written, reading, write_text
 
@@ -41,9 +41,9 @@ def check_same_run(row: ScoreRow, run_fields: ScoreRow, place: str | Path) -> No
     """Refuse to continue the output of another network or other settings.
 
     Raises:
-        UserError: The row differs from this run in scale, preprocessing or checkpoint.
+        UserError: The row differs from this run in scale, preprocessing, checkpoint or panel.
     """
-    changed = [f"{key} {row[key]} then, {run_fields[key]} now" for key in RUN_FIELDS if row[key] != run_fields[key]]
+    changed = [f"{key} {row[key]} then, {now} now" for key, now in run_fields.items() if str(row[key]) != str(now)]
     if changed:
         raise UserError(f"--resume: {place} was written with other settings: {'; '.join(changed)}")
 
@@ -117,7 +117,7 @@ class Output:
         Afterwards `failed` counts the failed images among the kept rows.
 
         Args:
-            run_fields: Scale, preprocessing and checkpoint of this run.
+            run_fields: Scale, preprocessing, checkpoint and, if there is one, panel of this run.
             names: Names of all images as rows show them, if they are scored in this order.
             batch_size: As far as rows are in this order they are kept in multiples of it, so that batches are the same
                 as without the interruption.

@@ -145,7 +145,7 @@ class Predictor:
         """Return several images in order of the probability that a person finds them best, as `scoring.opinions` does.
 
         Raises:
-            UserError: There are fewer than two images or more than 1,000, or one cannot be read.
+            UserError: There are more than 1,000 images, or one cannot be read.
         """
         return ranking(self(list(images)))
 

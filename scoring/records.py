@@ -12,13 +12,14 @@ import numpy as np
 from datasets.scale import RatingScale
 from models.precision import FP32
 from scoring.defaults import is_remote
-from scoring.opinions import Prediction, good_or_better, poor_or_worse
+from scoring.opinions import Prediction, good_or_better, panel_mean, poor_or_worse
 from scoring.predictor import Predictor, Prepared
 from scoring.scale_text import scale_text
 
 CENTRAL = 0.9  # share of the opinions between `low_90` and `high_90`
 DECIMALS = 8  # finer than float32 resolves
 RUN_FIELDS = ("scale", "preprocess", "checkpoint")  # the same in all rows of a run
+PANEL_FIELDS = ("panel", "panel_low", "panel_high", "panel_good")
 TEXT_FIELDS = ("path", *RUN_FIELDS, "notes", "error")  # all others are numbers
 
 ScoreRow = dict[str, Any]
@@ -37,6 +38,8 @@ class RowBuilder:
             evenly over their bin.
         gob, pow: Share of opinions that are good or better, and poor or worse; see scoring/opinions.py.
         entropy: Entropy of the DOS in nats, 0 to ln K.
+        panel, panel_low, panel_high, panel_good: With a panel, its size, the interval of its mean in units of the
+            scale, and the probability that it calls the image good; see scoring/opinions.py.
         width, height: Size of the upright picture in pixels.
         scale: The rating scale, as `--scale` takes it.
         preprocess: The preprocessing, followed by the precision unless that is fp32: `release@440x384+bf16`.
@@ -48,15 +51,18 @@ class RowBuilder:
     Args:
         predictor: Its scale, preprocessing and checkpoint are part of every row.
         relative_to: Folder that paths are relative to; None keeps paths as they were given.
+        panel: Number of people in a panel; None omits its fields.
     """
 
-    def __init__(self, predictor: Predictor, relative_to: str | None = None):
+    def __init__(self, predictor: Predictor, relative_to: str | None = None, panel: int | None = None):
         self.relative_to = relative_to
+        self.panel = panel
         self.scale = predictor.scale
         self.columns = (
             *("path", "mos", "mos_01", "sos"),
             *(f"p{k}" for k in range(1, predictor.scale.num_bins + 1)),
             *("median", "entropy", "low_90", "high_90", "gob", "pow"),
+            *(PANEL_FIELDS if panel is not None else ()),
             *("width", "height", *RUN_FIELDS, "notes", "error"),
         )
         precision = "" if predictor.precision == FP32 else f"+{predictor.precision}"
@@ -64,6 +70,7 @@ class RowBuilder:
             "scale": scale_text(predictor.scale),
             "preprocess": predictor.preprocess.id + predictor.pictures.id + precision,
             "checkpoint": predictor.checkpoint_hash,
+            **({"panel": panel} if panel is not None else {}),
         }
 
     def name(self, path: str) -> str:
@@ -91,6 +98,9 @@ class RowBuilder:
             "gob": good_or_better(dos, scale),
             "pow": poor_or_worse(dos, scale),
         }
+        if self.panel is not None:
+            panel = panel_mean(dos, scale, self.panel)
+            numbers |= {f"panel_{name}": value for name, value in vars(panel).items()}
         return self._row(
             path=self.name(path),
             **{name: round(float(value), DECIMALS) for name, value in numbers.items()},

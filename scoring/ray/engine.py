@@ -61,7 +61,7 @@ def score_command(args: argparse.Namespace, sources: Sequence[str]) -> int:
     form = None if is_folder(args.output) else row_format(args.format, args.output)
     sources = require_columns(sources, args)
     predictor = build_predictor(with_options(args, device="cpu"))  # for its scale and checkpoint, and early errors
-    row_builder = RowBuilder(predictor, args.relative_to)
+    row_builder = RowBuilder(predictor, args.relative_to, args.panel)
     keep = RowFilter(args.keep, row_builder.columns)
     checkpoint = predictor.checkpoint
     columns = row_builder.columns

@@ -10,7 +10,7 @@ from pyarrow import RecordBatch, fs
 from scoring.output import check_same_run
 from scoring.parquet import arrow_errors
 from scoring.ray.remote_files import open_filesystem
-from scoring.records import RUN_FIELDS, ScoreRow
+from scoring.records import ScoreRow
 from utils.errors import UserError
 
 SUFFIX = ".parquet"
@@ -71,7 +71,7 @@ class ParquetFolder:
                 print(f"{path} was incomplete and is removed; its images are scored again", file=sys.stderr)
                 self._remove(path)
                 continue
-            for batch in self._batches(path, ["path", "error", *RUN_FIELDS]):
+            for batch in self._batches(path, ["path", "error", *run_fields]):
                 if batch.num_rows:
                     check_same_run(batch.slice(0, 1).to_pylist()[0], run_fields, path)
                 done.update(batch["path"].to_pylist())

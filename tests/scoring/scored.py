@@ -14,6 +14,7 @@ from scoring.options import parse_arguments
 
 SUFFIXES = ("csv", "jsonl", "json", "parquet")
 ACR = RatingScale(1, 5, (1, 2, 3, 4, 5))
+DMOS = RatingScale(0, 100, (10, 30, 50, 70, 90), higher_is_better=False)  # that of SETTINGS
 SETTINGS = {
     "model": {"backbone": "cvt_nano"},
     "transform": {"resize": 40, "crop": 32},

@@ -15,11 +15,12 @@ from models import precision
 from scoring import defaults
 from scoring.formats import ROW_FORMATS
 from scoring.loading import short_hash
+from scoring.opinions import panel_mean
 from scoring.output import StrictError
 from scoring.preprocess import build_preprocess
 from tests.running import ROOT, run_as_script
 from tests.scoring.hostile import write_hostile_folder
-from tests.scoring.scored import SUFFIXES, rows_of, scored
+from tests.scoring.scored import DMOS, SUFFIXES, rows_of, scored
 from utils.errors import MachineError, UserError
 from utils.settings import TransformSettings
 
@@ -68,6 +69,38 @@ def test_a_record_by_hand(suffix, checkpoint, photo, tmp_path):
     assert list(row) == list(expected)
     for name, value in expected.items():
         assert row[name] == (pytest.approx(value, abs=1e-7) if isinstance(value, float) else value), name
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_a_panel_would_find(suffix, checkpoint, photos, tmp_path):
+    arguments, output = [photos, "--checkpoint", checkpoint, "--panel", "15"], tmp_path / f"out.{suffix}"
+    status, rows = scored(output, *arguments)
+    assert status == defaults.SOME_FAILED
+    predictor = load_predictor(checkpoint, device="cpu")
+    for row in rows:
+        assert row["panel"] == 15
+        if row["error"]:
+            assert row["panel_low"] is row["panel_high"] is row["panel_good"] is None
+            continue
+        panel = panel_mean([row[f"p{k}"] for k in range(1, 6)], predictor.scale, 15)
+        assert [row[f"panel_{name}"] for name in ("low", "high", "good")] == pytest.approx([*vars(panel).values()])
+    scored(output, *arguments, "--resume")
+    assert rows_of(output) == rows
+    with pytest.raises(UserError, match="other settings: panel 15 then, 16 now"):
+        scored(output, *arguments[:-1], "16", "--resume")
+    with pytest.raises(
+        UserError, match=r"beginning is not that of this run|other (fields|columns) than those of this run"
+    ):
+        scored(output, *arguments[:-2], "--resume")
+
+
+def test_a_panel_in_text(checkpoint, photo, capsys):
+    assert main([str(photo), "--checkpoint", str(checkpoint), "--device", "cpu", "--panel", "25"]) == 0
+    panel = panel_mean(load_predictor(checkpoint, device="cpu")(photo).dos, DMOS, 25)
+    told = (
+        f"  of panels of 25, 90 % find {panel.low:.3f} to {panel.high:.3f}, and {100 * panel.good:.1f} % call it good\n"
+    )
+    assert told in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -215,6 +248,7 @@ def test_pipes_that_close_and_terminals_without_bars(checkpoint, photo):
         (["photo.png", "--form", "json"], "--form"),
         ([], "name images, folders, patterns or a --list"),
         (["photo.png", "--batch-size", "0"], "--batch-size is 1 or more, got 0"),
+        (["photo.png", "--panel", "0"], "--panel is 1 or more, got 0"),
         (["photo.png", "--resume", "--overwrite"], "contradict"),
         (["photo.png", "--preprocess", "ful"], "--preprocess"),
         (["photo.png", "--precision", "fp8"], "--precision"),

@@ -18,13 +18,12 @@ from scoring.opinions import (
     poor_or_worse,
     ranking,
 )
-from tests.scoring.scored import ACR
+from tests.scoring.scored import ACR, DMOS
 from utils.errors import UserError
 
 PEOPLE = 1_000_000
 DIGITS = 1e-3
 A, B, C = (0.05, 0.15, 0.3, 0.35, 0.15), (0.1, 0.2, 0.4, 0.2, 0.1), (0.3, 0, 0.1, 0.2, 0.4)
-DMOS = RatingScale(0, 100, (10, 30, 50, 70, 90), higher_is_better=False)
 UNEVEN = RatingScale(0, 10, (1, 2, 5, 9))
 
 
@@ -119,8 +118,6 @@ def test_what_is_not_compared():
     for call in (lambda: compare(prediction(A), prediction(A), panel=0), lambda: panel_mean(A, ACR, 0)):
         with pytest.raises(UserError, match="panel: 0 people are not allowed; use 1 or more"):
             call()
-    with pytest.raises(UserError, match="at least 2 images are compared, got 1"):
-        ranking([prediction(A)])
     with pytest.raises(UserError, match="the scales of the images differ"):
         ranking([prediction(A), prediction(A, DMOS)])
     with pytest.raises(UserError, match="1001 images are too many to compare; the limit is 1000"):
@@ -157,6 +154,7 @@ def test_the_ranking_is_in_order():
     assert [image.index for image in ranked] == [2, 4, 0, 3, 1]  # the last two by MOS
     assert ranked[0].prediction is images[2]
     assert sum(image.probability for image in ranked) == pytest.approx(1)
+    assert ranking([]) == []
     assert [image.index for image in ranking([prediction(A, DMOS), prediction((1, 0, 0, 0, 0), DMOS)])] == [1, 0]
 
 

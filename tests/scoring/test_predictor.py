@@ -63,8 +63,7 @@ def test_comparisons_and_the_best_are_those_of_the_predictions(predictor, pictur
     assert predictor.compare(*pictures[:2], panel=9, correlation=0.5) == opinions.compare(first, second, 9, 0.5)
     assert predictor.compare(pictures[0], pictures[0]).probability == pytest.approx(0.5)
     assert predictor.best(pictures[:3]) == opinions.ranking(predictor(pictures[:3]))
-    with pytest.raises(UserError, match="best: at least 2 images are compared, got 1"):
-        predictor.best(pictures[:1])
+    assert [(one.index, one.probability) for one in predictor.best(pictures[:1])] == [(0, 1)]
 
 
 def test_grey_and_transparent_arrays(predictor):

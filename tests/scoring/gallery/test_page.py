@@ -18,12 +18,11 @@ from scoring.gallery.page import FailedImage, common_folder, digits_of, image_fr
 from scoring.gallery.ranking import DISPUTED_WIDTH, disputed, sampled
 from scoring.pictures import PictureSettings, open_picture, opened_picture
 from tests.scoring.gallery.pages import image, names_of, page_of, random_images
-from tests.scoring.scored import ACR
+from tests.scoring.scored import ACR, DMOS
 from utils.errors import UserError
 from utils.html import LONG_SIDE
 
 GOOD, MIDDLING, BAD, SPLIT = [0, 0, 0, 0.2, 0.8], [0, 0.2, 0.6, 0.2, 0], [0.9, 0.1, 0, 0, 0], [0.5, 0, 0, 0, 0.5]
-DMOS = RatingScale(0, 100, (10, 30, 50, 70, 90), higher_is_better=False)
 
 
 def decoded(source: str) -> Image.Image:
