@@ -12,6 +12,7 @@ from itertools import takewhile
 from models.timm_backbone import TimmBackbone
 from scoring.conditions import RowFilter
 from scoring.loading import build_predictor
+from scoring.opinions import MOST_IMAGES
 from scoring.output import Output, StrictError, row_format, unscored
 from scoring.pictures import Encoded
 from scoring.predictor import Prediction, Predictor, Prepared
@@ -35,13 +36,14 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
     Raises:
         UserError: Options contradict each other or the checkpoint does not fit; with --strict, a bad image.
     """
+    check_best(args, paths)
     form = row_format(args.format, args.output)
     gallery = on_scored = None
     if args.report is not None:
         require_packages("jinja2")
         gallery = import_module("scoring.gallery.page").RunGallery(args)
     predictor = build_predictor(args)
-    row_builder = RowBuilder(predictor, args.relative_to, args.panel)
+    row_builder = RowBuilder(predictor, args.relative_to, args.panel, bool(args.best))
     keep = RowFilter(args.keep, row_builder.columns)
     batch_size = args.batch_size or default_batch(predictor)
     output = Output(form, args.output, row_builder.columns, predictor.checkpoint)
@@ -65,6 +67,8 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
     tally = Tally(keep)
     batches = score_rows(paths, predictor, row_builder, batch_size, workers, on_scored)
     batches = tally.count(batches, args.strict, len(paths))
+    if args.best:
+        batches = row_builder.best_first(batches)
     if gallery is not None:
         batches = gallery.collect(batches, places)
     output.write(batches)
@@ -163,6 +167,12 @@ def score_rows(
             if on_scored is not None:
                 on_scored(path, prediction, prepared)
         yield rows
+
+
+def check_best(args: argparse.Namespace, paths: Sequence[str]) -> None:
+    """Refuse a --best of one image, or of too many to compare."""
+    if args.best and not 2 <= len(paths) <= MOST_IMAGES:
+        raise UserError(f"--best compares 2 to {MOST_IMAGES} images, got {len(paths)}; name others")
 
 
 def check_output_not_input(args: argparse.Namespace, paths: Sequence[str]) -> None:

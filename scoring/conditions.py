@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from scoring.records import TEXT_FIELDS, ScoreRow
+from scoring.records import BEST_FIELDS, TEXT_FIELDS, ScoreRow
 from utils.errors import UserError, did_you_mean, one_line, shortened
 
 COMPARISONS = {
@@ -43,7 +43,7 @@ class RowFilter:
 
     def __init__(self, text: str | None, columns: Sequence[str]):
         self.text = text
-        self.fields = [name for name in columns if name not in TEXT_FIELDS]
+        self.fields = [name for name in columns if name not in (*TEXT_FIELDS, *BEST_FIELDS)]  # the best is found later
         self.passed = 0  # rows with scores that were kept
         self._holds = self._condition(self._parsed().body, 0) if text is not None else None
 

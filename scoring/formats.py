@@ -105,26 +105,31 @@ class Csv(RowFormat):
 
 
 class Text(RowFormat):
-    """Write blocks for a terminal: MOS with its scale, SOS, one bar per bin, and the shares of good and poor."""
+    """Write blocks for a terminal: MOS with its scale, SOS, one bar per bin, and the shares of good and poor.
+
+    A ranking has one line per image instead.
+    """
 
     resumable = False
 
     @property
     def head(self) -> str:
-        return f"checkpoint {self.checkpoint}\n"
+        return f"checkpoint {self.checkpoint}\n" + ("\n" if "rank" in self.columns else "")
 
     def row(self, row: ScoreRow) -> str:
         path = printable(row["path"])
         if row["error"] is not None:
             return f"\n{path}\n  not scored: {printable(row['error'])}\n"
+        if row.get("rank") is not None:
+            return f"{row['rank']:4d}.  best with {100 * row['best']:5.1f} %   MOS {row['mos']:8.3f}   {path}\n"
         scale = parse_scale(row["scale"])
         lines = [
             path,
             f"  MOS {row['mos']:8.3f}  (scale {scale.describe()})",
             f"  SOS {row['sos']:8.3f}",
             *_bars(row, scale),
-            *_panel(row),
             f"  {100 * row['gob']:.1f} % find it good or better, {100 * row['pow']:.1f} % poor or worse",
+            *_panel(row),
             *([f"  note: {row['notes']}"] if row["notes"] else []),
         ]
         return "\n" + "\n".join(lines) + "\n"

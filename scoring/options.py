@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from scoring import defaults
 from scoring.defaults import LOCAL, RAY
 
-LOCAL_ONLY = ("map", "report")  # they need the images on this machine
+LOCAL_ONLY = ("map", "report", "best")  # they need the images on this machine, or all at once
 RAY_ONLY = ("ray_address", "image_bytes")
 RAY_DEVICES = ("auto", "cpu", "cuda")
 EPILOG = """\
@@ -55,6 +55,7 @@ def _problem_with(args: argparse.Namespace) -> str | None:
     problems = [
         ("name images, folders, patterns or a --list", not (args.images or args.list)),
         ("--resume and --overwrite contradict each other", args.resume and args.overwrite),
+        ("--best compares all images at once, and --resume only adds to a file; omit one", args.best and args.resume),
         *((f"{_flag(name)} is 1 or more, got {n}", n is not None and n < 1) for name, n in numbers.items()),
         *((f"{_flag(name)} works with --engine {engine} only", getattr(args, name) is not None) for name in misplaced),
         (
@@ -203,6 +204,12 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
         metavar="CONDITION",
         help="write only images that fulfil it, such as 'mos_01 > .6 and pow < .1'; names are fields of the output. "
         "Images that could not be scored are written, too",
+    )
+    add(
+        "--best",
+        action="store_true",
+        default=None,
+        help="order the images by the probability that a person finds them the best of all",
     )
     add(
         "--panel",

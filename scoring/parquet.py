@@ -13,7 +13,7 @@ from scoring.records import TEXT_FIELDS, ScoreRow
 from utils.errors import UserError, one_line
 from utils.files import write_atomically
 
-INTEGER_FIELDS = ("panel", "width", "height")
+INTEGER_FIELDS = ("panel", "rank", "width", "height")
 ROWS_PER_CHUNK = 10_000  # rows in memory while a file is written
 
 

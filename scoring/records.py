@@ -4,7 +4,7 @@ K bins.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from datasets.scale import RatingScale
 from models.precision import FP32
 from scoring.defaults import is_remote
-from scoring.opinions import Prediction, good_or_better, panel_mean, poor_or_worse
+from scoring.opinions import Prediction, good_or_better, panel_mean, poor_or_worse, ranking
 from scoring.predictor import Predictor, Prepared
 from scoring.scale_text import scale_text
 
@@ -20,6 +20,7 @@ CENTRAL = 0.9  # share of the opinions between `low_90` and `high_90`
 DECIMALS = 8  # finer than float32 resolves
 RUN_FIELDS = ("scale", "preprocess", "checkpoint")  # the same in all rows of a run
 PANEL_FIELDS = ("panel", "panel_low", "panel_high", "panel_good")
+BEST_FIELDS = ("rank", "best")
 TEXT_FIELDS = ("path", *RUN_FIELDS, "notes", "error")  # all others are numbers
 
 ScoreRow = dict[str, Any]
@@ -40,6 +41,7 @@ class RowBuilder:
         entropy: Entropy of the DOS in nats, 0 to ln K.
         panel, panel_low, panel_high, panel_good: With a panel, its size, the interval of its mean in units of the
             scale, and the probability that it calls the image good; see scoring/opinions.py.
+        rank, best: With a ranking, the place of the image and the probability that a person finds it best of all.
         width, height: Size of the upright picture in pixels.
         scale: The rating scale, as `--scale` takes it.
         preprocess: The preprocessing, followed by the precision unless that is fp32: `release@440x384+bf16`.
@@ -52,9 +54,12 @@ class RowBuilder:
         predictor: Its scale, preprocessing and checkpoint are part of every row.
         relative_to: Folder that paths are relative to; None keeps paths as they were given.
         panel: Number of people in a panel; None omits its fields.
+        best: Whether images are ranked, see `best_first`.
     """
 
-    def __init__(self, predictor: Predictor, relative_to: str | None = None, panel: int | None = None):
+    def __init__(
+        self, predictor: Predictor, relative_to: str | None = None, panel: int | None = None, best: bool = False
+    ):
         self.relative_to = relative_to
         self.panel = panel
         self.scale = predictor.scale
@@ -63,6 +68,7 @@ class RowBuilder:
             *(f"p{k}" for k in range(1, predictor.scale.num_bins + 1)),
             *("median", "entropy", "low_90", "high_90", "gob", "pow"),
             *(PANEL_FIELDS if panel is not None else ()),
+            *(BEST_FIELDS if best else ()),
             *("width", "height", *RUN_FIELDS, "notes", "error"),
         )
         precision = "" if predictor.precision == FP32 else f"+{predictor.precision}"
@@ -112,6 +118,18 @@ class RowBuilder:
     def failed(self, path: str, error: str) -> ScoreRow:
         """Return the row of an image that could not be scored."""
         return self._row(path=self.name(path), error=_valid_text(error))
+
+    def best_first(self, batches: Iterable[list[ScoreRow]]) -> Iterator[list[ScoreRow]]:
+        """Yield all rows together, best first and with `rank` and `best`; images without scores follow."""
+        rows = [row for batch in batches for row in batch]
+        scored, failed = ([row for row in rows if (row["error"] is None) == kind] for kind in (True, False))
+        bins = [f"p{k}" for k in range(1, self.scale.num_bins + 1)]
+        ranked = ranking(
+            [Prediction(row["mos"], row["sos"], tuple(row[name] for name in bins), self.scale) for row in scored]
+        )
+        for rank, image in enumerate(ranked, start=1):
+            scored[image.index] |= {"rank": rank, "best": round(image.probability, DECIMALS)}
+        yield [*(scored[image.index] for image in ranked), *failed]
 
     def _row(self, **values: Any) -> ScoreRow:
         values = {**self.run_fields, **values}

@@ -40,8 +40,8 @@ OPTIONS = {  # by the module of a script, what its usage names
     "main": "--config --resume --overwrite --split --evaluate --trained-with --part --output key.subkey=value",
     "inference": "IMAGE --list --image-column --root --recursive --checkpoint --device --batch-size "
     "--threads --precision --compile --scale --config --preprocess --workers --decode --max-pixels --truncated "
-    "--background --format --output --relative-to --resume --overwrite --strict --keep --panel --report --map --engine "
-    "--ray-address --image-bytes",
+    "--background --format --output --relative-to --resume --overwrite --strict --keep --best --panel --report --map "
+    "--engine --ray-address --image-bytes",
     "tools.check_dataset": "--config --dataset --root --decode --all --picture --no-picture --save-splits "
     "key.subkey=value",
     "tools.compare_labels": "--annotations --release --write",

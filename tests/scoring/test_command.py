@@ -15,7 +15,7 @@ from models import precision
 from scoring import defaults
 from scoring.formats import ROW_FORMATS
 from scoring.loading import short_hash
-from scoring.opinions import panel_mean
+from scoring.opinions import best_probabilities, panel_mean
 from scoring.output import StrictError
 from scoring.preprocess import build_preprocess
 from tests.running import ROOT, run_as_script
@@ -101,6 +101,45 @@ def test_a_panel_in_text(checkpoint, photo, capsys):
         f"  of panels of 25, 90 % find {panel.low:.3f} to {panel.high:.3f}, and {100 * panel.good:.1f} % call it good\n"
     )
     assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_best_come_first(suffix, checkpoint, photos, tmp_path):
+    arguments = [photos, "--checkpoint", checkpoint]
+    _, plain = scored(tmp_path / f"plain.{suffix}", *arguments)
+    status, rows = scored(tmp_path / f"out.{suffix}", *arguments, "--best")
+    assert status == defaults.SOME_FAILED
+    assert [row["rank"] for row in rows] == [*range(1, 10), None, None]
+    assert [row["path"][-7:] for row in rows[9:]] == ["p2b.png", "p5b.png"]
+    assert [row["best"] for row in rows[9:]] == [None, None]
+    assert sum(row["best"] for row in rows[:9]) == pytest.approx(1, abs=1e-6)
+    by_path = {row["path"]: [row[f"p{k}"] for k in range(1, 6)] for row in plain if not row["error"]}
+    expected = dict(zip(by_path, best_probabilities([*by_path.values()], higher_is_better=False), strict=True))
+    assert [row["path"] for row in rows[:9]] == sorted(expected, key=expected.get, reverse=True)
+    for row in rows[:9]:
+        assert row["best"] == pytest.approx(expected[row["path"]], abs=1e-6)
+    without = [{name: value for name, value in row.items() if name not in ("rank", "best")} for row in rows]
+    assert sorted(without, key=lambda row: row["path"]) == plain
+    _, some = scored(tmp_path / f"some.{suffix}", *arguments, "--best", "--keep", f"mos <= {rows[3]['mos']}")
+    assert len(some) < 11
+    assert sum(row["best"] or 0 for row in some) == pytest.approx(1, abs=1e-6)  # of those that pass
+
+
+def test_the_best_in_text(checkpoint, photos, capsys):
+    assert main([str(photos), "--checkpoint", str(checkpoint), "--device", "cpu", "--best"]) == defaults.SOME_FAILED
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == ""
+    assert [line[:16] for line in lines[2:11]] == [f"   {rank}.  best with" for rank in range(1, 10)]
+    assert re.fullmatch(r"   1\.  best with  1\d\.\d %   MOS   \d\d\.\d{3}   .*/p\d\.png", lines[2])
+    assert "  not scored: " in lines[13]
+
+
+def test_what_best_refuses(checkpoint, photo):
+    arguments = ["--checkpoint", str(checkpoint), "--best"]
+    with pytest.raises(UserError, match="--best compares 2 to 1000 images, got 1; name others"):
+        main([str(photo), *arguments])
+    with pytest.raises(UserError, match=r"no field 'best'"):
+        main([str(photo), "missing.png", *arguments, "--keep", "best > .1"])
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -248,6 +287,8 @@ def test_pipes_that_close_and_terminals_without_bars(checkpoint, photo):
         (["photo.png", "--form", "json"], "--form"),
         ([], "name images, folders, patterns or a --list"),
         (["photo.png", "--batch-size", "0"], "--batch-size is 1 or more, got 0"),
+        (["photo.png", "--best", "--resume"], "--best compares all images at once, and --resume only adds to a file"),
+        (["photo.png", "--best", "--engine", "ray"], "--best works with --engine local only"),
         (["photo.png", "--panel", "0"], "--panel is 1 or more, got 0"),
         (["photo.png", "--resume", "--overwrite"], "contradict"),
         (["photo.png", "--preprocess", "ful"], "--preprocess"),
