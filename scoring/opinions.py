@@ -136,13 +136,12 @@ def compare(a: Prediction, b: Prediction, panel: int = PANEL, correlation: float
         )
     _require_people(panel)
     joint = joint_distribution(a.dos, b.dos, correlation)
-    higher, lower = np.tril(joint, -1).sum(), np.triu(joint, 1).sum()
-    better = higher if a.scale.higher_is_better else lower
+    margin = np.tril(joint, -1).sum() - np.triu(joint, 1).sum()  # P(higher) - P(lower)
+    probability = (1 + (margin if a.scale.higher_is_better else -margin)) / 2
     centers = np.array(a.scale.bin_centers)
     differences = centers[:, None] - centers[None, :]
     mean = (joint * differences).sum()
     variance = (joint * (differences - mean) ** 2).sum()
-    probability = better + (1 - higher - lower) / 2
     return Comparison(float(probability), a.mos - b.mos, float(np.sqrt(variance / panel)), panel)
 
 

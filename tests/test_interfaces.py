@@ -29,6 +29,8 @@ PARAMETERS = {  # by what is imported; an = marks one that may be omitted
     "models.official.from_official": "state_dict",
     "models.official.to_official": "state_dict complete=",
     "losses.JointLoss": "scale sos_a= dos= mos= sos= sos_target= units= database_weights= rank= best_last=",
+    "scoring.opinions.compare": "a b panel= correlation=",
+    "scoring.opinions.panel_mean": "dos scale people=",
     "utils.metrics.score_metrics": "pred_mos target_mos",
     "utils.metrics.distribution_metrics": "pred_dos target centers",
     "utils.config.load_config": "path= overrides=",

@@ -10,7 +10,7 @@ from pyarrow import RecordBatch, fs
 from scoring.output import check_same_run
 from scoring.parquet import arrow_errors
 from scoring.ray.remote_files import open_filesystem
-from scoring.records import ScoreRow
+from scoring.records import RUN_FIELDS, ScoreRow
 from utils.errors import UserError
 
 SUFFIX = ".parquet"
@@ -98,7 +98,7 @@ class ParquetFolder:
             arrow_errors(f"--output: {path} cannot be read as Parquet"),
             pq.ParquetFile(path, filesystem=self.filesystem) as file,
         ):
-            missing = [name for name in columns if name not in file.schema_arrow.names]
+            missing = [name for name in ("path", "error", *RUN_FIELDS) if name not in file.schema_arrow.names]
             if missing:
                 raise UserError(
                     f"--output: {path} was not written by inference.py: no column {', '.join(missing)}; name another "
