@@ -59,7 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--evaluate",
         metavar="CHECKPOINT",
-        help="evaluate a checkpoint, or each best.pt in a folder, on --config; do not train",
+        help="evaluate a checkpoint, hf://owner/name[@revision] on the Hugging Face hub, or each best.pt in a folder, "
+        "on --config; do not train",
     )
     parser.add_argument(
         "--trained-with",

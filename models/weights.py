@@ -16,7 +16,8 @@ from models.richiqa import RichIQA
 from models.timm_backbone import PREFIX as TIMM_PREFIX
 from models.timm_backbone import TimmBackbone, build_timm_backbone, is_built_here
 from utils.checkpoint import is_own, read_tensors
-from utils.errors import UserError, one_line, some_of
+from utils.errors import MachineError, UserError, some_of
+from utils.hub import WEIGHTS, download, is_hub_address, local_file
 from utils.schema import CheckpointContent, checked
 from utils.settings import Config, ModelSettings
 
@@ -26,7 +27,7 @@ IMAGENET22K = {  # backbone -> (file of CvT, repository of the Hugging Face port
     "cvt_13": ("CvT-13-384x384-IN-22k.pth", "microsoft/cvt-13-384-22k"),
 }
 ALIGNMENT = 64  # bytes, of what torch allocates on a CPU
-HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+HUB_FILES = (WEIGHTS, "pytorch_model.bin")
 CONTAINERS = (  # keys under which programs save a state dict; averaged weights come first
     *("state_dict_ema", "model_ema", "params_ema", "ema"),
     *("state_dict", "model_state_dict", "model", "module", "network", "net", "params", "weights"),
@@ -48,8 +49,9 @@ def load_pretrained(model: RichIQA, settings: ModelSettings) -> str:
     """Load the weights that `model.pretrained` names, and return a sentence about what was loaded.
 
     `none` loads nothing. `imagenet22k` is CvT's own: the file in checkpoint/, else the Hugging Face hub or its cache.
-    `timm` is timm's own for a timm backbone. Anything else is the path of a file: CvT or its port (backbone only), or
-    a checkpoint of this project or of the release (the whole network, or `model.pretrained_part` of it).
+    `timm` is timm's own for a timm backbone. Anything else is the path of a file, or the address of a repository on
+    the hub: CvT or its port (backbone only), or a checkpoint of this project or of the release (the whole network, or
+    `model.pretrained_part` of it).
 
     Raises:
         UserError: The weights are not available or do not fit.
@@ -57,6 +59,8 @@ def load_pretrained(model: RichIQA, settings: ModelSettings) -> str:
     source = settings.pretrained
     if source == "none":
         return "weights: random"
+    if is_hub_address(source):
+        source = str(local_file(source))
     if settings.backbone.startswith(TIMM_PREFIX) and source != "imagenet22k" and not _is_network_file(source):
         trained = build_timm_backbone(settings, source)
         load_exactly(model.backbone, trained.state_dict(), f"timm weights {source}")
@@ -185,35 +189,16 @@ def find_imagenet22k(backbone: str) -> Path:
     filename, repository = IMAGENET22K[backbone]
     if (WEIGHTS_FOLDER / filename).is_file():
         return WEIGHTS_FOLDER / filename
-    path, reason = _from_hub(repository)
-    if path is not None:
-        return path
-    raise UserError(
-        f"model.pretrained: imagenet22k weights of {backbone} are not available ({reason}). Either put {filename} "
-        f"(from CvT's model zoo) into {WEIGHTS_FOLDER}, or, on a machine with network access, run "
-        f"`hf download {repository}` and copy the Hugging Face cache. To start from random weights, set "
-        "model.pretrained=none"
-    )
-
-
-def _from_hub(repository: str) -> tuple[Path | None, str]:
-    """Return the weights file of a repository, from the local cache or the network; or None and the reason."""
-    from huggingface_hub import hf_hub_download  # noqa: PLC0415, only where weights are fetched
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
-
-    reason = "the repository contains none of " + ", ".join(HUB_FILES)
-    for local in (True, False):
-        for hub_file in HUB_FILES:
-            try:
-                return Path(hf_hub_download(repository, hub_file, local_files_only=local)), ""
-            except LocalEntryNotFoundError:
-                if not local:
-                    return None, "the hub cannot be reached and its local cache does not contain the weights"
-            except EntryNotFoundError:
-                continue
-            except (HfHubHTTPError, OSError) as error:
-                reason = one_line(error)
-    return None, reason
+    try:
+        return download(repository, HUB_FILES, prefer_cache=True)
+    except MachineError:
+        raise
+    except UserError as error:
+        raise UserError(
+            f"model.pretrained: imagenet22k weights of {backbone} are not available; put {filename} (from CvT's model "
+            f"zoo) into {WEIGHTS_FOLDER}, set model.pretrained=none to start from random weights, or enable the "
+            f"download: {error}"
+        ) from error
 
 
 def _is_network_file(source: str) -> bool:

@@ -1,7 +1,6 @@
 """Build a predictor from a checkpoint."""
 
 import argparse
-import hashlib
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,8 @@ from scoring.preprocess import RELEASE
 from scoring.scale_text import parse_scale
 from utils.config import load_config
 from utils.errors import MissingFileError, UserError
+from utils.files import file_hash
+from utils.hub import is_hub_address, local_file
 from utils.memory import keep_freed_memory
 from utils.runtime import pick_device
 from utils.settings import Config, ScaleSettings
@@ -27,7 +28,6 @@ from utils.threads import is_limited_to_one_thread, set_threads
 RUNS = Path("checkpoint")
 SHIPPED_WEIGHTS = WEIGHTS_FOLDER / SHIPPED  # wherever this code is: in a checkout, or installed
 HASH_LENGTH = 16  # hexadecimal digits
-HASH_BLOCK = 2**20  # bytes
 
 
 @default_modes()
@@ -46,7 +46,8 @@ def load_predictor(
 
     Args:
         checkpoint: `best.pt` or `last.pt` of a run, an exported .safetensors, or a checkpoint of the RichIQA release;
-            `newest` selects the newest best.pt under checkpoint/, None the weights that come with this project.
+            `hf://owner/name[@revision]` names a repository on the Hugging Face hub, `newest` the newest best.pt under
+            checkpoint/, None the weights that come with this project.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         scale: Rating scale of a release checkpoint, which does not contain one; may be text, as for `--scale`.
         config: Config that a release checkpoint was trained with, or the path of its YAML; replaces `scale`.
@@ -59,8 +60,8 @@ def load_predictor(
 
     Raises:
         MissingFileError: The checkpoint does not exist.
-        UserError: The checkpoint does not fit; the device, precision or compiler is not available, or the number of
-            threads; the scale is missing, or given although the checkpoint contains one.
+        UserError: The checkpoint does not fit, or the hub does not have it; the device, precision or compiler is not
+            available, or the number of threads; the scale is missing, or given although the checkpoint contains one.
     """
     if threads is not None and threads < 1:
         raise UserError(f"threads: {threads} is not allowed; use 1 or more")
@@ -109,11 +110,7 @@ def load_with_scale(
 
 def short_hash(path: Path) -> str:
     """Return the first digits of a file's SHA-256."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()[:HASH_LENGTH]
+    return file_hash(path)[:HASH_LENGTH]
 
 
 def find_checkpoint(checkpoint: str | Path | None) -> Path:
@@ -121,9 +118,12 @@ def find_checkpoint(checkpoint: str | Path | None) -> Path:
 
     Raises:
         MissingFileError: The shipped weights are missing, or there is no run.
+        UserError: The checkpoint cannot be loaded from the hub.
     """
     if checkpoint == NEWEST:
         return newest_best(RUNS)
+    if checkpoint is not None and is_hub_address(checkpoint):
+        return local_file(checkpoint)
     if checkpoint is not None:
         return Path(local_path(str(checkpoint)))
     if not SHIPPED_WEIGHTS.is_file():

@@ -123,8 +123,8 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
     add(
         "--checkpoint",
         metavar="FILE",
-        help=f"trained network; {defaults.NEWEST}: the newest best.pt under checkpoint/; default: the weights that "
-        f"come with this project, checkpoint/{defaults.SHIPPED}",
+        help=f"trained network, or hf://owner/name[@revision] on the Hugging Face hub; {defaults.NEWEST}: the newest "
+        f"best.pt under checkpoint/; default: the weights that come with this project, checkpoint/{defaults.SHIPPED}",
     )
     add("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
     add(

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach for the network; before anything imports the hub's package
@@ -16,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.hub import Hub, serve
 from tests.running import ROOT, copy_run, folder_of, train
 
 IMAGES = 20
@@ -67,6 +69,28 @@ def _report_only_where_asked(request, monkeypatch):
     """Most tests train; a report takes longer than their training."""
     if request.node.get_closest_marker("with_report") is None:
         monkeypatch.setattr("main.print_report", lambda *_: None)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A stand-in for the Hugging Face hub, with an empty cache in tmp_path/cache and no waiting between attempts."""
+    from huggingface_hub import constants  # noqa: PLC0415, most tests do without it
+
+    server, address = serve()
+    for name, value in {  # read from the environment when the package was imported
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_CACHE": str(tmp_path / "cache"),
+        "HF_TOKEN_PATH": str(tmp_path / "no token"),
+        "ENDPOINT": address,
+        "HUGGINGFACE_CO_URL_TEMPLATE": address + "/{repo_id}/resolve/{revision}/{filename}",
+    }.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    yield server.hub
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from utils.errors import MachineError, UserError, one_line
 
 DOOMED = ".deleted"  # suffix of a folder that is being deleted; its name also gets a leading dot
 LONGEST_NAME = 150  # bytes
+HASH_BLOCK = 2**20  # bytes
 DISK_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EIO, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else []))
 
 
@@ -45,6 +46,15 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise not_written(path, error) from error
+
+
+def file_hash(path: str | Path, digest: Any = None) -> str:
+    """Return a file's SHA-256, or the hash of a `hashlib` object that is updated with its content, as hexadecimal."""
+    digest = hashlib.sha256() if digest is None else digest
+    with open(path, "rb") as file:
+        while block := file.read(HASH_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def not_written(place: str | Path, error: OSError) -> UserError:

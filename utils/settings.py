@@ -139,8 +139,8 @@ class ModelSettings(Settings):
     backbone: str = "cvt_21"
     """`cvt_21`, `cvt_13`, `cvt_nano`, or `timm:<name>` for a timm model with feature levels."""
     pretrained: PathText = "none"
-    """`none`, `imagenet22k` (CvT), `timm` (a timm backbone), or a file: weights, or a checkpoint to fine-tune,
-    whose training images are remembered.
+    """`none`, `imagenet22k` (CvT), `timm` (a timm backbone), or a file, or `hf://owner/name[@revision]` on the
+    Hugging Face hub: weights, or a checkpoint to fine-tune, whose training images are remembered.
     """
     pretrained_part: Literal["all", "backbone"] = "all"
     """How much of the checkpoint of a whole network is loaded: `backbone` leaves the head random, such as for another

@@ -30,6 +30,7 @@ from models.weights import TrainedNetwork, load_network
 from utils.config import load_config
 from utils.errors import MissingFileError, UserError
 from utils.files import require_place, write_text
+from utils.hub import cached_repository, local_file
 from utils.runtime import environment, pick_device
 from utils.schema import VERSION
 from utils.settings import Config
@@ -77,12 +78,13 @@ def run_evaluation(args: argparse.Namespace, configs: Sequence[Config]) -> int:
 
 
 def find_checkpoints(place: str | Path) -> list[Path]:
-    """Return the given file, or every best.pt of the runs in a folder.
+    """Return the given file, that of an address on the hub, or every best.pt of the runs in a folder.
 
     Raises:
         MissingFileError: There is none.
+        UserError: The file cannot be loaded from the hub.
     """
-    place = Path(place)
+    place = local_file(place)
     if place.is_dir():
         found = sorted(path for path in place.rglob(BEST) if SPLIT_FOLDER.fullmatch(path.parent.name))
         if not found:
@@ -175,8 +177,13 @@ def require_same_results(folder: Path, checkpoint: Path, target: dict[str, Any])
 
 
 def checkpoint_label(checkpoint: Path) -> Path:
-    """Return `run/split_NN` for a best.pt in a run folder, `run/split_NN/last` for a last.pt, else the file's name."""
+    """Return `run/split_NN` for a best.pt in a run folder, `run/split_NN/last` for a last.pt, else the file's name.
+
+    A file in the cache of the Hugging Face hub is named after its repository: `owner--name`.
+    """
     path = checkpoint.absolute()
+    if repository := cached_repository(path):
+        return Path(repository)
     if not SPLIT_FOLDER.fullmatch(path.parent.name):
         return Path(path.stem)
     folder = Path(path.parent.parent.name) / path.parent.name

@@ -11,6 +11,7 @@ from experiments.schema import SeenBefore, SeenDatabase, SplitContent
 from models.timm_backbone import PREFIX as TIMM_PREFIX
 from models.weights import translate_weights
 from utils.checkpoint import is_own, read_tensors
+from utils.hub import local_file
 from utils.schema import CheckpointContent, checked
 from utils.settings import Config, ModelSettings
 
@@ -62,7 +63,7 @@ def describe_ancestors(settings: ModelSettings) -> dict[str, Any]:
     Args:
         settings: Settings of a network whose weights were loaded before.
     """
-    path = Path(settings.pretrained)
+    path = local_file(settings.pretrained, prefer_cache=True)  # the file that was loaded, even if there is a newer one
     if not path.is_file():
         return {}
     content = read_tensors(path)

@@ -78,6 +78,21 @@ def test_no_weights_is_an_error_that_names_both_ways(tmp_path, monkeypatch):
         load_pretrained(build_model(CVT_13), CVT_13)
 
 
+@pytest.mark.parametrize("filename", ["model.safetensors", "pytorch_model.bin"])
+def test_imagenet_weights_are_downloaded_once(filename, hub, tmp_path, monkeypatch):
+    state = {
+        f"cvt.{name}": each.contiguous() for name, each in CvtModel(CvtConfig(depth=[1, 2, 10])).state_dict().items()
+    }
+    file = tmp_path / filename
+    (save_file if filename.endswith("safetensors") else torch.save)(state, file)
+    hub.push("microsoft/cvt-13-384-22k", {filename: file.read_bytes()})
+    monkeypatch.setattr(weights, "WEIGHTS_FOLDER", tmp_path / "nothing")
+    assert "cvt-13-384-22k" in load_pretrained(build_model(CVT_13), CVT_13)
+    hub.requests.clear()
+    load_pretrained(build_model(CVT_13), CVT_13)
+    assert hub.requests == []
+
+
 def test_nano_has_no_imagenet_weights():
     settings = ModelSettings(backbone="cvt_nano", pretrained="imagenet22k")
     with pytest.raises(UserError, match="exists for cvt_21, cvt_13, not for cvt_nano"):
