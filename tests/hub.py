@@ -94,14 +94,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer_content(self, content: bytes, headers: dict[str, str] | None = None) -> None:
         fault, sent = self.server.hub.fault, content
+        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
         if fault == "changed":
             sent = content[:-1] + bytes([content[-1] ^ 1])
         elif fault is not None and self.command == "GET":
             sent = content[: len(content) // 2]
-        length = len(content) if fault == "cut" else len(sent)
-        self.answer(200, {**(headers or {}), "Content-Length": str(length)})
+        length = (len(content) if fault == "cut" else len(sent)) - start
+        self.answer(206 if start else 200, {**(headers or {}), "Content-Length": str(length)})
         if self.command == "GET":
-            self.wfile.write(sent)
+            self.wfile.write(sent[start:])
             self.close_connection = fault == "cut"
 
     def answer(self, status: int, headers: dict[str, str] | None = None) -> None:

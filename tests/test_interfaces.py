@@ -47,7 +47,7 @@ OPTIONS = {  # by the module of a script, what its usage names
     "tools.check_dataset": "--config --dataset --root --decode --all --picture --no-picture --save-splits "
     "key.subkey=value",
     "tools.compare_labels": "--annotations --release --write",
-    "tools.export": "CHECKPOINT --format --half --output --overwrite --scale --trained-with",
+    "tools.export": "CHECKPOINT --format --half --output --evaluations --overwrite --scale --trained-with",
     "tools.draw_architecture": "--output",
     "tools.list_settings": "--write",
     "tools.ablate_head": "KEY=VALUE --checkpoint --config --vary --views --output",

@@ -2,6 +2,9 @@
 
 `python tools/export.py CHECKPOINT --format safetensors|onnx|torch [--half] [--output FILE]`. The graph takes batches of
 any size with images of one size, `transform.crop` of the training.
+
+`python tools/export.py CHECKPOINT --format hub --output FOLDER [--evaluations FOLDER ...] [--half]` writes a repository
+for the Hugging Face hub: the weights, their config and a model card.
 """
 
 import argparse
@@ -19,35 +22,75 @@ require_installation()
 from datasets.scale import RatingScale
 from models.export import CHECKED, FORMATS, HALF, INPUT, ExportFormat, describe_differences, export
 from models.weights import TrainedNetwork
-from scoring.loading import load_with_scale
+from scoring.loading import find_checkpoint, load_with_scale
 from utils.errors import UserError
 from utils.files import reading, require_place
+from utils.hub import is_hub_address
 from utils.script import first_line, run_script
+
+HUB = "hub"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
+    if args.format == HUB:
+        return export_repository(args)
+    if args.evaluations:
+        raise UserError(f"--evaluations is for the model card of --format {HUB}; omit it")
     form = choose_format(args.format, args.output)
     if args.half:
         if form is not FORMATS["safetensors"]:
             raise UserError(f"--half: {form.title} keeps float32; use it with --format safetensors, or omit it")
         form = HALF
     require_packages(form)
-    network = load_with_scale(args.checkpoint, args.scale, args.trained_with)
-    path = args.output or args.checkpoint.with_suffix(form.suffix)
-    check_output(path, args.checkpoint, args.overwrite)
+    if args.output is None and is_hub_address(args.checkpoint):
+        raise UserError(f"--output: name the file to write, since {args.checkpoint} is in the cache of the hub")
+    checkpoint = find_checkpoint(args.checkpoint)
+    network = load_with_scale(checkpoint, args.scale, args.trained_with)
+    path = args.output or checkpoint.with_suffix(form.suffix)
+    check_output(path, checkpoint, args.overwrite)
     differences = export(network, form, path)
     print(describe(network, form, path, differences))
     return 0
 
 
+def export_repository(args: argparse.Namespace) -> int:
+    """Write a folder for the Hugging Face hub, and print what is in it."""
+    from experiments.model_card.hub import FILES, check_folder, write_repository  # noqa: PLC0415, imports matplotlib
+
+    if args.output is None:
+        raise UserError(f"--output: name the folder to write; --format {HUB} needs it")
+    check_folder(args.output, args.overwrite)
+    network = load_with_scale(find_checkpoint(args.checkpoint), args.scale, args.trained_with)
+    form = HALF if args.half else FORMATS["safetensors"]
+    differences, titles = write_repository(network, form, args.output, args.evaluations)
+    print(f"written to {args.output}: {', '.join(FILES)}; {form.title}")
+    print(f"  results in the card: {', '.join(titles) or 'none; --evaluations adds those of main.py --evaluate'}")
+    print(f"  largest difference from the network on {CHECKED} random images: {describe_differences(differences)}")
+    print(f"  `hf upload owner/name {args.output}` publishes it; read README.md before")
+    return 0
+
+
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=first_line(__doc__), allow_abbrev=False)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="best.pt of a run, or one of the release")
-    parser.add_argument("--format", choices=list(FORMATS), help="default: from the suffix of --output")
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="best.pt of a run, hf://owner/name[@revision], or one of the release"
+    )
+    parser.add_argument("--format", choices=[*FORMATS, HUB], help="default: from the suffix of --output")
     parser.add_argument("--half", action="store_true", help="store safetensors as float16, which is half as large")
-    parser.add_argument("--output", metavar="FILE", type=Path, help="default: next to the checkpoint")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    parser.add_argument(
+        "--output", metavar="FILE", type=Path, help=f"with {HUB}, a folder; default: a file next to the checkpoint"
+    )
+    parser.add_argument(
+        "--evaluations",
+        metavar="FOLDER",
+        type=Path,
+        action="append",
+        default=[],
+        help=f"with {HUB}, folder with evaluations for the card, may be repeated; default: metrics.json beside the "
+        "checkpoint",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file or folder")
     release = parser.add_mutually_exclusive_group()
     release.add_argument("--scale", help="rating scale of a release checkpoint: acr, 0,100 or 1,5:1,2,3,4,5")
     release.add_argument("--trained-with", metavar="FILE", help="YAML that a release checkpoint was trained with")

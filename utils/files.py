@@ -150,6 +150,32 @@ def require_place(path: str | Path) -> None:
         raise UserError(f"folder {path} cannot be {action}: {existing} is not writable")
 
 
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside `path`, which replaces `path` if the block succeeds, else is deleted.
+
+    Raises:
+        MachineError: The disk is full or broken; an existing folder at `path` is unchanged.
+        UserError: The folder cannot be written; an existing one is unchanged.
+    """
+    path = Path(path).absolute()
+    temporary = path.with_name(f".{_short_name(path.name)}.{platform.node()}.{os.getpid()}.tmp")
+    make_folder(path.parent)
+    delete_folder(temporary)  # of a killed process that had the same number
+    try:
+        temporary.mkdir()
+        yield temporary
+        delete_folder(path)
+        temporary.rename(path)
+        _flush_folder(path.parent)
+    except UserError:
+        raise
+    except OSError as error:
+        raise not_written(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def delete_folder(path: str | Path) -> None:
     """Delete a folder and its contents, if it exists.
 

@@ -80,6 +80,7 @@ def write_card(
         "figure": figure.name,
         "failures": describe_failures(shown),
         "observation": observation,
+        "name": "RichIQA-Lite",
         **describe_photographs(photographs, evaluations, network.path.stem),
         **describe_file(network),
         **describe_training(network),
@@ -89,13 +90,13 @@ def write_card(
     return figure
 
 
-def render(context: dict[str, Any]) -> str:
+def render(context: dict[str, Any], template: str = TEMPLATE) -> str:
     """Return the card in Markdown."""
     loader = FileSystemLoader(Path(__file__).parent)
     options = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
     environment = Environment(loader=loader, undefined=StrictUndefined, **options)
     environment.filters |= {"number": number, "quote": shlex.quote}
-    text = environment.get_template(TEMPLATE).render(context)
+    text = environment.get_template(template).render(context)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
@@ -143,6 +144,7 @@ def describe_evaluations(network: TrainedNetwork, evaluations: Sequence[Evaluati
     return {
         "evaluations": evaluations,
         "results": results_table(evaluations, labels),
+        "intervals": True,
         "temperature": temperature,
         "coverage": calibration_table(calibrations),
         "pit": pit_table(calibrations),

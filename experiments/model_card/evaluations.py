@@ -1,4 +1,4 @@
-"""Evaluations of a network, read from the folders that `main.py --evaluate` writes.
+"""Results of a network, read from the folders that `main.py --evaluate` writes, or from that of its training.
 
 N images, K bins.
 """
@@ -12,11 +12,14 @@ import numpy as np
 import pandas as pd
 
 from datasets.decoding import load_image
+from datasets.readers import with_defaults
 from datasets.scale import RatingScale
+from experiments.evaluation.test_images import OPTIMISTIC
 from experiments.results.results import read_predictions, undamaged
-from experiments.schema import EvaluationMetrics
+from experiments.schema import EvaluationMetrics, SplitMetrics
 from experiments.training.calibration import tempered
-from experiments.training.run_folder import METRICS, PREDICTIONS, read_checked
+from experiments.training.run_folder import BEST, LAST, METRICS, PREDICTIONS, read_checked
+from models.weights import TrainedNetwork
 from scoring.predictor import Predictor
 from utils.errors import MissingFileError, UserError
 from utils.metrics import CENTRAL, CENTRAL_DOS, distribution_metrics, pit_histogram
@@ -37,21 +40,35 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The evaluation of a network on one database.
+class DatabaseResults:
+    """The metrics of a network on one database.
 
     Args:
         title: Title of the database.
-        root: Folder of its images.
         scale: Its rating scale.
-        metrics: Content of metrics.json.
-        predictions: Rows of predictions.csv.
+        metrics: metrics.json of an evaluation, of which this class needs `databases` and `intervals`, and its users
+            `images`, `part`, `own` and `trained_on`.
     """
 
     title: str
-    root: Path
     scale: RatingScale
     metrics: dict[str, Any]
+
+    def interval(self, metric: str) -> tuple[float | None, float | None]:
+        """Return both ends of the 95 % interval of a metric; None if it is not known."""
+        return tuple(self.metrics["intervals"].get(self.title, {}).get(metric) or (None, None))
+
+
+@dataclass(frozen=True)
+class Evaluation(DatabaseResults):
+    """The evaluation of a network on one database.
+
+    Args:
+        root: Folder of its images.
+        predictions: Rows of predictions.csv.
+    """
+
+    root: Path
     predictions: pd.DataFrame
 
     @classmethod
@@ -67,11 +84,7 @@ class Evaluation:
         (title,) = metrics["databases"]
         predictions = undamaged(folder / PREDICTIONS, lambda path: read_predictions(path, [title]))
         scale = RatingScale(**metrics["scale"])
-        return cls(title, Path(metrics["target"]["root"]), scale, metrics, predictions)
-
-    def interval(self, metric: str) -> tuple[float | None, float | None]:
-        """Return both ends of the 95 % interval of a metric."""
-        return tuple(self.metrics["intervals"][self.title].get(metric) or (None, None))
+        return cls(title, scale, metrics, Path(metrics["target"]["root"]), predictions)
 
     def dos(self, side: str) -> Array | None:
         """Return the distributions (N, K) of `target` or `pred`; None if the network has other bins."""
@@ -132,3 +145,27 @@ def read_evaluations(folders: Sequence[Path]) -> list[Evaluation]:
     if repeated:
         raise UserError(f"--evaluations: {', '.join(repeated)} evaluated more than once; name one folder for each")
     return sorted(found, key=lambda evaluation: (not evaluation.metrics["own"], evaluation.title))
+
+
+def training_results(network: TrainedNetwork) -> list[DatabaseResults]:
+    """Return the test results in the metrics.json beside a best.pt or last.pt; none if there is no such file.
+
+    That file has intervals of the last epoch only.
+    """
+    path = network.path
+    if path.name not in (BEST, LAST) or network.origin is None or not (path.parent / METRICS).is_file():
+        return []
+    metrics = read_checked(path.parent / METRICS, SplitMetrics)
+    last = path.name == LAST or metrics["selected_epoch"] == metrics["epoch"]
+    scores = metrics if path.name == LAST else metrics["selected"]
+    optimistic = f", {OPTIMISTIC}" if path.name == BEST and metrics["selection"] == "release" else ""
+    results = []
+    for settings in with_defaults(network.config).dataset:
+        images = len(network.origin["databases"][settings.title]["test"])
+        entry = {
+            **{"images": images, "part": f"the {images} test images of the network's own split{optimistic}"},
+            **{"own": True, "trained_on": 0},
+            **{"databases": scores["databases"], "intervals": metrics["intervals"] if last else {}},
+        }
+        results.append(DatabaseResults(settings.title, RatingScale.from_settings(settings.scale), entry))
+    return results

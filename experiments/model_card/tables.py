@@ -7,7 +7,7 @@ import pandas as pd
 
 from datasets.readers import with_defaults
 from datasets.scale import RatingScale
-from experiments.model_card.evaluations import COVERAGES, Calibration, Evaluation
+from experiments.model_card.evaluations import COVERAGES, Calibration, DatabaseResults
 from experiments.results.lines import HYPOTHESIS_NOTE, SOS_METRICS
 from experiments.results.tables import metric_heading
 from experiments.schema import SplitContent
@@ -34,11 +34,11 @@ def training_table(config: Config, split: SplitContent | None) -> str:
     return to_markdown(pd.DataFrame(rows).rename(columns=columns), names=len(rows[0]))
 
 
-def results_table(evaluations: Sequence[Evaluation], labels: Mapping[str, Any]) -> str:
-    """Return the metrics of each database with their 95 % intervals.
+def results_table(evaluations: Sequence[DatabaseResults], labels: Mapping[str, Any]) -> str:
+    """Return the metrics of each database with their 95 % intervals, where these are known.
 
     Args:
-        evaluations: The evaluations, one per column.
+        evaluations: The results, one database per column.
         labels: Databases of the training, as in split.json.
     """
     columns = {"metric": ["images", "scale", *(metric_heading(name) for name in METRICS)]}
@@ -50,8 +50,9 @@ def results_table(evaluations: Sequence[Evaluation], labels: Mapping[str, Any]) 
             value = evaluation.metrics["databases"][title].get(name)
             digits = DIGITS - 1 if name in IN_UNITS and scale.high - scale.low > 10 else DIGITS
             low, high = (number(end, digits) for end in evaluation.interval(name))
+            interval = f" ({low} to {high})" if (low, high) != (DASH, DASH) else ""
             mark = " †" if name in SOS_METRICS and entry.get("sos") == HYPOTHESIS else ""
-            cells.append(DASH if value is None else f"{number(value, digits)} ({low} to {high}){mark}")
+            cells.append(DASH if value is None else f"{number(value, digits)}{interval}{mark}")
         columns[title] = cells
     table = to_markdown(pd.DataFrame(columns), names=1)
     return f"{table}\n\n† {HYPOTHESIS_NOTE}." if "†" in table else table

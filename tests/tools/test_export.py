@@ -279,6 +279,30 @@ def test_the_example_of_the_page(onnx_file, checkpoint, tmp_path, monkeypatch, c
         (["cvt.pth", "--format", "torch", "--scale", "five"], "'five' is not a rating scale"),
         (["none.pt", "--format", "torch"], r"checkpoint none\.pt does not exist"),
         (["", "--format", "torch"], r"checkpoint \. is a folder"),
+        (
+            ["best.pt", "--format", "torch", "--evaluations", "out"],
+            "--evaluations is for the model card of --format hub",
+        ),
+        (["best.pt", "--format", "hub"], r"--output: name the folder to write; --format hub needs it"),
+        (["best.pt", "--format", "hub", "--output", "same.safetensors"], r"same\.safetensors is a file; name a folder"),
+        (
+            ["best.pt", "--format", "hub", "--output", "folder.pt2"],
+            r"folder\.pt2 already exists; --overwrite replaces it",
+        ),
+        (
+            ["best.pt", "--format", "hub", "--output", ".", "--overwrite"],
+            r"\. contains more than an export, such as best",
+        ),
+        (
+            ["best.pt", "--format", "hub", "--output", "best.pt/a"],
+            r"folder \S+ cannot be created: \S+best\.pt is a file",
+        ),
+        (["best.pt", "--format", "hub", "--output", "a", "--evaluations", "out"], r"out contains no metrics\.json"),
+        (["none.pt", "--format", "hub", "--output", "a"], r"checkpoint none\.pt does not exist"),
+        (
+            ["hf://owner/name", "--format", "torch"],
+            r"--output: name the file to write, since hf://owner/name is in the",
+        ),
     ],
 )
 def test_mistakes(arguments, message, checkpoint, tmp_path, monkeypatch):
@@ -341,3 +365,31 @@ def test_a_network_gone_wrong_is_not_exported(checkpoint, tmp_path):
     with pytest.raises(UserError, match="predicts values that are not finite"):
         main([str(tmp_path / "best.pt"), "--format", "safetensors"])
     assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
+
+
+def test_a_repository_that_cannot_be_finished_leaves_the_one_before(checkpoint, tmp_path, monkeypatch):
+    """Nor is a temporary folder left."""
+    command = [str(checkpoint), "--format", "hub", "--output", str(tmp_path / "a"), "--overwrite"]
+    assert main(command) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    assert main(command) == 0
+    assert {path: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
+
+    def fail(*_):
+        raise OSError(28, "full")
+
+    monkeypatch.setattr("experiments.model_card.hub.front_matter", fail)
+    for name in ("a", "b"):
+        command[4] = str(tmp_path / name)
+        with pytest.raises(UserError, match=f"{name} cannot be written: full"):
+            main(command)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == list(before)
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+def test_a_network_of_the_hub_is_exported(checkpoint, tmp_path, hub):
+    assert main([str(checkpoint), "--output", str(tmp_path / "best.safetensors")]) == 0
+    content = (tmp_path / "best.safetensors").read_bytes()
+    hub.push("owner/name", {"model.safetensors": content})
+    assert main(["hf://owner/name", "--output", str(tmp_path / "again.safetensors")]) == 0
+    assert (tmp_path / "again.safetensors").read_bytes() == content

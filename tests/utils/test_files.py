@@ -13,7 +13,7 @@ import pytest
 from experiments.training.run_folder import RunFolder
 from experiments.training.tensorboard import write_events
 from utils.errors import UserError
-from utils.files import delete_folder, read_object, require_place, to_json, write_atomically, write_text
+from utils.files import delete_folder, new_folder, read_object, require_place, to_json, write_atomically, write_text
 
 
 def test_two_writers_do_not_mix(tmp_path):
@@ -147,3 +147,23 @@ def test_events_that_cannot_be_written_are_named(tmp_path):
     (tmp_path / "run").write_text("no folder")
     with pytest.raises(UserError, match=r"tensorboard cannot be written: Not a directory; .* --resume"):
         write_events(tmp_path / "run", [{"epoch": 1, "lr": 0.1}])
+
+
+def test_a_new_folder_is_there_whole_or_not_at_all(tmp_path):
+    """The one before stays until the new one is complete; nothing else is left."""
+    for text in ("first", "second"):
+        with new_folder(tmp_path / "parent" / "folder") as draft:
+            (draft / text).write_text(text)
+            others = [path for path in (tmp_path / "parent").iterdir() if path != draft]
+            assert [path.name for folder in others for path in folder.iterdir()] == (["first"] * (text == "second"))
+        assert [path.name for path in (tmp_path / "parent" / "folder").iterdir()] == [text]
+
+    def fail(error):
+        with new_folder(tmp_path / "parent" / "folder") as draft:
+            (draft / "third").write_text("half")
+            raise error
+
+    for error, message in ((UserError("broken"), "^broken$"), (OSError(28, "full"), "folder cannot be written: full")):
+        with pytest.raises(UserError, match=message):
+            fail(error)
+    assert [path.name for path in tmp_path.rglob("*")] == ["parent", "folder", "second"]
