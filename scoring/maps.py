@@ -74,18 +74,28 @@ class MapWriter:
         self.row_builder = row_builder
         predictor.preview_side = SIDE
 
-    @torch.inference_mode()
     def __call__(self, path: str, prediction: Prediction, prepared: Prepared) -> None:
-        scale, preview, name = self.predictor.scale, prepared.preview, self.row_builder.name(path)
-        with enough_memory(SMALLER_BATCH):
-            view = prepared.views[:1].to(self.predictor.device)  # (1, 3, H, W)
-            split_logits = contributions(self.predictor.model, view)
-            values = mos_map(split_logits, scale.bin_centers, tuple(view.shape[2:]))[0].cpu().numpy()  # (H, W)
-        left, top, right, bottom = self.predictor.preprocess.box
-        box = (left * preview.width, top * preview.height, right * preview.width, bottom * preview.height)
+        scale, name = self.predictor.scale, self.row_builder.name(path)
+        box, values = quality_map(self.predictor, prepared)
         title = f"{Path(name).name}: MOS {prediction.mos:.2f} ({scale.describe()})"
-        drawing = draw_overlay(preview, box, values, title, CAPTION, scale.higher_is_better)
+        drawing = draw_overlay(prepared.preview, box, values, title, CAPTION, scale.higher_is_better)
         write_atomically(self.folder / map_name(name), partial(drawing.save, format="PNG", optimize=True))
+
+
+@torch.inference_mode()
+def quality_map(predictor: Predictor, prepared: Prepared) -> tuple[Box, Array]:
+    """Return the network's input in pixels of the preview, and the map (H, W) of it in points of MOS per pixel.
+
+    Raises:
+        MachineError: The device does not have enough memory.
+    """
+    scale, preview = predictor.scale, prepared.preview
+    with enough_memory(SMALLER_BATCH):
+        view = prepared.views[:1].to(predictor.device)  # (1, 3, H, W)
+        split_logits = contributions(predictor.model, view)
+        values = mos_map(split_logits, scale.bin_centers, tuple(view.shape[2:]))[0].cpu().numpy()  # (H, W)
+    left, top, right, bottom = predictor.preprocess.box
+    return (left * preview.width, top * preview.height, right * preview.width, bottom * preview.height), values
 
 
 def map_name(path: str) -> str:
@@ -124,10 +134,7 @@ def draw_overlay(
         An RGB image, 1200 pixels wide.
     """
     picture = picture.convert("RGB")
-    density = values.astype(np.float64) * values.size * AREA / 100
-    limit = float(np.percentile(np.abs(density), FULL_PERCENTILE)) or float(np.abs(density).max())
-    sign = 1 if higher_is_better else -1
-    share = sign * density / limit if limit else density  # positive is better; full colour at 1
+    share, limit = colour_shares(values, higher_is_better)
 
     lines = textwrap.wrap(caption, CAPTION_LETTERS)
     layout = lay_out(picture.size, len(lines))
@@ -137,7 +144,7 @@ def draw_overlay(
     axes.set_axis_off()
     _write(axes, MARGIN, MARGIN, _shortened(title), size=TITLE, weight="bold")
     _draw_panels(axes, layout, picture, box, share)
-    _draw_bar(axes, layout.bar, limit, sign)
+    _draw_bar(axes, layout.bar, limit, 1 if higher_is_better else -1)
     for number, line in enumerate(lines):
         _write(axes, MARGIN, layout.caption + number * LINE, line, color=QUIET)
     canvas.draw()
@@ -163,6 +170,39 @@ def lay_out(size: tuple[int, int], caption_lines: int) -> Layout:
     return Layout((first, second), bar, caption, caption + caption_lines * LINE + MARGIN // 2)
 
 
+def colour_shares(values: Array, higher_is_better: bool) -> tuple[Array, float]:
+    """Return the share of the full colours (H, W), positive where quality is raised, and the value with full colour.
+
+    Args:
+        values: Map (H, W), in points of MOS per pixel.
+        higher_is_better: False if a positive value lowers quality.
+
+    Returns:
+        The shares, beyond -1 and 1 at the extremes; the value in points of MOS per 10 % of the area.
+    """
+    density = values.astype(np.float64) * values.size * AREA / 100
+    limit = float(np.percentile(np.abs(density), FULL_PERCENTILE)) or float(np.abs(density).max())
+    sign = 1 if higher_is_better else -1
+    return (sign * density / limit if limit else density), limit
+
+
+def covered(picture: Image.Image, box: Box, share: Array) -> tuple[Array, tuple[int, int, int, int]]:
+    """Return the grey picture under the colours of a map, as uint8 (H, W, 3), and its box in whole pixels.
+
+    Args:
+        picture: RGB picture.
+        box: Input of the network in it.
+        share: Shares of the full colours of the box, from `colour_shares`.
+    """
+    left, right = _pixels(box[0], box[2], picture.width)
+    top, bottom = _pixels(box[1], box[3], picture.height)
+    grey = np.asarray(picture.convert("L"), dtype=np.float64)
+    fitted = Image.fromarray(share.astype(np.float32)).resize((right - left, bottom - top), Image.Resampling.BILINEAR)
+    coloured = tint(_pale(grey, OUTSIDE_PALE), np.zeros_like(grey))  # (H, W, 3)
+    coloured[top:bottom, left:right] = tint(_pale(grey[top:bottom, left:right]), np.asarray(fitted))
+    return coloured, (left, top, right, bottom)
+
+
 def tint(grey: Array, share: Array) -> Array:
     """Colour grey levels from 0 to 255 (H, W) by shares (H, W), from -1 to 1; return uint8 (H, W, 3)."""
     share = np.clip(share, -1, 1)[..., None]  # (H, W, 1)
@@ -179,14 +219,10 @@ def _draw_panels(axes: Axes, layout: Layout, picture: Image.Image, box: Box, sha
     enlarged = width >= 2 * picture.width
     shown = picture.resize((width, height), Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS)
     across, down = width / picture.width, height / picture.height
-    left, right = _pixels(box[0] * across, box[2] * across, width)
-    top, bottom = _pixels(box[1] * down, box[3] * down, height)
-    grey = np.asarray(shown.convert("L"), dtype=np.float64)
-    fitted = Image.fromarray(share.astype(np.float32)).resize((right - left, bottom - top), Image.Resampling.BILINEAR)
-    covered = tint(_pale(grey, OUTSIDE_PALE), np.zeros_like(grey))  # (H, W, 3)
-    covered[top:bottom, left:right] = tint(_pale(grey[top:bottom, left:right]), np.asarray(fitted))
+    scaled = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+    coloured, (left, top, right, bottom) = covered(shown, scaled, share)
     headings = ("Input of the network (in the frame)", "Areas that raise and lower the score")
-    for (x, y, _, _), heading, content in zip(layout.panels, headings, (np.asarray(shown), covered), strict=True):
+    for (x, y, _, _), heading, content in zip(layout.panels, headings, (np.asarray(shown), coloured), strict=True):
         _write(axes, x, y - LINE, heading)
         _show(axes, x, y, content)
         for colour, thickness in (("white", 3), (INK, 1)):
