@@ -36,9 +36,9 @@ def page_environment(folder: Path) -> Environment:
     )
 
 
-def thumbnail(image: Image.Image) -> Thumbnail:
-    """Return a small JPEG of an RGB image; the image itself is resized."""
-    image.thumbnail((LONG_SIDE, LONG_SIDE), reducing_gap=2)
+def thumbnail(image: Image.Image, side: int = LONG_SIDE) -> Thumbnail:
+    """Return a small JPEG of an RGB image, at most `side` pixels long; the image itself is resized."""
+    image.thumbnail((side, side), reducing_gap=2)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=QUALITY)
     return Thumbnail(f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}", *image.size)
