@@ -24,6 +24,6 @@ class BuildWithScripts(build_py):
 setup(
     packages=["richiqa", *(f"richiqa.{name}" for name in folders)],
     package_dir={f"richiqa.{name}": name.replace(".", "/") for name in folders},
-    package_data={"": ["*.j2", "*.css", "*.svg"], **{f"richiqa.{name}": files for name, files in DATA.items()}},
+    package_data={"": ["*.j2", "*.css", "*.svg", "*.js"], **{f"richiqa.{name}": files for name, files in DATA.items()}},
     cmdclass={"build_py": BuildWithScripts},
 )

@@ -43,6 +43,7 @@ NOT_RUN = {  # commands that are only parsed: the beginning of each, or a part, 
     "configs/photo.yaml": "trains on two databases at once; see tests/test_union.py",
     "tools/model_card.py": "needs an evaluation; see tests/experiments/model_card",
     "tools/ablate_head.py": "needs CLIVE and a network; see tests/experiments/evaluation/test_head_ablation.py",
+    "python app.py": "serves until it is stopped; see tests/scoring/page",
     "python benchmarks/": "measures for a minute and more; see tests/benchmarks",
 }
 SLOW = ("tools/export.py", "tools/report.py", "check_dataset.py --config")  # run by -m slow

@@ -44,6 +44,7 @@ OPTIONS = {  # by the module of a script, what its usage names
     "--threads --precision --compile --scale --config --preprocess --workers --decode --max-pixels --truncated "
     "--background --format --output --relative-to --resume --overwrite --strict --keep --best --panel --report --map "
     "--engine --ray-address --image-bytes",
+    "app": "--checkpoint --device --scale --port",
     "tools.check_dataset": "--config --dataset --root --decode --all --picture --no-picture --save-splits "
     "key.subkey=value",
     "tools.compare_labels": "--annotations --release --write",

@@ -11,6 +11,7 @@ MODULES = (
 )
 WHERE_NEEDED = ("openpyxl", "xlrd", "matplotlib", "jinja2")  # for some label files, figures and reports
 RAY_MODULES = ("ray", "pyarrow", "fsspec")  # for inference.py --engine ray
+PAGE_MODULES = ("gradio", "matplotlib", "jinja2")  # for app.py
 INSTALL = (
     "run `pip install -r requirements.txt` (torch and torchvision in one command and from one index: a CPU-only torch "
     "needs the CPU-only torchvision)"
@@ -40,6 +41,11 @@ def require_installation(*more: str) -> None:
 def require_ray_packages() -> None:
     """Exit with status 2 if packages from requirements-scale.txt are missing; imports none of them."""
     _require(RAY_MODULES, "--engine ray: ", "run `pip install -r requirements-scale.txt`, or omit --engine")
+
+
+def require_page_packages() -> None:
+    """Exit with status 2 if packages from requirements-app.txt are missing; imports none of them."""
+    _require(PAGE_MODULES, "", "run `pip install -r requirements-app.txt`")
 
 
 def _require(modules: tuple[str, ...], option: str, advice: str) -> None:
