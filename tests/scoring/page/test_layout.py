@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -106,6 +108,18 @@ def test_bad_files_and_files_that_were_not_uploaded(served, photo):
     assert kind == "error"
     assert "is not an uploaded file" in str(error)
     assert photo.exists()
+
+
+def test_two_visitors_are_served_at_the_same_time(served, predictor, photo, monkeypatch):
+    """Neither answer is complete before both are being worked on."""
+    address, _ = served
+    both, predict = Barrier(2, timeout=SECONDS), predictor.predict
+    monkeypatch.setattr(predictor, "predict", lambda prepared: (both.wait(), predict(prepared))[1])
+    sent = [uploaded(address, f"{number}.png", photo.read_bytes()) for number in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        answers = [*pool.map(lambda paths: called(address, "score", paths), sent)]
+    assert [kind for kind, _ in answers] == ["complete"] * 2
+    assert [row["path"] for _, ((row,),) in answers] == ["0.png", "1.png"]
 
 
 def test_files_that_are_too_large_are_refused(layout, monkeypatch, request):
