@@ -7,6 +7,7 @@ from pathlib import Path
 import gradio as gr
 from gradio_client.utils import is_http_url_like
 
+from scoring.defaults import is_image
 from scoring.page.handlers import MOST_FILES, MOST_PICTURES, Handlers
 from scoring.page.uploads import Uploads
 from utils.errors import UserError
@@ -157,9 +158,13 @@ def _add_folder(handlers: Handlers, uploads: Uploads) -> None:
         for html, running in handlers.folder(paths or []):
             yield html, gr.Button(visible=running)
 
+    def score_folder(paths: list[str] | None, request: gr.Request) -> Iterator[tuple[str, gr.Button]]:
+        uploads.claim(request.session_hash, paths or [])  # what is no image is passed over, as inference.py does
+        yield from score_all([path for path in paths or [] if is_image(path)], request)
+
     events = [
         files.change(score_all, files, [scores, stop], trigger_mode="always_last", **PRIVATE),
-        folder.upload(score_all, folder, [scores, stop], **PRIVATE),
+        folder.upload(score_folder, folder, [scores, stop], **PRIVATE),
     ]
     stop.click(lambda: ("", gr.Button(visible=False)), None, [scores, stop], cancels=events, **PRIVATE)
 

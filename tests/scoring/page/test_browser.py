@@ -164,6 +164,17 @@ def test_a_folder_with_bad_files(browser, folder, predictor):
     assert len(unquote(link.partition(",")[2]).splitlines()) == 1 + 20
 
 
+def test_a_whole_folder_is_chosen_and_stopped(browser, folder, tmp_path):
+    for number in range(200):
+        shutil.copy(folder / "photo_15.png", tmp_path / f"{number}.png")
+    (tmp_path / "notes.txt").write_text("no image")
+    open_tab(browser, "Folder")
+    found(browser, "[data-testid='Choose a folder-upload-button']").send_keys(str(tmp_path))
+    assert found(browser, "#table .rq p").text.endswith("of 200 files")
+    found(browser, "#stop").click()
+    WebDriverWait(browser, SECONDS).until(lambda browser: found(browser, "#table").text == "")
+
+
 def test_it_deletes_its_files_when_it_is_stopped(server):
     """Last, since the server is gone afterwards."""
     process, _, temporary = server

@@ -151,4 +151,4 @@ def test_visitors_do_not_wait_for_each_other(layout, predictor, tmp_path):
     limits = {function.api_name: function.concurrency_limit for function in page.fns.values()}
     public = [function.api_name for function in page.fns.values() if function.api_visibility == "public"]
     assert public == ["score", "compare"]
-    assert min(limits[name] for name in (*public, "score_pictures", "compare_pair", "score_all")) > 1
+    assert min(limits[name] for name in (*public, "score_pictures", "compare_pair", "score_all", "score_folder")) > 1
