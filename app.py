@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     require_packages()
     require_page_packages()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the uploads are deleted
+    signal.signal(signal.SIGTERM, _stop)
     with TemporaryDirectory(prefix="richiqa_page_") as folder:
         os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1")
         predictor = import_module("scoring.loading").load_predictor(args.checkpoint, args.device, args.scale)
@@ -43,6 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         layout = import_module("scoring.page.layout")
         layout.launch(layout.build_page(handlers, uploads), args.port)
     return 0
+
+
+def _stop(*_) -> None:
+    """Exit as at the end of the script, so that the uploads are deleted; a second signal does not interrupt that."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(0)
 
 
 if __name__ == "__main__":
