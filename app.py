@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     require_page_packages()
     signal.signal(signal.SIGTERM, _stop)
     with TemporaryDirectory(prefix="richiqa_page_") as folder:
-        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1")
+        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False")
         predictor = import_module("scoring.loading").load_predictor(args.checkpoint, args.device, args.scale)
         handlers = import_module("scoring.page.handlers").Handlers(predictor)
         uploads = import_module("scoring.page.uploads").Uploads(folder)
