@@ -1,9 +1,6 @@
 """timm backbones: any timm model with `features_only`, whose feature levels replace the stages of CvT."""
 
-import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ from models.efficientnet_lite import PACKAGE, STEM, from_efficientnet_lite
 from models.lite0 import NAME as LITE0
 from models.lite0 import EfficientNetLite0
 from utils.checkpoint import read_tensors
-from utils.errors import MissingFileError, UserError, one_line
+from utils.errors import MissingFileError, UserError, errors_only, one_line
 from utils.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from utils.settings import ModelSettings
 
@@ -146,7 +143,7 @@ def build_timm_backbone(settings: ModelSettings, weights: str | None = None) -> 
         if weights is not None:  # timm compares names only without features_only, so a whole model is built to check
             timm.create_model(plain, **options)
         mean, std = pixel_statistics(plain)
-        with _without_remarks():
+        with errors_only("timm.models._builder"):  # it remarks on the weights that feature levels leave out
             model = _create(plain, settings.drop_path, options)
         return TimmBackbone(model, settings.pixel_mean or mean, settings.pixel_std or std)
     except (OSError, RuntimeError, ValueError) as error:  # raised by timm and the hub for weights and feature levels
@@ -154,18 +151,6 @@ def build_timm_backbone(settings: ModelSettings, weights: str | None = None) -> 
             f"model.backbone: timm cannot build {plain!r} with weights {weights or 'none'}: {one_line(error)}"
             f"{_where_else(plain) if weights == 'timm' else ''}"
         ) from error
-
-
-@contextmanager
-def _without_remarks() -> Iterator[None]:
-    """Keep timm from remarking on the weights that feature levels leave out."""
-    logger = logging.getLogger("timm.models._builder")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _where_else(name: str) -> str:

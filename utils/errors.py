@@ -1,6 +1,8 @@
 """Errors with messages for users: scripts print them in one line and exit with their status."""
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -21,6 +23,18 @@ class MachineError(UserError):
     """A problem of the machine rather than the command, such as a full disk or too little memory."""
 
     status = 1
+
+
+@contextmanager
+def errors_only(library: str) -> Iterator[None]:
+    """Let a library's logger write errors only; its level is restored at the end of the block."""
+    logger = logging.getLogger(library)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -1,14 +1,12 @@
 """Files of repositories on the Hugging Face hub, `hf://owner/name[@revision]`, which are downloaded into its cache."""
 
 import hashlib
-import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from utils.errors import UserError, one_line
+from utils.errors import UserError, errors_only, one_line
 from utils.files import file_hash, not_written
 
 WEIGHTS = "model.safetensors"
@@ -77,7 +75,7 @@ def download(repository: str, names: Sequence[str], revision: str | None = None,
     for local in (True, False) if prefer_cache else (False,):
         for name in names:
             try:
-                with _without_remarks():
+                with errors_only("huggingface_hub"):  # it remarks on each attempt
                     path = Path(hf_hub_download(repository, name, revision=revision, local_files_only=local))
             except LocalEntryNotFoundError as error:
                 if not local:
@@ -162,15 +160,3 @@ def _require_hash(path: Path, address: str) -> None:
             f"{address}: the content of {blob} does not match its hash: expected {blob.name}, got {found}; delete this "
             "file, and the next call downloads it again"
         )
-
-
-@contextmanager
-def _without_remarks() -> Iterator[None]:
-    """Keep huggingface_hub from remarking on each attempt; its errors tell the outcome."""
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
