@@ -19,6 +19,7 @@ from datasets.database import Database, load_databases
 from datasets.splits import Split
 from datasets.transforms import build_test_crop, build_train_crop, seeded, to_images
 from experiments.results.statistics import compare, describe
+from experiments.results.summary.tables import p_value
 from experiments.results.tables import metric_heading
 from experiments.training.state import TrainingState
 from losses import build_loss
@@ -180,7 +181,7 @@ def to_text(rows: pd.DataFrame) -> str:
                 "variant": name,
                 **{metric_heading(metric): mean_std(each.mean, each.std) for metric, each in described.items()},
                 "difference of SRCC": "" if group is first else number(tested.difference, sign="+"),
-                "p": "" if group is first else number(tested.corrected_p, 3),
+                "p": "" if group is first else p_value(tested.corrected_p),
             }
         )
     return to_markdown(pd.DataFrame(lines), names=1, aligned=True)

@@ -8,6 +8,7 @@ from datasets.database import load_databases
 from datasets.transforms import build_test_transform
 from experiments.evaluation.head_ablation import ablate, extract, predict, to_text, train_head
 from experiments.results.statistics import compare
+from experiments.results.summary.tables import p_value
 from models import build_model
 from models.weights import load_network
 from tests.databases import write_database
@@ -76,7 +77,7 @@ def test_variants_are_compared_split_by_split(checkpoint, settings):
     pd.testing.assert_frame_equal(again, rows[rows["variant"] == "v2"].reset_index(drop=True))
     srcc = {name: group["srcc"].to_numpy() for name, group in rows.groupby("variant")}
     p = compare(srcc["v2"], srcc["v0"], rows["test_share"].iloc[0]).corrected_p
-    assert f" {p:.3f} |" in to_text(rows).splitlines()[4]
+    assert f" {p_value(p)} |" in to_text(rows).splitlines()[4]
 
 
 @pytest.mark.parametrize(
