@@ -50,6 +50,7 @@ def test_half_precision_is_that_of_the_file(hub, photo, tmp_path):
     assert load_predictor(ADDRESS, device="cpu")(photo) == load_predictor(file, device="cpu")(photo)
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own(hub, checkpoint, photo, tmp_path):
     """As its user starts it: settings from the environment, the first run with the hub, the second without."""
     push(hub, checkpoint, tmp_path / "folder")
