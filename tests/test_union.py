@@ -112,6 +112,7 @@ def test_scales_and_weights_are_in_the_checkpoint_and_in_the_config_of_the_run(u
     assert prediction.scale.describe() == "1 to 5, higher is better"
 
 
+@pytest.mark.slow
 def test_turned_bins_are_learned_better_than_unturned_ones(union):
     """Coarse noise has a low MOS in two of the databases, a high DMOS in the third: one rule once bins are turned."""
     scale = "dataset.1.scale={low: 0, high: 1, bin_centers: [0.1, 0.3, 0.5, 0.7, 0.9], higher_is_better: %s}"

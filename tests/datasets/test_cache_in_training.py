@@ -75,6 +75,7 @@ def test_resuming_may_change_the_cache_but_not_the_decoder(quick):
         train([*quick, "dataset.decode=draft", "--resume"])
 
 
+@pytest.mark.slow
 def test_splits_runs_and_evaluations_share_it(quick, tmp_path, monkeypatch):
     """Two runs of two splits and their evaluation decode each image once."""
     (tmp_path / "other.yaml").write_text(f"extends: {ROOT / 'configs' / 'koniq10k.yaml'}\n")

@@ -292,6 +292,7 @@ def test_mistakes(arguments, message, check):
         check(*arguments)
 
 
+@pytest.mark.slow
 def test_as_a_script_from_anywhere(tmp_path, monkeypatch, capsys):
     made = write_database("bid", tmp_path / "bid")
     command = [sys.executable, ROOT / "tools" / "check_dataset.py", "--dataset", "bid", "--root", made.root]

@@ -75,6 +75,7 @@ def require_same(file: Path, network: Path, tolerance: float, crop: int = 32) ->
             torch.testing.assert_close(found[name] / unit, expected[name] / unit, atol=tolerance, rtol=0)
 
 
+@pytest.mark.slow
 def test_onnx_computes_the_same(onnx_file, checkpoint):
     require_same(onnx_file, checkpoint, 1e-5)
 
@@ -96,6 +97,7 @@ def test_the_whole_cvt_21(suffix, tmp_path):
     require_same(tmp_path / f"best{suffix}", checkpoint, 1e-5, crop=64)
 
 
+@pytest.mark.slow
 def test_an_onnx_file_says_what_it_is(onnx_file, checkpoint):
     session = onnxruntime.InferenceSession(onnx_file)
     (pixels,) = session.get_inputs()
