@@ -19,7 +19,7 @@ import PIL
 from filelock import FileLock, Timeout
 from PIL import Image, features
 
-from datasets.decoding import load_image
+from datasets.decoding import DRAFT_MARGIN, load_image
 from datasets.transforms import Squash
 from utils.errors import MachineError, UserError, one_line
 from utils.files import make_folder, read_object, to_json, write_text
@@ -143,7 +143,7 @@ class ImageSource:
     Args:
         name: Name of the database.
         root: Folder of the images.
-        decode: `exact`, or `draft` to decode JPEGs at the smallest scale that is not below the squashed size.
+        decode: `exact`, or `draft` to decode JPEGs at the smallest scale that is not below twice the squashed size.
         cache: `none`, `ram` or `disk`.
         folder: Folder of the cache files, for `disk`.
     """
@@ -164,7 +164,7 @@ class ImageSource:
         Raises:
             MachineError: The disk is full, or there is not enough memory.
         """
-        files = FileImages(self.root, size if self.decode == "draft" else None)
+        files = FileImages(self.root, DRAFT_MARGIN * size if self.decode == "draft" else None)
         if self.cache == "none":
             return files
         if self.cache == "ram":
@@ -177,7 +177,7 @@ class ImageSource:
             "version": VERSION,
             "root": str(self.root.resolve()),
             "resize": size,
-            "decode": self.decode,
+            "decode": f"draft of {DRAFT_MARGIN} times the size" if self.decode == "draft" else self.decode,
             "pillow": PIL.__version__,
             "jpeg": features.version("libjpeg_turbo") or features.version("jpg"),
         }

@@ -42,6 +42,7 @@ CONTENTS = (  # what is often called an image: name, offset and first bytes
     ("a video or another file of its kind", 4, (b"ftyp",)),
 )
 LARGEST_16_BITS = 65535
+DRAFT_MARGIN = 2  # of the sides of a draft to those that it is squashed to; without, the MOS falls noticeably
 BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # TIFF tags, and a value
 
 Array = np.ndarray

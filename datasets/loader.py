@@ -177,7 +177,7 @@ def worker_errors() -> Iterator[None]:
                 "fewer train.workers or a smaller train.batch_size, or raise the limit (ulimit -n); --resume continues "
                 "a training from what is saved"
             ) from error
-        if "Too many open files" in text or getattr(error, "errno", None) in NO_MORE:
+        if "Too many open files" in text or (isinstance(error, OSError) and error.errno in NO_MORE):
             raise MachineError(
                 f"the system allows no more open files, processes or memory ({one_line(error, 120)}): use fewer "
                 "train.workers, or raise the limit (ulimit -n, ulimit -u); --resume continues a training from "

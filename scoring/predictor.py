@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from datasets.decoding import DRAFT_MARGIN
 from datasets.scale import RatingScale
 from datasets.transforms import central_box, normalise
 from models.compiling import CompiledScorer, require_compiler
@@ -35,7 +36,6 @@ from utils.threads import use_one_thread_after_fork
 SMALLER_BATCH = "use a smaller --batch-size"
 COMPILE = "compile"  # the option's name in messages
 SPAWN = "start processes by multiprocessing.get_context('spawn')"
-DRAFT_MARGIN = 2  # of the sides of a draft to those that it is squashed to
 AHEAD = 2  # batches that are decoded while one is scored
 
 Array = np.ndarray
@@ -199,9 +199,7 @@ class Predictor:
 
     def prepare(self, image: ImageInput) -> Prepared:
         """Read one image and prepare its views; raises as a call does."""
-        coarse = None
-        if self.pictures.decode == DRAFT:
-            coarse = max(DRAFT_MARGIN * self.preprocess.side, self.preview_side or 0)
+        coarse = DRAFT_MARGIN * self.preprocess.side if self.pictures.decode == DRAFT else None
         with opened_picture(image, self.pictures, coarse) as picture:
             width, height = picture.size
             views = torch.stack(self.preprocess.views(picture.image))

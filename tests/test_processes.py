@@ -89,7 +89,7 @@ def test_compiled_losses_are_those_of_one_process_but_for_rounding(options, tmp_
 
 
 @pytest.mark.slow
-def test_a_run_of_two_processes_is_that_of_one_and_each_goes_on_with_the_other(options, tmp_path, monkeypatch):
+def test_a_run_of_two_processes_is_that_of_one_and_each_continues_the_other(options, tmp_path, monkeypatch):
     """The whole run, and runs that change from two processes to one and from one to two within an epoch."""
     assert train(options) == 0
     whole = folder_of(tmp_path)

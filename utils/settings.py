@@ -96,7 +96,9 @@ class DatasetSettings(Settings):
     database, or omit their rows.
     """
     decode: Literal["exact", "draft"] = "exact"
-    """`draft` decodes JPEGs at the smallest scale that is not below `transform.resize`; it changes pixels slightly."""
+    """`draft` decodes JPEGs at the smallest scale that is not below twice `transform.resize`; it changes pixels
+    slightly.
+    """
     cache: Literal["none", "ram", "disk"] = "none"
     """Keep squashed images in memory (`ram`, one process only) or in one file (`disk`). It changes no number."""
     cache_folder: PathText | None = None

@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import binom, multivariate_normal, norm
 
 from datasets.scale import RatingScale
+from inference import load_predictor
 from scoring.opinions import (
     EXACT_PEOPLE,
     Comparison,
@@ -190,3 +191,14 @@ def test_large_panels_and_uneven_bins_are_normal():
     assert (exact.low, exact.high) == pytest.approx((normal.low, normal.high), abs=2e-3)
     many = np.random.default_rng(4).multinomial(EXACT_PEOPLE, A, 20_000) @ np.arange(1, 6) / EXACT_PEOPLE
     assert (exact.low, exact.high) == pytest.approx(np.quantile(many, (0.05, 0.95)), abs=3e-3)
+
+
+def test_those_of_a_predictor_are_of_its_predictions(checkpoint):
+    predictor = load_predictor(checkpoint, device="cpu")
+    pictures = list(np.random.default_rng(3).integers(0, 256, (3, 50, 70, 3), dtype=np.uint8))
+    first, second = predictor(pictures[:2])  # in the same batch, since batches round differently
+    assert predictor.compare(*pictures[:2]) == compare(first, second)
+    assert predictor.compare(*pictures[:2], panel=9, correlation=0.5) == compare(first, second, 9, 0.5)
+    assert predictor.compare(pictures[0], pictures[0]).probability == pytest.approx(0.5)
+    assert predictor.best(pictures) == ranking(predictor(pictures))
+    assert [(one.index, one.probability) for one in predictor.best(pictures[:1])] == [(0, 1)]

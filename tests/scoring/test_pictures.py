@@ -13,6 +13,8 @@ import pytest
 import torch
 from PIL import Image, ImageCms, ImageFile
 
+from datasets.cache import ImageSource
+from datasets.transforms import build_test_transform
 from inference import load_predictor
 from scoring import defaults, pictures
 from scoring.pictures import PictureSettings, open_picture, opened_picture
@@ -299,8 +301,13 @@ def test_drafts_of_large_jpegs(checkpoint, tmp_path):
     assert (exact.prepare(large).width, draft.prepare(large).width) == (8 * side, 8 * side)
     assert not torch.equal(exact.prepare(large).views, draft.prepare(large).views)
     assert torch.equal(exact.prepare(small).views, draft.prepare(small).views)  # half would be too small
-    draft.preview_side = 5 * side
-    assert max(draft.prepare(large).preview.size) == 5 * side  # not a draft, which would be smaller
+    views = draft.prepare(large).views
+    draft.preview_side = 8 * side
+    assert torch.equal(draft.prepare(large).views, views)  # a score does not depend on whether a preview is needed
+    noise.save(tmp_path / "upright.jpg")  # evaluation does not turn images
+    crop = build_test_transform(draft.transform)
+    as_evaluated = ImageSource("a", tmp_path, decode="draft").opener(["upright.jpg"], side)("upright.jpg")
+    assert torch.equal(draft.prepare(tmp_path / "upright.jpg").views[0], crop(as_evaluated))
     assert RowBuilder(draft).run_fields["preprocess"].endswith(",decode=draft")
     with pytest.raises(UserError, match=r"decode: unknown 'drafts' .did you mean 'draft'"):
         PictureSettings(decode="drafts")

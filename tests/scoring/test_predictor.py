@@ -17,7 +17,6 @@ from datasets.transforms import build_test_transform
 from inference import load_predictor
 from models import build_model
 from models.official import to_official
-from scoring import opinions
 from scoring.loading import newest_best
 from scoring.scale_text import parse_scale, scale_text
 from tests.running import ROOT
@@ -55,15 +54,6 @@ def test_path_picture_array_and_tensor_give_the_same(predictor, photo):
     assert prediction.mos == pytest.approx(np.dot(prediction.dos, prediction.scale.bin_centers))
     spread = np.dot(prediction.dos, (np.array(prediction.scale.bin_centers) - prediction.mos) ** 2) ** 0.5
     assert prediction.sos == pytest.approx(spread)
-
-
-def test_comparisons_and_the_best_are_those_of_the_predictions(predictor, pictures):
-    first, second = predictor(pictures[:2])  # in the same batch, since batches round differently
-    assert predictor.compare(*pictures[:2]) == opinions.compare(first, second)
-    assert predictor.compare(*pictures[:2], panel=9, correlation=0.5) == opinions.compare(first, second, 9, 0.5)
-    assert predictor.compare(pictures[0], pictures[0]).probability == pytest.approx(0.5)
-    assert predictor.best(pictures[:3]) == opinions.ranking(predictor(pictures[:3]))
-    assert [(one.index, one.probability) for one in predictor.best(pictures[:1])] == [(0, 1)]
 
 
 def test_grey_and_transparent_arrays(predictor):

@@ -6,7 +6,7 @@ from tests.running import run_as_script
 from tools.report import main
 
 
-def test_a_report_is_built_anew(run, capsys):
+def test_a_report_is_built_again(run, capsys):
     report = run.parent / "report.html"
     report.write_text("old")
     capsys.readouterr()

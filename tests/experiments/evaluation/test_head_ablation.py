@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from datasets.database import load_databases
-from datasets.transforms import build_test_transform
+from datasets.transforms import build_test_transform, build_train_crop, seeded, to_images
 from experiments.evaluation.head_ablation import ablate, extract, predict, to_text, train_head
 from experiments.results.statistics import compare
 from experiments.results.summary.tables import p_value
@@ -17,6 +17,7 @@ from tools.ablate_head import main
 from utils.checkpoint import save_checkpoint
 from utils.config import load_config
 from utils.errors import UserError
+from utils.runtime import derive_seed
 
 SMALL = (
     *("transform.resize=72", "transform.crop=64", "model.backbone=cvt_nano", "model.pretrained=none"),
@@ -46,6 +47,13 @@ def test_predictions_are_those_of_the_whole_network(checkpoint, settings, stages
     network = load_network(checkpoint)
     features = extract(network, database, config, views=2)
     assert features.train.shape == (2, len(database.records), 224)
+    assert not torch.equal(features.train[0], features.train[1])
+    first = sorted(database.records)[0]
+    image = database.source.opener([first], config.transform.resize)(database.records[first].image)
+    crop = seeded(build_train_crop(config.transform), image, derive_seed(config.seed, len(database.records)))
+    with torch.inference_mode():
+        seen = network.model.features(to_images(crop[None]))[0]
+    torch.testing.assert_close(features.train[1, 0], seen, atol=1e-5, rtol=0)
     names = list(database.records)[::-2]
     model = train_head(features, database, database.split(config, 1), config, seed=1)
     model.backbone.load_state_dict(network.model.backbone.state_dict())
@@ -69,10 +77,12 @@ def test_heads_learn(checkpoint, settings):
 
 
 def test_variants_are_compared_split_by_split(checkpoint, settings):
-    text = ([], ["model.memory=none"], ["train.epochs=30"])
+    text = ([], ["dataset.dos=gaussian"], ["train.epochs=10"])
     variants = {f"v{n}": load_config(ROOT / "configs/koniq10k.yaml", [*settings, *more]) for n, more in enumerate(text)}
     rows = ablate(load_network(checkpoint), variants, views=1, splits=3)
     assert list(rows["variant"]) == ["v0"] * 3 + ["v1"] * 3 + ["v2"] * 3
+    emd = [group["emd"].to_numpy() for _, group in rows.groupby("variant")]
+    assert (emd[0] != emd[1]).all()  # each has labels of its own
     again = ablate(load_network(checkpoint), {"v2": variants["v2"]}, views=1, splits=3)
     pd.testing.assert_frame_equal(again, rows[rows["variant"] == "v2"].reset_index(drop=True))
     srcc = {name: group["srcc"].to_numpy() for name, group in rows.groupby("variant")}

@@ -44,7 +44,7 @@ def test_two_at_a_time_are_what_one_after_the_other_is(quick, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_interruption_reaches_all_and_resume_goes_on(quick, tmp_path, capfd):
+def test_interruption_reaches_all_and_resume_continues(quick, tmp_path, capfd):
     many = [*SPLITS, "train.epochs=30"]
     folders = [folder_of(tmp_path, number) for number in (1, 2)]
 

@@ -150,7 +150,7 @@ def test_devices():
         pick_device("tpu")
 
 
-def test_a_state_of_other_kernels_goes_on_with_ours():
+def test_a_state_of_other_kernels_is_continued_by_ours():
     """As versions before saved it on a CPU."""
     saved = state_of()
     step(saved)
@@ -165,7 +165,7 @@ def test_a_state_of_other_kernels_goes_on_with_ours():
 
 @pytest.mark.parametrize("before", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("after", [torch.contiguous_format, torch.channels_last])
-def test_a_state_of_either_memory_format_goes_on_in_either(before, after):
+def test_a_state_of_either_memory_format_is_continued_in_either(before, after):
     def trained(memory_format, captured=None):
         torch.manual_seed(0)
         model = nn.Conv2d(4, 8, 3).to(memory_format=memory_format)

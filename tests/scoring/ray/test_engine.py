@@ -168,7 +168,7 @@ def test_a_worker_killed_in_the_middle_loses_and_doubles_nothing(
     assert_same(rows, local)
 
 
-def test_an_image_that_kills_every_worker_ends_the_run_and_resume_goes_on(
+def test_an_image_that_kills_every_worker_ends_the_run_and_resume_continues(
     cluster, checkpoint, local, photos, tmp_path, monkeypatch
 ):
     from scoring.ray import engine  # noqa: PLC0415, imports Ray
