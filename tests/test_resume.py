@@ -136,9 +136,7 @@ def test_crash_between_checkpoint_and_reports_is_mended(moment, quick, whole, tm
 
 @pytest.mark.parametrize("save_steps", [0, 3, 4])
 @pytest.mark.parametrize("epoch", [1, 2])
-def test_a_run_that_is_killed_in_an_evaluation_resumes_at_it(
-    epoch, save_steps, quick, whole, tmp_path, monkeypatch, capsys
-):
+def test_a_run_killed_in_an_evaluation_resumes_at_it(epoch, save_steps, quick, whole, tmp_path, monkeypatch, capsys):
     """A cluster's TERM is followed by a KILL, which an evaluation may not outlast."""
     predict, update, calls, taken = prediction.predict, training.TrainingState.update, [], []
 
@@ -351,6 +349,7 @@ def test_weights_that_are_not_finite_are_not_saved(quick, tmp_path, monkeypatch)
 CONSTANT = ["model.drop_path=0.3", "optim.ema_decay=0.9", "optim.lr=1e-3", "protocol.splits=2"]
 
 
+@pytest.mark.slow
 def test_more_epochs_continue_finished_splits(quick, tmp_path):
     """With a constant schedule, the end is that of a training that had them from the beginning."""
     assert train(quick, *CONSTANT, "train.epochs=3", "run.name=whole") == 0

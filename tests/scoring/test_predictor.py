@@ -300,6 +300,7 @@ def test_no_run_yet_names_what_to_do(tmp_path, monkeypatch):
         load_predictor("newest")
 
 
+@pytest.mark.slow
 def test_release_checkpoint_scores_with_a_stated_scale(release_checkpoint, photo):
     with pytest.raises(UserError, match="contains a network without its rating scale"):
         load_predictor(release_checkpoint)

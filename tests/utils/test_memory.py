@@ -91,6 +91,7 @@ print(min(faults() for _ in range(20)))  # it takes a few until a free block fit
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 @pytest.mark.parametrize(
     ("argument", "variables", "kept"),

@@ -73,6 +73,7 @@ def test_tables_made_of_docstrings_are_not_emptied(tmp_path):
     assert "kept" in page.read_text()
 
 
+@pytest.mark.slow
 def test_names_too_long_for_the_system_are_one_line():
     done = shell(f"$PYTHON main.py --config {300 * 'n'}")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr

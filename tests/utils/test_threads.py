@@ -52,7 +52,7 @@ def test_threads(monkeypatch):
     assert torch.get_num_threads() == 2
 
 
-@pytest.mark.parametrize("script", ["inference.py", "main.py"])
+@pytest.mark.parametrize("script", ["inference.py", pytest.param("main.py", marks=pytest.mark.slow)])
 def test_threads_wait_passively(script):
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     code = f"import runpy, os; runpy.run_path({script!r}, run_name='x'); print(os.environ['OMP_WAIT_POLICY'])"

@@ -84,6 +84,7 @@ def test_fine_tuning_remembers_and_warns(run, quick, tmp_path, capsys):
     assert f"lite.safetensors was trained on {len(both)} of the 4 test images of this split" in printed.err
 
 
+@pytest.mark.slow
 def test_the_backbone_of_the_shipped_kind_is_fine_tuned(quick, tmp_path, capsys):
     """With timm's own network; evaluation and scoring use ours, which predicts the same."""
     best = lite_checkpoint(tmp_path / "best.pt")

@@ -66,7 +66,7 @@ def test_predictions_are_those_of_the_whole_network(checkpoint, settings, stages
 
 def test_heads_learn(checkpoint, settings):
     found = []
-    for epochs in (1, 60):
+    for epochs in (1, 40):
         config = load_config(ROOT / "configs/koniq10k.yaml", [*settings, f"train.epochs={epochs}"])
         (database,) = load_databases(config)
         features, split = extract(load_network(checkpoint), database, config, views=1), database.split(config, 1)
@@ -77,7 +77,7 @@ def test_heads_learn(checkpoint, settings):
 
 
 def test_variants_are_compared_split_by_split(checkpoint, settings):
-    text = ([], ["dataset.dos=gaussian"], ["train.epochs=10"])
+    text = ([], ["dataset.dos=gaussian"], ["train.epochs=6"])
     variants = {f"v{n}": load_config(ROOT / "configs/koniq10k.yaml", [*settings, *more]) for n, more in enumerate(text)}
     rows = ablate(load_network(checkpoint), variants, views=1, splits=3)
     assert list(rows["variant"]) == ["v0"] * 3 + ["v1"] * 3 + ["v2"] * 3

@@ -23,6 +23,7 @@ def test_parts_of_a_batch_add_up_to_the_whole():
         torch.testing.assert_close(gradients(parts)[name], expected, atol=1e-6, rtol=1e-5, msg=name)
 
 
+@pytest.mark.slow
 def test_damaged_images_teach_that_damage_is_worse(quick, monkeypatch):
     """From a network that knows nothing: the term is there, and falls."""
     monkeypatch.setattr("datasets.distortions.DRAWN", ("underexposure",))  # is learnt in a few steps
