@@ -21,6 +21,8 @@ mos > 3
 mos>=3.5
 mos <= 3.5
 mos != 3.5
+3 < mos < 3.2
+3 < mos < 4 > 5
 mos == 3.5
 not mos < 3
 0.1 < pow < .2

@@ -50,6 +50,13 @@ def test_images_are_counted_where_they_are_the_unit(total, line, clock, capsys):
     assert capsys.readouterr().err == f"scoring: {line}\n"
 
 
+def test_work_that_is_not_on_images_has_no_rate(clock, capsys):
+    with Progress("heads", 9, "head") as shown:
+        clock[0] += 60
+        shown.update(3, images=0)
+    assert capsys.readouterr().err == "heads: head 3/9, 02:00 left\n"
+
+
 def test_a_terminal_has_a_bar_and_no_lines(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from inference import load_predictor
+from scoring.opinions import Comparison
 from scoring.page import handlers as module
 from scoring.page.handlers import Handlers
 from tests.lite import lite_checkpoint
@@ -131,6 +132,17 @@ def test_comparisons_without_a_winner(lite, photo, photos):
     assert handlers.compare(str(photo), None) == ""
     text = words(handlers.compare(str(photos / "p2b.png"), str(photos / "p5b.png")))
     assert text.startswith("p2b.png is empty; p5b.png is not an image")
+
+
+@pytest.mark.parametrize(("kind", "better"), [("lite", 1), ("reverse", -1)])
+def test_the_winner_follows_the_scale(kind, better, photo, monkeypatch, request):
+    handlers = Handlers(request.getfixturevalue(kind))
+    for probability, sign, winner in ((0.9, better, "A"), (0.1, -better, "B")):
+        numbers = Comparison(probability, difference=sign * 2.0, standard_error=0.5, panel=25)
+        monkeypatch.setattr(module, "compare", lambda *_, numbers=numbers: numbers)
+        text = words(handlers.compare(str(photo), str(photo)))
+        assert text.startswith(f"{winner} wins")
+        assert f"favour {winner} with a probability of more than 99 %" in text
 
 
 def test_a_folder_gives_the_csv_of_inference(checkpoint, reverse, photos, tmp_path):
