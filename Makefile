@@ -10,7 +10,7 @@ NOISY := data/demo/images/scene_06_noise_5.png
 # One process for each core, up to four: each takes up to 2 GB.
 PYTEST := $(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo app lint test test-slow test-all test-browser clean
+.PHONY: demo app lint test test-slow test-all test-browser torture clean
 demo: .venv/.run
 	$(RUN) tools/score_examples.py
 	@echo
@@ -42,6 +42,10 @@ test-all: lint
 test-browser: .venv/.dev .venv/.app
 	$(RUN) -m pip install --quiet --disable-pip-version-check "selenium>=4.20"
 	$(RUN) -m pytest -rs tests/scoring/page
+
+# Attacks at length, an hour or two; interrupted, it continues. Writes docs/RELIABILITY.md.
+torture: .venv/.dev
+	$(RUN) -m tests.torture
 
 .venv/.python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed, e.g. make PYTHON=python3.12")'
