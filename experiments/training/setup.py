@@ -6,13 +6,14 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from datasets.database import Database, load_databases
 from datasets.dataset import JoinedDataset
 from datasets.loader import make_loader
-from datasets.splits import Split
+from datasets.splits import TRAIN_MOS, Split
 from experiments.training.run_folder import RunFolder
 from experiments.training.selection import PARTS
 from experiments.training.state import TrainingState
@@ -97,7 +98,12 @@ class SplitRun:
             }
             for database, split in zip(self.databases, self.splits, strict=True)
         }
-        return {"version": VERSION, "databases": databases}
+        labels = [
+            database.scale.normalised(database.targets(split.train)["mos"])
+            for database, split in zip(self.databases, self.splits, strict=True)
+        ]
+        percentiles = np.percentile(np.concatenate(labels), range(101)).round(5).tolist()
+        return {"version": VERSION, "databases": databases, TRAIN_MOS: percentiles}
 
 
 def load_runs(config: Config, folders: dict[int, RunFolder], interruption: Interruption) -> list[SplitRun]:
