@@ -210,6 +210,7 @@ class TrainingCheckpoint(CheckpointContent):
     epoch: int | None = None
     metrics: EpochRecord | None = None  # of the epoch in best.pt
     step: int | None = None
+    skipped: int | None = None
     seconds: Number = None
     loss_sums: Metrics | None = None
     history: tuple[EpochRecord, ...] | None = None

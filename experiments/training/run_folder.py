@@ -39,7 +39,7 @@ LAST, BEST, CONFIG, SPLIT = "last.pt", "best.pt", "config.yaml", "split.json"
 LOG, METRICS, PREDICTIONS = "log.jsonl", "metrics.json", "predictions.csv"
 SPLIT_FOLDER = re.compile(r"split_(\d+)")
 EPOCHS, CONSTANT = "train.epochs", "constant"
-# keys that may differ when a run is resumed: they change where and how fast it runs, not its results
+# keys that may differ when a run is resumed: they change where and how fast it runs, or what ends it, not its results
 FREE_KEYS = (
     *("run.root", "dataset.root", "dataset.split_file", "dataset.cache", "dataset.cache_folder"),
     *("protocol.splits", "protocol.parallel_splits"),
@@ -48,6 +48,9 @@ FREE_KEYS = (
         "train.threads",
         "train.workers",
         "train.save_steps",
+        "train.on_nonfinite",
+        "train.skip_limit",
+        "train.deterministic",
         "train.checkpointing",
         "logging.tensorboard",
     ),
