@@ -48,6 +48,21 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None
         raise not_written(path, error) from error
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` a hard link to a file, which takes no space, or a copy where the disk has no links.
+
+    Raises:
+        MachineError: The disk is full or broken.
+        UserError: The file cannot be written.
+    """
+    try:
+        target.unlink(missing_ok=True)
+        os.link(source, target)
+    except OSError:
+        with reading(source), open(source, "rb") as file:
+            write_atomically(target, lambda copy: shutil.copyfileobj(file, copy))
+
+
 def file_hash(path: str | Path, digest: Any = None) -> str:
     """Return a file's SHA-256, or the hash of a `hashlib` object that is updated with its content, as hexadecimal."""
     digest = hashlib.sha256() if digest is None else digest

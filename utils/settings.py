@@ -270,6 +270,8 @@ class TrainSettings(Settings):
     """Processes that load images. 0: none beside the main one."""
     save_steps: Annotated[int, Field(ge=0)] = 0
     """Also save within an epoch, every so many steps. 0: only after each epoch."""
+    keep: Annotated[int, Field(ge=0)] = 0
+    """Older states to keep, to go back to: those of the last so many epochs, as `last_epoch_007.pt`. 0: none."""
 
     @model_validator(mode="after")
     def _parts_are_equal(self):

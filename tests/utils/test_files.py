@@ -13,7 +13,16 @@ import pytest
 from experiments.training.run_folder import RunFolder
 from experiments.training.tensorboard import write_events
 from utils.errors import UserError
-from utils.files import delete_folder, new_folder, read_object, require_place, to_json, write_atomically, write_text
+from utils.files import (
+    delete_folder,
+    link_or_copy,
+    new_folder,
+    read_object,
+    require_place,
+    to_json,
+    write_atomically,
+    write_text,
+)
 
 
 def test_two_writers_do_not_mix(tmp_path):
@@ -167,3 +176,17 @@ def test_a_new_folder_is_there_whole_or_not_at_all(tmp_path):
         with pytest.raises(UserError, match=message):
             fail(error)
     assert [path.name for path in tmp_path.rglob("*")] == ["parent", "folder", "second"]
+
+
+def test_a_disk_without_links_gets_copies(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("first")
+    link_or_copy(tmp_path / "a", tmp_path / "b")
+    assert os.path.samefile(tmp_path / "a", tmp_path / "b")
+
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    link_or_copy(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_text() == "first"
+    assert not os.path.samefile(tmp_path / "a", tmp_path / "b")
