@@ -227,4 +227,5 @@ class Output:
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise not_written(self.output or "the standard output", error) from error
+            how = " with --resume" if self.output and self.format.resumable else ""
+            raise not_written(self.output or "the standard output", error, how) from error

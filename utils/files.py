@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,6 +21,16 @@ DOOMED = ".deleted"  # suffix of a folder that is being deleted; its name also g
 LONGEST_NAME = 150  # bytes
 HASH_BLOCK = 2**20  # bytes
 DISK_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EIO, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else []))
+REMEDIES = {  # by the number of an error, what helps
+    errno.ENOSPC: "free some space or files there",
+    errno.EFBIG: "raise the limit on the size of a file (`ulimit -f`)",
+    errno.EIO: "check the disk",
+    errno.EROFS: "mount the disk for writing",
+    errno.EACCES: "change the permissions",
+    errno.EPERM: "change the permissions",
+    **({errno.EDQUOT: "free some space of your quota"} if hasattr(errno, "EDQUOT") else {}),
+}
+OTHER_REMEDY = "mend that, or name another place"
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
@@ -72,10 +83,17 @@ def file_hash(path: str | Path, digest: Any = None) -> str:
     return digest.hexdigest()
 
 
-def not_written(place: str | Path, error: OSError) -> UserError:
-    """Return the error for a place that cannot be written: MachineError if the disk is full or broken."""
+def not_written(place: str | Path, error: OSError, how: str = "") -> UserError:
+    """Return the error for a place that cannot be written: MachineError if the disk is full or broken.
+
+    Args:
+        place: The place.
+        error: The error.
+        how: How to try again, with a space before it.
+    """
     kind = MachineError if error.errno in DISK_ERRORS else UserError
-    return kind(f"{place} cannot be written: {error.strerror or one_line(error)}")
+    remedy = REMEDIES.get(error.errno, OTHER_REMEDY)
+    return kind(f"{place} cannot be written: {error.strerror or one_line(error)}; {remedy} and try again{how}")
 
 
 def _remove_leftovers(path: Path, host: str) -> None:
@@ -163,6 +181,27 @@ def require_place(path: str | Path) -> None:
     if not os.access(existing, os.W_OK | os.X_OK):
         action = "written" if existing == path else "created"
         raise UserError(f"folder {path} cannot be {action}: {existing} is not writable")
+
+
+@contextmanager
+def temporary_folder(prefix: str = "richiqa_") -> Iterator[Path]:
+    """Yield an empty folder where the system puts temporary files, and delete it after the block.
+
+    Args:
+        prefix: Beginning of its name.
+
+    Raises:
+        MachineError: The disk is full or broken.
+        UserError: The folder cannot be created.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=prefix))
+    except OSError as error:
+        raise not_written(f"the folder for temporary files ({error.filename or 'TMPDIR'})", error) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -48,6 +48,14 @@ def test_a_flipped_bit_is_noticed(name, tmp_path):
     read_tensors(path)
 
 
+def test_a_flip_that_makes_another_kind_of_file_is_one_line(tmp_path):
+    """torch then reads it as a pickle, from which any kind of error can come."""
+    path = write(tmp_path, "a.safetensors")
+    content = path.read_bytes()
+    for bit in range(8):
+        assert_noticed(path, content[:8] + bytes([content[8] ^ 1 << bit]) + content[9:])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_cut_is_noticed(name, tmp_path):
     path = write(tmp_path, name)

@@ -12,7 +12,7 @@ from scoring.loading import newest_best
 from tests.running import folder_of, train
 from tests.test_resume import STATEFUL, assert_same_run
 from utils.checkpoint import read_checkpoint
-from utils.errors import UserError
+from utils.errors import MachineError, UserError
 
 OPTIONS = [*STATEFUL, "train.epochs=3", "train.keep=2"]
 
@@ -92,6 +92,27 @@ def test_states_of_an_abandoned_course_are_deleted(tmp_path):
     RunFolder(tmp_path)._keep_older(6, 2)
     assert older(tmp_path) == [f"{name}_epoch_00{epoch}.pt" for name in ("best", "last") for epoch in (5, 6)]
     assert (tmp_path / "last_epoch_006.pt").read_text() == "now"
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "last.pt", "log.jsonl", "metrics.json"])
+def test_a_run_that_cannot_be_written_says_how_to_continue(name, quick, tmp_path, monkeypatch):
+    """Whatever the file, the run then ends as it would have."""
+
+    def full(path, target):
+        if Path(target).name == name:
+            raise OSError(28, "No space left on device")
+        replace(path, target)
+
+    replace, command = os.replace, [*quick, "train.epochs=1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        message = (
+            rf"{name} cannot be written: No space left on device; free some space or files there and try again with"
+        )
+        with pytest.raises(MachineError, match=f"{message} --resume$"):
+            train(command)
+    assert not (folder_of(tmp_path) / name).exists()
+    assert train([*command, "--resume"]) == 0
 
 
 def test_without_an_older_state_the_error_names_other_ways(quick, run):
