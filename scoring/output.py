@@ -161,7 +161,8 @@ class Output:
             self._write(stream, self.format.tail)
         if self.parquet:
             self.parquet.write_parquet(self.path, self.output, self.format.columns)
-            self.path.unlink()
+            with self._writing():
+                self.path.unlink()
         if stopped is not None:
             raise stopped
 

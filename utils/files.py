@@ -230,6 +230,19 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def delete_file(path: Path) -> None:
+    """Delete a file, if it exists.
+
+    Raises:
+        MachineError: The disk is broken.
+        UserError: The file cannot be deleted.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise not_written(path, error) from error
+
+
 def delete_folder(path: str | Path) -> None:
     """Delete a folder and its contents, if it exists.
 

@@ -25,6 +25,7 @@ from utils.distributed import main_process_only
 from utils.errors import UserError
 from utils.files import (
     DOOMED,
+    delete_file,
     delete_folder,
     link_or_copy,
     make_folder,
@@ -153,7 +154,7 @@ class RunFolder:
         if self.resumable and self._config().train.epochs < config.train.epochs:
             with self.lock():
                 for name in (METRICS, PREDICTIONS):
-                    (self.path / name).unlink(missing_ok=True)
+                    delete_file(self.path / name)
                 write_text(self.path / CONFIG, dump_config(config))
 
     def _config(self) -> Config:
@@ -254,7 +255,7 @@ class RunFolder:
             link_or_copy(self.path / name, self.path / older_name(name, epoch))
         for older, path in self._older():
             if not epoch - count < older <= epoch:
-                path.unlink()
+                delete_file(path)
 
     def _older(self) -> list[tuple[int, Path]]:
         """Return the files that `_keep_older` keeps, by epoch."""

@@ -94,6 +94,23 @@ def test_states_of_an_abandoned_course_are_deleted(tmp_path):
     assert (tmp_path / "last_epoch_006.pt").read_text() == "now"
 
 
+def test_files_that_cannot_be_deleted_are_named(run, quick, monkeypatch):
+    """An older state, and the results of a run that is to have more epochs."""
+    (run / "last_epoch_001.pt").touch()
+
+    def refuse(path, *rest, **options):
+        if Path(path).name in ("last_epoch_001.pt", "metrics.json"):
+            raise OSError(30, "Read-only file system")
+        return unlink(path, *rest, **options)
+
+    unlink = os.unlink
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(UserError, match=r"last_epoch_001\.pt cannot be written: Read-only file system; mount the disk"):
+        RunFolder(run)._keep_older(3, 1)
+    with pytest.raises(UserError, match=r"metrics\.json cannot be written: Read-only file system; mount the disk"):
+        train(quick, "train.epochs=3", "--resume")
+
+
 @pytest.mark.parametrize("name", ["config.yaml", "last.pt", "log.jsonl", "metrics.json"])
 def test_a_run_that_cannot_be_written_says_how_to_continue(name, quick, tmp_path, monkeypatch):
     """Whatever the file, the run then ends as it would have."""
