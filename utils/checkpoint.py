@@ -5,13 +5,24 @@ import json
 import pickle
 import re
 import struct
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
+from utils.checksum import (
+    ADVICE,
+    KEY,
+    VALUE,
+    add_to_archive,
+    check_archive,
+    check_end,
+    check_safetensors,
+    fill_in,
+)
 from utils.errors import MissingFileError, UserError, one_line, some_of
 from utils.files import to_json, write_atomically
 from utils.schema import VERSION, CheckpointContent, checked
@@ -19,6 +30,7 @@ from utils.schema import VERSION, CheckpointContent, checked
 FORMAT = "richiqa"
 SUFFIXES = (".pt", ".pth", ".safetensors", ".bin")
 OPTIONAL = ("split", "chosen_epoch")  # in safetensors, as in `models.weights.TrainedNetwork`
+METADATA = {"format", "version", "config", "scale", KEY, *OPTIONAL}  # of our safetensors
 LENGTH = struct.Struct("<Q")  # of a safetensors header, in its first bytes
 START = 64  # bytes that tell the kind of a file
 OTHER_FILES = (  # first bytes in lower case, and what the file is
@@ -32,15 +44,19 @@ OTHER_FILES = (  # first bytes in lower case, and what the file is
     (b"\x08", "perhaps an ONNX file, which cannot be read back"),
 )
 # raised by torch and safetensors for other kinds of files, and for objects that weights-only loading refuses
-UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, TypeError, AttributeError, LookupError, SafetensorError)
+UNREADABLE = (
+    *(RuntimeError, EOFError, OSError, ValueError, TypeError, AttributeError, LookupError, SafetensorError),
+    *(struct.error, ArithmeticError, AssertionError),
+)
 
 
 def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint completely or not at all."""
+    """Write a checkpoint with a checksum, completely or not at all."""
     content = {"format": FORMAT, "version": VERSION, **content}
     checked(CheckpointContent, content, path)
     buffer = io.BytesIO()  # torch.save raises its own errors when the disk is full
     torch.save(content, buffer)
+    add_to_archive(buffer)
     write_atomically(path, lambda file: file.write(buffer.getbuffer()))
 
 
@@ -54,12 +70,12 @@ def to_safetensors(model: dict[str, torch.Tensor], config: dict[str, Any], **mor
         config: Config of the training.
         more: Entries of OPTIONAL.
     """
-    metadata = own_metadata(config) | {name: to_json(value) for name, value in more.items()}
+    metadata = own_metadata(config) | {name: to_json(value) for name, value in more.items()} | {KEY: VALUE}
     content = save({name: tensor.contiguous() for name, tensor in model.items()}, metadata)
     end = LENGTH.size + LENGTH.unpack_from(content)[0]  # of the header, which is JSON
     header = json.dumps(json.loads(content[LENGTH.size : end]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % LENGTH.size)  # so that the tensors stay aligned
-    return LENGTH.pack(len(header)) + header + content[end:]
+    return fill_in(LENGTH.pack(len(header)) + header + content[end:])
 
 
 def own_metadata(config: dict[str, Any]) -> dict[str, str]:
@@ -72,7 +88,7 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
 
     Raises:
         MissingFileError: The file does not exist.
-        UserError: It is a folder or another kind of file, or contains more than plain data.
+        UserError: It is a folder or another kind of file, contains more than plain data, or has been damaged.
     """
     path = Path(path)
     if path.is_dir():
@@ -84,10 +100,9 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             start = file.read(START)
-            file.seek(0)
-            if start[8:9] == b"{":  # after the length of this header
-                return _read_safetensors(path)
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            return _read_safetensors(file) if start[8:9] == b"{" else _read_archive(file)  # after its header's length
+    except UserError:
+        raise
     except pickle.UnpicklingError as error:  # torch's message advises to disable this protection
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"it contains an object of the class {found[1]}" if found else "it contains more than plain data"
@@ -98,11 +113,8 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
     except PermissionError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
     except UNREADABLE as error:
-        what = _described(start) or f"damaged, half-written or another kind of file ({one_line(error)})"
+        what = _described(start) or f"damaged, half-written or another kind of file ({one_line(error)}); {ADVICE}"
         raise UserError(f"{path} is not a checkpoint: {what}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is not a checkpoint: it contains a {type(content).__name__}, not names and tensors")
-    return content
 
 
 def _described(start: bytes) -> str | None:
@@ -112,10 +124,29 @@ def _described(start: bytes) -> str | None:
     return next((title for magic, title in OTHER_FILES if start.lstrip().lower().startswith(magic)), None)
 
 
-def _read_safetensors(path: Path) -> dict[str, Any]:
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
-    tensors = load_file(path)
+def _read_archive(file: BinaryIO) -> dict[str, Any]:
+    """Return the dict that `torch.save` has written."""
+    check_archive(file)
+    file.seek(0)
+    content = torch.load(file, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict):
+        what = f"it contains a {type(content).__name__}, not names and tensors"
+        raise UserError(f"{file.name} is not a checkpoint: {what}")
+    if is_own(content) and zipfile.is_zipfile(file):
+        check_end(file)
+    return content
+
+
+def _read_safetensors(file: BinaryIO) -> dict[str, Any]:
+    """Return the tensors by name; of our own file, the dict that `to_safetensors` was given."""
+    with safe_open(file.name, "pt") as opened:
+        metadata = opened.metadata() or {}
+    unknown = sorted(metadata.keys() - METADATA) if is_own(metadata) else []
+    if unknown:
+        raise UserError(f"{file.name} is damaged: unknown metadata {', '.join(map(repr, unknown))}; {ADVICE}")
+    if KEY in metadata:
+        check_safetensors(file)
+    tensors = load_file(file.name)
     if not is_own(metadata):
         return tensors
     present = (name for name in OPTIONAL if name in metadata)

@@ -270,6 +270,8 @@ class TrainSettings(Settings):
     """Steps of one epoch that `skip` may skip; one more stops the run."""
     deterministic: bool = False
     """Use only operations that give the same bits in every run, also where they are slower. It matters on a GPU."""
+    keep: Annotated[int, Field(ge=0)] = 0
+    """Older states to keep, to go back to: those of the last so many epochs, as `last_epoch_007.pt`. 0: none."""
 
     @model_validator(mode="after")
     def _parts_are_equal(self):

@@ -149,8 +149,11 @@ def open_folder(
         resuming: Whether to restore the saved state.
         ancestors: What split.json says of earlier training, see `describe_ancestors`.
         delete_others: Whether to delete the other splits of the run.
+
+    Raises:
+        UserError: The folder cannot be read or written, here or in the block.
     """
-    with run.folder.lock() if is_main() else nullcontext():
+    with run.folder.lock() if is_main() else nullcontext(), resumable():
         barrier()  # no process reads or writes before the folder is locked
         if resuming:
             run.folder.restore(state)
@@ -160,6 +163,17 @@ def open_folder(
                 run.folder.delete_other_splits()
             run.folder.begin(run.config, {**run.describe_origin(), **ancestors})
         yield
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Add to an error about a file that cannot be written that --resume continues the run."""
+    try:
+        yield
+    except UserError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        raise type(error)(f"{error} with --resume") from error.__cause__
 
 
 def require_size(model: torch.nn.Module, config: Config) -> None:

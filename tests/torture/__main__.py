@@ -11,13 +11,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.torture import numbers
+from tests.torture import bits, disk, numbers
 from tests.torture.part import Part, Result, read_results, run_part
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "RELIABILITY.md"
 BEGIN, END = "<!-- made by `make torture`: begin -->\n", "<!-- end -->\n"
-PARTS: tuple[Part, ...] = (*numbers.PARTS,)
+PARTS: tuple[Part, ...] = (
+    *disk.PARTS,
+    *bits.PARTS,
+    *numbers.PARTS,
+)
 
 
 def table(results: dict[Part, list[Result]]) -> str:
