@@ -13,7 +13,17 @@ import pytest
 from experiments.training.run_folder import RunFolder
 from experiments.training.tensorboard import write_events
 from utils.errors import UserError
-from utils.files import delete_folder, new_folder, read_object, require_place, to_json, write_atomically, write_text
+from utils.files import (
+    delete_folder,
+    new_folder,
+    read_json,
+    read_limited,
+    read_object,
+    require_place,
+    to_json,
+    write_atomically,
+    write_text,
+)
 
 
 def test_two_writers_do_not_mix(tmp_path):
@@ -167,3 +177,13 @@ def test_a_new_folder_is_there_whole_or_not_at_all(tmp_path):
         with pytest.raises(UserError, match=message):
             fail(error)
     assert [path.name for path in tmp_path.rglob("*")] == ["parent", "folder", "second"]
+
+
+def test_files_beyond_all_measure_are_refused(tmp_path):
+    """A sparse file states a size that fits in no memory, and takes no place on the disk."""
+    with open(tmp_path / "a.json", "wb") as file:
+        file.truncate(2**42)
+    with pytest.raises(UserError, match=r"a\.json .*has more than 256 MB"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(UserError, match=r"/dev/zero has more than 1 MB; a file of this kind is much smaller"):
+        read_limited("/dev/zero", 2**20)
