@@ -1,4 +1,4 @@
-"""Label tables from CSV, Excel and MATLAB files, with errors that name the file and the row.
+"""Label tables from CSV and Excel files, with errors that name the file and the row.
 
 A table is a DataFrame whose index is the number of the line, row or entry in the file, as the name of the index says.
 """
@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pandas.api.types import infer_dtype
-from scipy.io import loadmat
 
 from utils.delimited import decode, is_number, parse_table, plain_title, require_once
 from utils.errors import UserError, did_you_mean, one_line
-from utils.files import reading
+from utils.files import read_limited
 
 SHOWN = 3  # bad rows named in one message
 MAX_HEADER_ROW = 50  # last row of a sheet that is searched for the column titles
@@ -45,9 +44,7 @@ def read_table(
     Raises:
         UserError: The file is not a table, or has no rows.
     """
-    with reading(path):
-        content = path.read_bytes()
-    table = parse_table(decode(content, str(path)), str(path), names, separator, quote)
+    table = parse_table(decode(read_limited(path), str(path)), str(path), names, separator, quote)
     if not table.rows:
         raise UserError(f"{path}: contains no label rows")
     index = pd.Index(table.lines, name="line")
@@ -182,28 +179,6 @@ def refuse(bad: pd.Series, path: Path, reason: Callable[[Any], str]) -> None:
 def texts(column: pd.Series) -> pd.Series:
     """Return cells as text; whole numbers lose their decimal point, since sheets store the name 1600 as 1600.0."""
     return column.map(_text)
-
-
-def read_mat(path: Path, *variables: str) -> list[np.ndarray]:
-    """Read variables of a MATLAB file.
-
-    Raises:
-        UserError: The file is not a MATLAB file, or lacks a variable.
-    """
-    try:
-        content = loadmat(path, variable_names=variables)
-    except Exception as error:  # SciPy raises errors of many types for damaged files
-        raise UserError(f"{path}: cannot be read as a MATLAB file: {one_line(error)}") from error
-    for name in variables:
-        if name not in content:
-            known = ", ".join(key for key in content if not key.startswith("__")) or "none of the requested ones"
-            raise UserError(f"{path}: no variable {name!r}; it has {known}")
-    return [content[name] for name in variables]
-
-
-def cell_strings(cells: np.ndarray) -> list[str]:
-    """Return a MATLAB cell array of strings, as nested by SciPy, as a list."""
-    return [str(np.asarray(cell).item()) if np.size(cell) else "" for cell in np.asarray(cells).ravel()]
 
 
 def _read_workbook(path: Path, sheet: str | None) -> dict[str, pd.DataFrame]:
