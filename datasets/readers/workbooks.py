@@ -16,7 +16,7 @@ from utils.errors import UserError, one_line
 
 LARGEST = 2**26  # bytes of a workbook, unpacked; one of 10,000 labels has 2**23
 MOST_CELLS = 5_000_000  # of a workbook, with the empty ones in front of others in their row
-MOST_ROWS, MOST_COLUMNS = 2**20, 256  # of a sheet that are read; more rows do not exist
+MOST_ROWS = 2**20  # of a sheet; more do not exist
 TEXT, NUMBER, BOOLEAN = 1, 2, 4  # xlrd's types of cells that have a value; others are dates and errors
 EMPTY = (0, 6)
 BLANK = (None, "")
@@ -59,6 +59,8 @@ def read_workbook(path: Path, sheet: str | None = None) -> dict[str, pd.DataFram
 def _table(rows: Rows, limit: int) -> pd.DataFrame:
     kept, width = {}, 0
     for number, row in rows:
+        if not row:  # as all are up to a row far away
+            continue
         cells = list(row)
         while cells and cells[-1] in BLANK:
             cells.pop()
@@ -86,7 +88,7 @@ def _sheets(path: Path) -> Iterator[tuple[str, Rows]]:
         sheet.reset_dimensions()  # which a file states, and which may be false
         yield (
             sheet.title,
-            enumerate(sheet.iter_rows(max_row=MOST_ROWS, max_col=MOST_COLUMNS, values_only=True), start=1),
+            enumerate(sheet.iter_rows(max_row=MOST_ROWS, values_only=True), start=1),
         )
 
 
