@@ -2,6 +2,7 @@
 
 import io
 import json
+import mmap
 import pickle
 import pickletools
 import re
@@ -139,8 +140,8 @@ def _require_plain(file: BinaryIO, path: Path) -> None:
             )
         names = _globals_in(reader.get_record("data.pkl"))
     else:
-        file.seek(0)
-        names = (name for _ in range(PICKLES) for name in _globals_in(file))
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # allocates only what there is to be read
+        names = (name for _ in range(PICKLES) for name in _globals_in(mapped))
     for name in names:
         if not PLAIN.fullmatch(name):
             kind = re.sub(r"^(builtins|__builtin__) ", "", name).replace(" ", ".")
@@ -148,7 +149,7 @@ def _require_plain(file: BinaryIO, path: Path) -> None:
     file.seek(0)
 
 
-def _globals_in(source: bytes | BinaryIO) -> Iterator[str]:
+def _globals_in(source: bytes | mmap.mmap) -> Iterator[str]:
     """Yield `module name` for all that a pickle imports."""
     texts = ["", ""]  # the last two, which later kinds of pickles import
     for code, argument, _ in pickletools.genops(source):

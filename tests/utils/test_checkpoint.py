@@ -188,6 +188,12 @@ def test_what_could_fill_the_memory_is_not_called(call, name, older, tmp_path):
         read_tensors(tmp_path / "a.pt")
 
 
+def test_a_text_that_states_terabytes(tmp_path):
+    (tmp_path / "a.pt").write_bytes(b"\x80\x04\x8d" + struct.pack("<Q", 2**42) + b"abc.")
+    with pytest.raises(UserError, match=r"a\.pt is not a checkpoint: damaged"):
+        read_tensors(tmp_path / "a.pt")
+
+
 def test_files_that_unpack_to_more_than_they_are(tmp_path):
     torch.save({"w": torch.zeros(1000)}, tmp_path / "a.pt")
     with zipfile.ZipFile(tmp_path / "a.pt") as archive:
