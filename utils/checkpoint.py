@@ -2,10 +2,13 @@
 
 import io
 import json
+import mmap
 import pickle
+import pickletools
 import re
 import struct
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,10 +23,11 @@ from utils.checksum import (
     add_to_archive,
     check_archive,
     check_end,
+    check_records,
     check_safetensors,
     fill_in,
 )
-from utils.errors import MissingFileError, UserError, one_line, some_of
+from utils.errors import MissingFileError, UserError, one_line, shortened, some_of
 from utils.files import to_json, write_atomically
 from utils.schema import VERSION, CheckpointContent, checked
 
@@ -31,7 +35,15 @@ FORMAT = "richiqa"
 SUFFIXES = (".pt", ".pth", ".safetensors", ".bin")
 OPTIONAL = ("split", "chosen_epoch")  # in safetensors, as in `models.weights.TrainedNetwork`
 METADATA = {"format", "version", "config", "scale", KEY, *OPTIONAL}  # of our safetensors
+ZIP = b"PK\x03\x04"  # start of a file of torch; of the older kind, there are PICKLES one after another instead
+PICKLES = 5
+PLAIN = re.compile(  # all that is called to make tensors and plain data; what else torch allows can fill the memory
+    r"collections (OrderedDict|Counter)|torch\._utils _rebuild_(parameter|tensor|tensor_v2|tensor_v3)"
+    r"|torch\.nn\.parameter Parameter|torch(\.storage)? \w*Storage|torch (Size|device|bool|[a-z]*\d+\w*)"
+)
+MOST_VALUES = 20_000_000  # lists, mappings and what is in them, where what occurs several times counts as often
 LENGTH = struct.Struct("<Q")  # of a safetensors header, in its first bytes
+SHOWN = 100  # characters of a name in messages
 START = 64  # bytes that tell the kind of a file
 OTHER_FILES = (  # first bytes in lower case, and what the file is
     (b"version https://git-lfs", "a pointer of Git LFS, without the file; run `git lfs pull` where it comes from"),
@@ -100,14 +112,17 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             start = file.read(START)
-            return _read_safetensors(file) if start[8:9] == b"{" else _read_archive(file)  # after its header's length
+            content = _read_safetensors(file) if _is_safetensors(start) else _read_archive(file)
+        _count_values(content, {})
+        return content
     except UserError:
         raise
     except pickle.UnpicklingError as error:  # torch's message advises to disable this protection
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"it contains an object of the class {found[1]}" if found else "it contains more than plain data"
+        what = _described(start) or (
+            str(error) if isinstance(error, _NotPlainError) else "it contains more than plain data"
+        )
         raise UserError(
-            f"{path} is not a checkpoint: {_described(start) or what}. Only tensors and plain data are read, since "
+            f"{path} is not a checkpoint: {what}. Only tensors and plain data are read, since "
             "other objects can run code; where the file was written, save `model.state_dict()` instead"
         ) from error
     except PermissionError as error:
@@ -117,16 +132,79 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a checkpoint: {what}") from error
 
 
+class _NotPlainError(pickle.UnpicklingError):
+    """A pickle names something that is neither a tensor nor plain data."""
+
+
+def _require_plain(file: BinaryIO, path: Path) -> None:
+    """Check what a file of torch would call and how much it would unpack, before anything of it is loaded.
+
+    Raises:
+        _NotPlainError, ValueError: It is another one than those that torch.save writes of tensors and plain data.
+    """
+    size = path.stat().st_size
+    file.seek(0)
+    if file.read(len(ZIP)) == ZIP:
+        reader = torch._C.PyTorchFileReader(str(path))  # the one that torch.load uses
+        unpacked = sum(map(reader.get_record_size, reader.get_all_records()))
+        if unpacked > size:
+            raise ValueError(
+                f"its records are compressed, of {unpacked} bytes, or overlap; torch.save writes none such"
+            )
+        names = _globals_in(reader.get_record("data.pkl"))
+    else:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # allocates only what there is to be read
+        names = (name for _ in range(PICKLES) for name in _globals_in(mapped))
+    for name in names:
+        if not PLAIN.fullmatch(name):
+            kind = re.sub(r"^(builtins|__builtin__) ", "", name).replace(" ", ".")
+            raise _NotPlainError(f"it contains an object of the class {shortened(kind, SHOWN)}")
+
+
+def _globals_in(source: bytes | mmap.mmap) -> Iterator[str]:
+    """Yield `module name` for all that a pickle imports."""
+    texts = ["", ""]  # the last two, which later kinds of pickles import
+    for code, argument, _ in pickletools.genops(source):
+        if code.name in ("GLOBAL", "INST"):
+            yield argument
+        elif code.name == "STACK_GLOBAL":
+            yield " ".join(texts)
+        elif isinstance(argument, str):
+            texts = [texts[1], argument]
+
+
+def _count_values(value: Any, known: dict[int, int]) -> int:
+    """Return the number of values in nested lists and mappings.
+
+    Raises:
+        ValueError: There are too many, or a list or mapping contains itself.
+    """
+    if not isinstance(value, (dict, list, tuple, set)):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = MOST_VALUES + 1  # until all in it are counted
+        inside = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_count_values(each, known) for each in inside)
+        if known[id(value)] > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES} values, or lists that contain themselves")
+    return known[id(value)]
+
+
 def _described(start: bytes) -> str | None:
     """Return what a file is by its first bytes, if it is a kind that people take for a checkpoint."""
     if not start:
         return "an empty file"
+    if _is_safetensors(start):  # whose length may begin like another kind
+        return None
     return next((title for magic, title in OTHER_FILES if start.lstrip().lower().startswith(magic)), None)
 
 
 def _read_archive(file: BinaryIO) -> dict[str, Any]:
     """Return the dict that `torch.save` has written."""
-    check_archive(file)
+    summed = check_archive(file)
+    _require_plain(file, Path(file.name))
+    if not summed:
+        check_records(file)
     file.seek(0)
     content = torch.load(file, map_location="cpu", weights_only=True)
     if not isinstance(content, dict):
@@ -135,6 +213,10 @@ def _read_archive(file: BinaryIO) -> dict[str, Any]:
     if is_own(content) and zipfile.is_zipfile(file):
         check_end(file)
     return content
+
+
+def _is_safetensors(start: bytes) -> bool:
+    return start[LENGTH.size :].startswith(b"{")  # after the length of this header
 
 
 def _read_safetensors(file: BinaryIO) -> dict[str, Any]:

@@ -43,20 +43,18 @@ def fill_in(content: bytes) -> bytes:
     return content.replace(ENTRY + ZEROS, ENTRY + b"%08x" % zlib.crc32(content), 1)
 
 
-def check_archive(file: BinaryIO) -> None:
-    """Compare the checksum of a file that `torch.save` has written; of a file without one, the CRC-32 of each record.
-
-    torch writes the latter and never reads them. A file that is no archive, as from torch before 1.6, has neither.
+def check_archive(file: BinaryIO) -> bool:
+    """Compare the checksum of a file that `torch.save` has written; return False if it has none.
 
     Raises:
         UserError: The file has been damaged.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - len(COMMENT_LENGTH + COMMENT + ZEROS), 0))
-    if file.read().startswith(COMMENT_LENGTH + COMMENT):
+    summed = file.read().startswith(COMMENT_LENGTH + COMMENT)
+    if summed:
         _compare(file, size - len(ZEROS))
-    elif zipfile.is_zipfile(file):
-        _check_records(file)
+    return summed
 
 
 def check_end(file: BinaryIO) -> None:
@@ -70,7 +68,16 @@ def check_end(file: BinaryIO) -> None:
         raise UserError(f"{file.name} is damaged: its end has changed since it was written; {ADVICE}")
 
 
-def _check_records(file: BinaryIO) -> None:
+def check_records(file: BinaryIO) -> None:
+    """Compare the CRC-32 of each record of an archive, which torch writes and never reads.
+
+    A file that is no archive, as from torch before 1.6, has none.
+
+    Raises:
+        UserError: The file has been damaged.
+    """
+    if not zipfile.is_zipfile(file):
+        return
     try:
         with zipfile.ZipFile(file) as archive:
             written = any(record.CRC for record in archive.infolist())  # torch can leave them out

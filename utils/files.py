@@ -20,6 +20,7 @@ from utils.errors import MachineError, UserError, one_line
 DOOMED = ".deleted"  # suffix of a folder that is being deleted; its name also gets a leading dot
 LONGEST_NAME = 150  # bytes
 HASH_BLOCK = 2**20  # bytes
+LARGEST = 2**28  # bytes of a file that is read at once; label files of a million images are smaller
 DISK_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EIO, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else []))
 REMEDIES = {  # by the number of an error, what helps
     errno.ENOSPC: "free some space or files there",
@@ -140,6 +141,20 @@ def reading(place: str | Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise UserError(f"{error.filename or place} cannot be read: {error.strerror or one_line(error)}") from error
+
+
+def read_limited(path: str | Path, limit: int = LARGEST) -> bytes:
+    """Return the content of a file that has at most `limit` bytes, whatever size it states.
+
+    Raises:
+        UserError: The file cannot be read, or is larger.
+    """
+    with reading(path), open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size  # of a file; of a device or pipe 0
+        content = file.read(limit + 1) if size <= limit else b""
+    if max(size, len(content)) > limit:
+        raise UserError(f"{path} has more than {limit // 2**20} MB; a file of this kind is much smaller")
+    return content
 
 
 def choose_format(name: str | None, output: str | Path | None, suffixes: Mapping[str, str], default: str) -> str:
@@ -288,7 +303,7 @@ def read_json(path: str | Path) -> Any:
         UserError: The file is missing or damaged.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_unique_keys)
+        return json.loads(read_limited(path).decode("utf-8-sig"), object_pairs_hook=_unique_keys)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is missing or damaged ({one_line(error)})") from error
 

@@ -18,6 +18,8 @@ from utils.files import (
     delete_folder,
     link_or_copy,
     new_folder,
+    read_json,
+    read_limited,
     read_object,
     require_place,
     temporary_folder,
@@ -225,3 +227,13 @@ def test_a_full_disk_of_temporary_files_is_named(tmp_path, monkeypatch):
     with pytest.raises(MachineError, match=r"folder for temporary files \(.*richiqa_\) cannot be written: No space"):  # noqa: SIM117
         with temporary_folder():
             pass
+
+
+def test_files_beyond_all_measure_are_refused(tmp_path):
+    """A sparse file states a size that fits in no memory, and takes no place on the disk."""
+    with open(tmp_path / "a.json", "wb") as file:
+        file.truncate(2**42)
+    with pytest.raises(UserError, match=r"a\.json .*has more than 256 MB"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(UserError, match=r"/dev/zero has more than 1 MB; a file of this kind is much smaller"):
+        read_limited("/dev/zero", 2**20)
