@@ -15,6 +15,7 @@ import torch.distributed as dist
 
 from utils.distributed import barrier, is_main, started_by_launcher
 from utils.errors import UserError, one_line, printable
+from utils.script import INTERRUPTED
 
 TIMEOUT = timedelta(days=1)  # long, since others may be filling a cache; failures are noticed by Watch
 POLL = 0.2  # seconds
@@ -43,7 +44,7 @@ def process_group() -> Iterator[None]:
     except UserError as error:
         watch.end_all(f"error: {printable(str(error))}", error.status)
     except KeyboardInterrupt:
-        watch.end_all("interrupted", 130)
+        watch.end_all("interrupted", INTERRUPTED)
     except SystemExit as error:  # from the command line, which all processes parse
         watch.end_all("", error.code if isinstance(error.code, int) else 1)
     except BaseException as error:
