@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -167,3 +168,16 @@ def test_a_new_folder_is_there_whole_or_not_at_all(tmp_path):
         with pytest.raises(UserError, match=message):
             fail(error)
     assert [path.name for path in tmp_path.rglob("*")] == ["parent", "folder", "second"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_folder_that_a_killed_process_was_making_is_removed(tmp_path):
+    if (process := os.fork()) == 0:
+        with new_folder(tmp_path / "folder") as draft:
+            (draft / "half").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(process, 0)
+    assert len(list(tmp_path.iterdir())) == 1
+    with new_folder(tmp_path / "folder") as draft:
+        (draft / "whole").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "whole"]
