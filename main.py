@@ -13,6 +13,11 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent))  # missing under python -P or -I
 
+from utils.script import INTERRUPTED, end_on_signals, run_script
+
+if __name__ == "__main__":
+    end_on_signals()
+
 from utils.installation import require_installation
 
 require_installation("jinja2")
@@ -48,10 +53,7 @@ from utils.distributed import any_process, broadcast_from_main, in_turns, is_dis
 from utils.memory import keep_freed_memory
 from utils.processes import process_group
 from utils.runtime import Interruption, pick_device
-from utils.script import run_script
 from utils.threads import set_threads
-
-INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,6 +14,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utils.script import end_on_signals, run_script
+
+if __name__ == "__main__":
+    end_on_signals()
+
 from utils.installation import require_installation
 
 require_installation()
@@ -26,7 +31,6 @@ from benchmarks.rows import Measured, table_of
 from models.precision import AUTO, FP32
 from utils.files import to_json, write_text
 from utils.runtime import environment, pick_device
-from utils.script import run_script
 from utils.tables import to_markdown
 
 BENCHMARKS: dict[str, Callable[[], list[Measured]]] = {

@@ -88,5 +88,7 @@ def train() -> None:
 
 
 def _run(script: str, **options: int) -> None:
+    scripts = import_module(f"{__name__}.utils.script")
+    scripts.end_on_signals()
     main = import_module(f"{__name__}.{script}").main
-    import_module(f"{__name__}.utils.script").run_script(main, **options)
+    scripts.run_script(main, **options)

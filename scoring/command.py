@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from itertools import takewhile
+from itertools import chain, takewhile
 
 from models.timm_backbone import TimmBackbone
 from scoring.conditions import RowFilter
 from scoring.loading import build_predictor
 from scoring.opinions import MOST_IMAGES
-from scoring.output import Output, StrictError, row_format, unscored
+from scoring.output import Output, StrictError, row_format
 from scoring.pictures import Encoded
 from scoring.predictor import Prediction, Predictor, Prepared
 from scoring.records import RowBuilder, ScoreRow
@@ -51,6 +51,7 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
     check_output_not_input(args, paths)
     names = [row_builder.name(path) for path in paths] if args.resume or gallery is not None else []
     places = dict(zip(names, paths, strict=False))
+    parts = [paths]
     if args.resume:
         done = output.done(row_builder.run_fields, names, batch_size)
         others = sum(count for name, count in done.items() if name not in places)
@@ -59,14 +60,14 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
         keep.check_stored(output.kept(), args.output)
         if gallery is not None:
             gallery.add(output.kept(), places)
-        paths = unscored(paths, names, done)
+        parts = output.remaining(paths, names, done)
     if args.map is not None:
         require_packages("matplotlib")
         on_scored = import_module("scoring.maps").MapWriter(args.map, predictor, row_builder)
     workers = args.workers or usable_cores()
     tally = Tally(keep)
-    batches = score_rows(paths, predictor, row_builder, batch_size, workers, on_scored)
-    batches = tally.count(batches, args.strict, len(paths))
+    batches = (score_rows(part, predictor, row_builder, batch_size, workers, on_scored) for part in parts)
+    batches = tally.count(chain.from_iterable(batches), args.strict, count := sum(map(len, parts)))
     if args.best:
         batches = row_builder.best_first(batches)
     if gallery is not None:
@@ -75,7 +76,7 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
     if gallery is not None:
         gallery.write(row_builder.run_fields, predictor.pictures, workers)
     tally.print_errors()
-    if len(paths) != 1 or args.keep is not None:
+    if count != 1 or args.keep is not None:
         print(tally.describe(peak_memory()), file=sys.stderr)
     return tally.failed + output.failed
 

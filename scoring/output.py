@@ -3,6 +3,7 @@
 import csv
 import os
 import sys
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -72,6 +73,13 @@ class _StoredRow(NamedTuple):
     failed: bool
 
 
+def _positions(paths: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Return the index of each path in the names; [] if they are in another order."""
+    numbered = enumerate(names)
+    positions = [next((index for index, name in numbered if name == path), None) for path in paths]
+    return [] if None in positions else positions
+
+
 class Output:
     """Write score rows to a file or to stdout.
 
@@ -88,7 +96,7 @@ class Output:
         self.format = ROW_FORMATS["jsonl" if self.parquet else form](columns, str(checkpoint))
         if self.parquet:
             self.path = self.output.with_name(self.output.name + JOURNAL)
-        self.written = self.failed = 0
+        self.written = self.failed = self.position = 0
 
     def check_overwrite(self, resume: bool, overwrite: bool) -> None:
         """Check, before anything is scored, that no file is lost.
@@ -114,13 +122,14 @@ class Output:
     def done(self, run_fields: ScoreRow, names: Sequence[str] = (), batch_size: int = 1) -> Counter[str]:
         """Cut the file to its complete rows and count those of each image, for --resume.
 
-        Afterwards `failed` counts the failed images among the kept rows.
+        Afterwards `failed` counts the failed images among the kept rows, and `position` is the index in `names` at
+        which the interrupted run continues; images before it that have no row did not pass --keep.
 
         Args:
             run_fields: Scale, preprocessing, checkpoint and, if there is one, panel of this run.
             names: Names of all images as rows show them, if they are scored in this order.
-            batch_size: As far as rows are in this order they are kept in multiples of it, so that batches are the same
-                as without the interruption.
+            batch_size: If rows are in this order, those of an incomplete batch at the end are cut, so that batches are
+                the same as without the interruption.
 
         Raises:
             UserError: The file contains something else, or results of another network.
@@ -129,13 +138,22 @@ class Output:
             rows = self.parquet.read_parquet(self.output, self.format.columns)
             write_text(self.path, "".join(map(self.format.row, rows)))
         stored = self._stored_rows(run_fields) if self.path.exists() else []
-        if [row.path for row in stored] == list(names[: len(stored)]) and len(stored) < len(names):
-            stored = stored[: len(stored) // batch_size * batch_size]
+        positions = _positions([row.path for row in stored], names)
+        if positions:
+            end = positions[-1] + 1
+            self.position = end if end == len(names) else end // batch_size * batch_size
+            stored = stored[: bisect_left(positions, self.position)]
         self.written, self.failed = len(stored), sum(row.failed for row in stored)
         if stored:
             with self._writing():
                 os.truncate(self.path, stored[-1].end)
         return Counter(row.path for row in stored)
+
+    def remaining(self, images: Sequence[str], names: Sequence[str], done: Counter[str]) -> list[list[str]]:
+        """Return the images before `position` and those after it that have no row, after `done`."""
+        parts = (slice(self.position), slice(self.position, None))
+        left = (done, done - Counter(names[: self.position]))
+        return [unscored(images[part], names[part], rows) for part, rows in zip(parts, left, strict=True)]
 
     def kept(self) -> Iterator[ScoreRow]:
         """Yield the rows kept by `done`; from CSV, all values are text."""

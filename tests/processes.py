@@ -4,8 +4,9 @@ import multiprocessing
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,13 @@ class Ended:
     err: str
 
 
-def run_processes(function: Callable[[], int], folder: Path, count: int = 2, seconds: float = SECONDS) -> list[Ended]:
+def run_processes(
+    function: Callable[[], int],
+    folder: Path,
+    count: int = 2,
+    seconds: float = SECONDS,
+    attack: Callable[[Sequence[BaseProcess]], None] | None = None,
+) -> list[Ended]:
     """What becomes of a script's `main` in each of `count` processes, which torchrun might have started.
 
     Args:
@@ -35,6 +42,7 @@ def run_processes(function: Callable[[], int], folder: Path, count: int = 2, sec
         folder: For what they write.
         count: Of processes.
         seconds: After which they are killed.
+        attack: Called with the processes when they have been started.
     """
     context = multiprocessing.get_context("fork")
     with socket.socket() as held:  # so that no other process of the tests is given the port before it is listened at
@@ -42,13 +50,17 @@ def run_processes(function: Callable[[], int], folder: Path, count: int = 2, sec
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
         processes = [context.Process(target=_run, args=(function, folder, rank, count, port)) for rank in range(count)]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join(seconds)
-        for process in processes:
-            process.kill()
-            process.join()
+        try:
+            for process in processes:
+                process.start()
+            if attack is not None:
+                attack(processes)
+            for process in processes:
+                process.join(seconds)
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
     read = [[(folder / f"{name}_{rank}").read_text() for name in ("out", "err")] for rank in range(count)]
     return [Ended(process.exitcode, *texts) for process, texts in zip(processes, read, strict=True)]
 

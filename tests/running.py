@@ -2,6 +2,7 @@
 
 import runpy
 import shutil
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -17,6 +18,7 @@ from experiments.training.state import TrainingState
 from experiments.training.step import Stepper, train_epoch
 from main import main
 from utils.runtime import Interruption
+from utils.script import SIGNALS
 from utils.settings import Config
 
 ROOT = Path(__file__).parents[1]
@@ -54,8 +56,11 @@ def run_as_script(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # scripts replace it
     monkeypatch.setattr("os._exit", sys.exit)  # would end this process
+    handlers = [signal.getsignal(number) for number in SIGNALS]
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(ROOT / script), run_name="__main__")
+    for number, handler in zip(SIGNALS, handlers, strict=True):
+        signal.signal(number, handler)
     return end.value.code
 
 

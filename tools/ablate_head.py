@@ -13,6 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utils.script import end_on_signals, first_line, run_script
+
+if __name__ == "__main__":
+    end_on_signals()
+
 from utils.installation import require_installation
 
 require_installation()
@@ -22,7 +27,6 @@ from models.weights import load_network
 from utils.config import load_config
 from utils.errors import UserError
 from utils.files import require_place, write_text
-from utils.script import first_line, run_script
 
 ITSELF = "the config"
 VIEWS = 8

@@ -12,6 +12,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utils.script import end_on_signals, first_line, run_script
+
+if __name__ == "__main__":
+    end_on_signals()
+
 from utils.installation import require_installation
 
 require_installation("matplotlib")
@@ -27,7 +32,6 @@ from utils.errors import UserError, did_you_mean
 from utils.files import to_json, write_text
 from utils.progress import Progress
 from utils.schema import VERSION, checked
-from utils.script import first_line, run_script
 from utils.settings import Config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -12,10 +12,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utils.script import end_on_signals, first_line, run_script
+
+if __name__ == "__main__":
+    end_on_signals()
+
 from datasets.inspection.comparison import TABLES, comparison_tables
 from utils.errors import UserError
 from utils.files import reading, write_text
-from utils.script import first_line, run_script
 from utils.tables import replace_tables
 
 

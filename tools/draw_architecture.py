@@ -14,6 +14,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utils.script import end_on_signals, first_line, run_script
+
+if __name__ == "__main__":
+    end_on_signals()
+
 from utils.installation import require_installation
 
 require_installation()
@@ -23,7 +28,6 @@ from torch import nn
 
 from models import RichIQA, build_model
 from utils.files import write_text
-from utils.script import first_line, run_script
 from utils.settings import Config
 
 TEMPLATE = Path(__file__).with_name("architecture.svg")

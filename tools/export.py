@@ -15,6 +15,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utils.script import end_on_signals, first_line, run_script
+
+if __name__ == "__main__":
+    end_on_signals()
+
 from utils.installation import require_installation
 
 require_installation()
@@ -26,7 +31,6 @@ from scoring.loading import find_checkpoint, load_with_scale
 from utils.errors import UserError
 from utils.files import reading, require_place
 from utils.hub import is_hub_address
-from utils.script import first_line, run_script
 
 HUB = "hub"
 

@@ -11,8 +11,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utils.script import end_on_signals, first_line, run_script
+
+if __name__ == "__main__":
+    end_on_signals()
+
 from utils.files import reading, write_text
-from utils.script import first_line, run_script
 from utils.settings_reference import settings_tables
 from utils.tables import replace_tables
 

@@ -12,6 +12,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utils.script import end_on_signals, first_line, run_script
+
+if __name__ == "__main__":
+    end_on_signals()
+
 from utils.installation import require_installation
 
 require_installation("jinja2", "matplotlib")
@@ -22,7 +27,6 @@ from scoring.inputs import find_images
 from scoring.loading import RUNS, find_checkpoint
 from scoring.options import add_inputs, parse_photographs
 from utils.files import require_place
-from utils.script import first_line, run_script
 
 CARD = Path("docs") / "MODEL_CARD.md"
 

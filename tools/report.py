@@ -10,12 +10,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utils.script import end_on_signals, first_line, run_script
+
+if __name__ == "__main__":
+    end_on_signals()
+
 from utils.installation import require_installation
 
 require_installation("jinja2")
 
 from experiments.results.report import write_report
-from utils.script import first_line, run_script
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

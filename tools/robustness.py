@@ -11,6 +11,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utils.script import end_on_signals, first_line, run_script
+
+if __name__ == "__main__":
+    end_on_signals()
+
 from utils.installation import require_installation
 
 require_installation()
@@ -22,7 +27,6 @@ from scoring.loading import load_predictor
 from scoring.options import add_inputs, parse_photographs
 from utils.errors import printable
 from utils.files import choose_format, require_place, to_json, write_text
-from utils.script import first_line, run_script
 
 FORMATS = {".md": "markdown", ".csv": "csv", ".json": "json"}
 

@@ -11,6 +11,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utils.script import end_on_signals, first_line, run_script
+
+if __name__ == "__main__":
+    end_on_signals()
+
 from utils.installation import require_packages
 
 require_packages()
@@ -21,7 +26,6 @@ from PIL import Image
 
 from datasets.demo import blur, noise
 from scoring.loading import load_predictor
-from utils.script import first_line, run_script
 from utils.tables import number, to_markdown
 
 PHOTOGRAPHS = Path(__file__).resolve().parents[1] / "docs" / "photographs"

@@ -12,10 +12,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utils.script import end_on_signals, first_line, run_script
+
+if __name__ == "__main__":
+    end_on_signals()
+
 from experiments.results.lines import SELECTION_NOTES, SUMMARY
 from experiments.results.summary.comparison import summarise
 from utils.files import choose_format, write_text
-from utils.script import first_line, run_script
 
 FORMATS = {".md": "markdown", ".tex": "latex", ".csv": "csv"}
 

@@ -42,11 +42,10 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None
         UserError: The file cannot be written; an existing one is unchanged.
     """
     path = Path(path)
-    host, process = platform.node(), os.getpid()
-    temporary = path.with_name(f".{_short_name(path.name)}.{host}.{process}.{threading.get_native_id()}.tmp")
+    temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path, host)
+        remove_leftovers(path)
         try:
             with open(temporary, "wb") as file:
                 write(file)
@@ -97,11 +96,21 @@ def not_written(place: str | Path, error: OSError, how: str = "") -> UserError:
     return kind(f"{place} cannot be written: {error.strerror or one_line(error)}; {remedy} and try again{how}")
 
 
-def _remove_leftovers(path: Path, host: str) -> None:
-    """Remove temporary files of killed processes on this machine; those on other machines may still be running."""
-    for leftover in path.parent.glob(f".{glob.escape(f'{_short_name(path.name)}.{host}.')}*.tmp"):
+def temporary_beside(path: Path) -> Path:
+    """Return the place beside a file or folder in which this thread makes it."""
+    thread = threading.get_native_id()
+    return path.with_name(f".{_short_name(path.name)}.{platform.node()}.{os.getpid()}.{thread}.tmp")
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes on this machine left; those on other machines may still be running."""
+    for leftover in path.parent.glob(f".{glob.escape(f'{_short_name(path.name)}.{platform.node()}.')}*.tmp"):
         process = leftover.name.split(".")[-3]
-        if os.name == "posix" and process.isdigit() and not _is_alive(int(process)):
+        if os.name != "posix" or not process.isdigit() or _is_alive(int(process)):
+            continue
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
             leftover.unlink(missing_ok=True)
 
 
@@ -228,10 +237,11 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         UserError: The folder cannot be written; an existing one is unchanged.
     """
     path = Path(path).absolute()
-    temporary = path.with_name(f".{_short_name(path.name)}.{platform.node()}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     make_folder(path.parent)
-    delete_folder(temporary)  # of a killed process that had the same number
     try:
+        remove_leftovers(path)
+        delete_folder(temporary)  # of a killed process that had the same number
         temporary.mkdir()
         yield temporary
         delete_folder(path)

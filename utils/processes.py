@@ -15,10 +15,13 @@ import torch.distributed as dist
 
 from utils.distributed import barrier, is_main, started_by_launcher
 from utils.errors import UserError, one_line, printable
+from utils.script import INTERRUPTED
 
 TIMEOUT = timedelta(days=1)  # long, since others may be filling a cache; failures are noticed by Watch
 POLL = 0.2  # seconds
 PATIENCE = 10.0  # seconds for all processes to end by themselves; torchrun kills them after 30
+LOST = ("by peer", "Broken pipe", "remote process exited")  # in messages of torch
+SHOWN = 120  # characters of torch's message, which continues with advice
 FAILURE, PRINTED, ENDED = "richiqa/failure", "richiqa/printed", "richiqa/ended"  # keys in the store
 
 
@@ -43,16 +46,24 @@ def process_group() -> Iterator[None]:
     except UserError as error:
         watch.end_all(f"error: {printable(str(error))}", error.status)
     except KeyboardInterrupt:
-        watch.end_all("interrupted", 130)
+        watch.end_all("interrupted", INTERRUPTED)
     except SystemExit as error:  # from the command line, which all processes parse
         watch.end_all("", error.code if isinstance(error.code, int) else 1)
     except BaseException as error:
+        if _connection_lost(error):
+            reason = f"another process has died ({one_line(error, SHOWN)})"
+            watch.end_all(f"error: {reason}; --resume continues a training from what is saved", 1)
         if not watch.has_failed():
             traceback.print_exc()
         what = f"{type(error).__name__}: {one_line(error)}"
         watch.end_all(f"error in process {number} (of 0 to {count - 1}): {what}", 1)
     watch.stop()
     dist.destroy_process_group()
+
+
+def _connection_lost(error: BaseException) -> bool:
+    """Return whether an error of Gloo, NCCL or the store says that another process, or its machine, has gone."""
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in LOST)
 
 
 @contextmanager
@@ -83,12 +94,15 @@ class Watch:
         self.thread.start()
 
     def has_failed(self) -> bool:
-        """Return whether any process has failed."""
-        return self.store.check([FAILURE])
+        """Return whether any process has failed, also if that is the one that hosts the store."""
+        try:
+            return self.store.check([FAILURE])
+        except RuntimeError:
+            return True
 
     def end_all(self, line: str, status: int) -> None:
         """End every process with this status, or with that of an earlier failure; does not return."""
-        with suppress(RuntimeError):  # the store and the process that hosts it are gone
+        with suppress(RuntimeError):  # the store and the process that hosts it have gone
             self.store.compare_set(FAILURE, "", json.dumps([line, status]))
         self._end()
 
@@ -99,10 +113,8 @@ class Watch:
 
     def _poll(self) -> None:
         while not self.stopped.wait(POLL):
-            with suppress(RuntimeError):
-                if not self.has_failed():
-                    continue
-            self._end()
+            if self.has_failed():
+                self._end()
 
     def _end(self) -> None:
         with self.ending:  # the second of the two threads waits here

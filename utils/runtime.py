@@ -14,6 +14,7 @@ import torch
 
 from utils.distributed import is_distributed, local_rank, world
 from utils.errors import UserError
+from utils.script import SIGNALS
 
 # packages that results may depend on, with the names of their modules
 PACKAGES = {
@@ -119,8 +120,6 @@ class Interruption:
     minute. In a thread other than the main one, signals are left to the program, since Python handles them there.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
     def __init__(self):
         self.requested = False
         self._immediate = False
@@ -140,9 +139,9 @@ class Interruption:
         self._previous = {}
         if threading.current_thread() is not threading.main_thread():
             return self
-        self._previous = {number: signal.signal(number, self._request) for number in self.SIGNALS}
+        self._previous = {number: signal.signal(number, self._request) for number in SIGNALS}
         if hasattr(signal, "pthread_sigmask"):  # not on Windows
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)  # blocked by experiments.training.parallel
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # blocked by experiments.training.parallel
         return self
 
     def __exit__(self, *error):

@@ -2,18 +2,28 @@
 
 import errno
 import os
+import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, current_thread, main_thread
+from types import FrameType
 
 from utils.errors import UserError, printable
 from utils.files import DISK_ERRORS, not_written
 
 BAD_PATHS = (errno.ENAMETOOLONG, errno.ELOOP)  # raised even when asking whether a file exists
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and what clusters and service managers send
+INTERRUPTED = 130  # exit status
+
+_interrupted = Event()  # set by the first signal
 
 
 def run_script(main: Callable[[], int], exit_at_once: bool = False, unread: int = 0) -> None:
     """Run `main` and exit with the status that it returns; print a user's mistake as one line on stderr.
+
+    Ctrl-C and SIGTERM raise KeyboardInterrupt in `main`; a second one ends the process at once.
 
     Args:
         main: Returns the exit status.
@@ -26,34 +36,84 @@ def run_script(main: Callable[[], int], exit_at_once: bool = False, unread: int 
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # not in a notebook
             stream.reconfigure(errors="replace")  # a terminal or file that cannot show the bars gets question marks
+    _interrupted.clear()
     try:
+        handle_signals(_interrupt)
         status = main()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         if exit_at_once and sys.stdout is sys.__stdout__:  # else a notebook would end as well
             os._exit(status)
-    except UserError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        status = error.status
-    except BrokenPipeError:  # the reader of a pipe, such as head, has stopped reading
-        _discard_output()
-        status = unread
-        if status:
-            print("error: stopped, since the reader of the standard output has gone", file=sys.stderr)
-    except OSError as error:
-        if error.errno in BAD_PATHS:
-            print(f"error: {printable(str(error.filename))}: {error.strerror}", file=sys.stderr)
-            status = UserError.status
-        elif error.errno in DISK_ERRORS and error.filename is None:
-            _discard_output()
-            print(f"error: {not_written('the standard output', error)}", file=sys.stderr)
-            status = 1
-        else:
-            raise
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        status = 130
+    except SystemExit:
+        raise
+    except BaseException as error:
+        status = _print_error(error, unread)
+    handle_signals(lambda *_: os._exit(status))  # from now on there is only Python's clean-up
     sys.exit(status)
+
+
+def end_on_signals() -> None:
+    """Let Ctrl-C and SIGTERM end the process at once with one line, until `run_script` is called.
+
+    For slow imports, which turn a KeyboardInterrupt into other errors, or lose it.
+    """
+    handle_signals(_end)
+
+
+@contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """Do the same in a block, if `run_script` handles signals."""
+    ours = signal.getsignal(signal.SIGTERM) is _interrupt
+    if ours:
+        handle_signals(_end)
+    try:
+        yield
+    finally:
+        if ours:
+            handle_signals(_interrupt)
+
+
+def handle_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Set the handler of Ctrl-C and SIGTERM, unless they are ignored, as under nohup."""
+    if current_thread() is main_thread():
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if _interrupted.is_set():
+        _end(number, frame)
+    _interrupted.set()
+    raise KeyboardInterrupt
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    os.write(2, b"interrupted\n")  # a signal may come while sys.stderr is being written
+    os._exit(INTERRUPTED)
+
+
+def _print_error(error: BaseException, unread: int) -> int:
+    """Print an error in one line and return the exit status; raise it again if it is not one that a user can mend."""
+    if isinstance(error, KeyboardInterrupt) or _interrupted.is_set():  # libraries turn it into other errors
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    if isinstance(error, UserError):
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+        return error.status
+    if isinstance(error, BrokenPipeError):  # the reader of a pipe, such as head, has stopped reading
+        _discard_output()
+        if unread:
+            print("error: stopped, since the reader of the standard output has gone", file=sys.stderr)
+        return unread
+    if isinstance(error, OSError) and error.errno in BAD_PATHS:
+        print(f"error: {printable(str(error.filename))}: {error.strerror}", file=sys.stderr)
+        return UserError.status
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS and error.filename is None:
+        _discard_output()
+        print(f"error: {not_written('the standard output', error)}", file=sys.stderr)
+        return 1
+    raise error
 
 
 def first_line(docstring: str | None) -> str | None:

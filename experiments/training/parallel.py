@@ -21,11 +21,11 @@ from utils.config import dump_config
 from utils.errors import UserError
 from utils.files import delete_folder, temporary_folder, write_text
 from utils.runtime import Interruption, pick_device
+from utils.script import INTERRUPTED, SIGNALS
 from utils.settings import Config
 
 KEY = "protocol.parallel_splits"
 MAIN = Path(__file__).resolve().parents[2] / "main.py"
-INTERRUPTED = 130  # exit status of main.py
 POLL = 0.1  # seconds
 
 Environment = dict[str, str]
@@ -186,7 +186,7 @@ def _blocked_signals() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, Interruption.SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:

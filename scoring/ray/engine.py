@@ -7,6 +7,7 @@ its tasks as the local engine processes all images. Needs the packages in requir
 import argparse
 import logging
 import os
+import signal
 import socket
 import sys
 import warnings
@@ -176,7 +177,9 @@ def cluster(address: str | None) -> Iterator[None]:
             host, _, port = (address or "").rpartition("://")[2].rpartition(":")
             if host and port.isdigit():  # HOST:PORT, with or without ray://; Ray itself would try for minutes
                 socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+            handler = signal.getsignal(signal.SIGTERM)
             ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=packages, **where)
+            signal.signal(signal.SIGTERM, handler)  # Ray's exits with status 1
         except (OSError, ValueError, RuntimeError) as error:
             place = f"--ray-address: {address}" if address is not None else "--engine ray"
             raise UserError(f"{place}: no Ray cluster is available: {one_line(error)}") from error

@@ -1,6 +1,8 @@
 """The demo database is deterministic, has the official format, and its distortions match its labels."""
 
 import hashlib
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -83,6 +85,18 @@ def test_nothing_half_written_is_left(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         write_demo(tmp_path / "database", scenes=1)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_what_a_killed_process_has_written_is_removed_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "votes_table", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    if (process := os.fork()) == 0:
+        write_demo(tmp_path / "database", scenes=1)
+    os.waitpid(process, 0)
+    assert len(list(tmp_path.glob("*/*/*.png"))) == 21
+    monkeypatch.undo()
+    write_demo(tmp_path / "database", scenes=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["database"]
 
 
 def test_an_empty_folder_is_filled_and_another_one_refused(tmp_path, monkeypatch):

@@ -48,6 +48,23 @@ def test_stopped_anywhere_resume_ends_in_the_same_file(suffix, batch, checkpoint
     assert not calls
 
 
+def test_with_keep_the_batches_after_a_stop_are_those_of_the_whole_run(checkpoint, photos, tmp_path, monkeypatch):
+    """Others change the last digits of scores, also where the images between the rows did not pass."""
+    scored(tmp_path / "all.csv", photos, "--checkpoint", checkpoint)
+    mos = sorted(row["mos"] for row in rows_of(tmp_path / "all.csv") if row["mos"] is not None)
+    keep = ["--keep", f"mos < {(mos[2] + mos[3]) / 2} or mos > {(mos[5] + mos[6]) / 2}", "--batch-size", "4"]
+    scored(tmp_path / "whole.csv", photos, "--checkpoint", checkpoint, *keep)
+    content, batches = (tmp_path / "whole.csv").read_bytes(), []
+    predict = Predictor.predict
+    monkeypatch.setattr(Predictor, "predict", lambda self, items: batches.append(len(items)) or predict(self, items))
+    for cut in range(0, len(content), 97):
+        (tmp_path / "out.csv").write_bytes(content[:cut])
+        batches.clear()
+        scored(tmp_path / "out.csv", photos, "--checkpoint", checkpoint, *keep, "--resume")
+        assert (tmp_path / "out.csv").read_bytes() == content
+        assert batches[-1:] == [3]  # p6, p7 and p8
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES[:3])
 def test_cut_at_any_byte_resume_ends_in_the_same_file(suffix, checkpoint, tmp_path, monkeypatch):
     """With names, repeated in errors, that hold every sign of the formats."""

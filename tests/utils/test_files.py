@@ -4,6 +4,7 @@ import errno
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -237,3 +238,16 @@ def test_files_beyond_all_measure_are_refused(tmp_path):
         read_json(tmp_path / "a.json")
     with pytest.raises(UserError, match=r"/dev/zero has more than 1 MB; a file of this kind is much smaller"):
         read_limited("/dev/zero", 2**20)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_folder_that_a_killed_process_was_making_is_removed(tmp_path):
+    if (process := os.fork()) == 0:
+        with new_folder(tmp_path / "folder") as draft:
+            (draft / "half").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(process, 0)
+    assert len(list(tmp_path.iterdir())) == 1
+    with new_folder(tmp_path / "folder") as draft:
+        (draft / "whole").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "whole"]

@@ -1,5 +1,7 @@
 """What processes that belong together do together, and how they end."""
 
+import os
+import signal
 import sys
 import time
 from functools import partial
@@ -106,6 +108,19 @@ def test_the_same_error_in_all_is_said_once(tmp_path):
     assert (first.status, second.status) == (2, 2)
     assert first.err.count("a key is mistyped") == 1
     assert second.err == ""
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_process_that_is_killed_ends_the_others_without_a_traceback(number, tmp_path):
+    """Process 0 hosts the store, so that nothing can be agreed on without it."""
+    ended = run_processes(partial(script, lambda: rank() == number and os.kill(os.getpid(), signal.SIGKILL)), tmp_path)
+    assert (ended[number].status, ended[1 - number].status) == (-signal.SIGKILL, 1)
+    if number == 1:
+        line = ended[0].err.splitlines()[1:]
+        assert len(line) == 1
+        assert line[0].startswith("error: another process has died (")
+        assert line[0].endswith("; --resume continues a training from what is saved")
+    assert "Traceback" not in ended[1].err  # torch itself warns that the store has gone
 
 
 def test_what_was_not_foreseen_shows_where_it_was(tmp_path):

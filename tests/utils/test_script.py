@@ -1,8 +1,10 @@
 """Scripts under odd conditions of Python and of the shell."""
 
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from utils.script import first_line
 
 HELLO = """
 import sys
+from pathlib import Path
 sys.path.insert(0, {root!r})
 from utils.script import run_script
 def main():
@@ -80,6 +83,62 @@ def test_names_too_long_for_the_system_are_one_line():
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert done.stderr.startswith("error: ")
     assert is_override(f"scale.bin_centers=[{300 * '1,'}]")
+
+
+SIGNALLED = """
+import atexit, os, sys, time
+sys.path.insert(0, {root!r})
+from utils.script import end_on_signals, ending_on_signals, run_script
+def told(status=0):
+    print("ready", flush=True)
+    time.sleep(60)
+def turned():
+    try:
+        told()
+    except KeyboardInterrupt:
+        raise ImportError("numpy failed to import")
+def imported():
+    with ending_on_signals():
+        turned()
+def cleaning():
+    atexit.register(told)
+    return 3
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("script", "status", "line"),
+    [
+        ("end_on_signals(); turned()", 130, "interrupted\n"),  # while a script imports
+        ("run_script(told)", 130, "interrupted\n"),
+        ("run_script(turned)", 130, "interrupted\n"),  # as libraries do
+        ("run_script(imported)", 130, "interrupted\n"),
+        ("run_script(cleaning)", 3, ""),
+    ],
+)
+def test_a_signal_is_one_line_wherever_it_comes(script, status, line, number):
+    command = [sys.executable, "-c", SIGNALLED.format(root=str(ROOT)) + script]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.communicate(timeout=60) == ("", line)
+        assert process.returncode == status
+
+
+@pytest.mark.parametrize(
+    "path", ["main.py", "benchmarks/run.py", *sorted(ROOT.glob("tools/[a-z]*.py"))], ids=lambda path: Path(path).name
+)
+def test_scripts_end_on_signals_while_they_import(path):
+    text = (ROOT / path).read_text(encoding="utf-8")
+    assert text.index("    end_on_signals()\n") < text.index("from utils", text.index("end_on_signals()\n"))
+
+
+def test_signals_that_are_ignored_stay_ignored():
+    script = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)" + SIGNALLED.format(root=str(ROOT))
+    script += "run_script(lambda: os.kill(os.getpid(), signal.SIGINT) or 4)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 4
 
 
 def test_first_line():
