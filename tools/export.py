@@ -81,7 +81,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "checkpoint", metavar="CHECKPOINT", help="best.pt of a run, hf://owner/name[@revision], or one of the release"
     )
     parser.add_argument("--format", choices=[*FORMATS, HUB], help="default: from the suffix of --output")
-    parser.add_argument("--half", action="store_true", help="store safetensors as float16, which is half as large")
+    parser.add_argument("--half", action="store_true", help="store large tensors of safetensors as float16")
     parser.add_argument(
         "--output", metavar="FILE", type=Path, help=f"with {HUB}, a folder; default: a file next to the checkpoint"
     )

@@ -132,7 +132,7 @@ def test_safetensors_are_the_network_bit_for_bit(checkpoint, tmp_path, capsys):
 
 
 @torch.inference_mode()
-def test_half_is_half_the_size_and_read_as_float32(tmp_path, capsys):
+def test_half_is_a_quarter_smaller_and_read_as_float32(tmp_path, capsys):
     """Each stored tensor is the original rounded by NumPy; small ones and those that overflow are the original."""
     checkpoint = lite_checkpoint(tmp_path / "best.pt")
     content = read_tensors(checkpoint)
@@ -145,11 +145,11 @@ def test_half_is_half_the_size_and_read_as_float32(tmp_path, capsys):
         assert main([str(checkpoint), "--output", str(file), *options]) == 0
     printed = capsys.readouterr().out
     assert f"written to {files[1]}: safetensors in float16, {files[1].stat().st_size / 1e6:.1f} MB" in printed
-    assert 0.5 < files[1].stat().st_size / files[0].stat().st_size < 0.65
+    assert 0.7 < files[1].stat().st_size / files[0].stat().st_size < 0.8
     stored, read = load_file(files[1]), read_tensors(files[1])["model"]
     for name, tensor in content["model"].items():
         expected, overflows = tensor.numpy(), name == "backbone.model.blocks.6.0.conv_pwl.weight"
-        is_half = tensor.numel() > 10_000 and not overflows
+        is_half = tensor.numel() > 200_000 and not overflows
         expected = expected.astype(np.float16).astype(np.float32) if is_half else expected
         assert stored[name].dtype == (torch.float16 if is_half else tensor.dtype)
         assert read[name].dtype == tensor.dtype
