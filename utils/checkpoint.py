@@ -43,7 +43,7 @@ OTHER_FILES = (  # first bytes in lower case, and what the file is
     (b"\x08", "perhaps an ONNX file, which cannot be read back"),
 )
 # raised by torch and safetensors for other kinds of files, and for objects that weights-only loading refuses
-UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, TypeError, AttributeError, LookupError, SafetensorError)
+UNREADABLE = (RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError, SafetensorError)
 
 
 def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
@@ -110,7 +110,7 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
             f"{path} is not a checkpoint: {what}. Only tensors and plain data are read, since "
             "other objects can run code; where the file was written, save `model.state_dict()` instead"
         ) from error
-    except PermissionError as error:
+    except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
     except UNREADABLE as error:
         what = _described(start) or f"damaged, half-written or another kind of file ({one_line(error)})"
