@@ -11,12 +11,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.torture import fuzz, hostile
 from tests.torture.part import Part, Result, read_results, run_part
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "RELIABILITY.md"
 BEGIN, END = "<!-- made by `make torture`: begin -->\n", "<!-- end -->\n"
-PARTS: tuple[Part, ...] = ()
+PARTS: tuple[Part, ...] = (
+    *hostile.PARTS,
+    *fuzz.PARTS,
+)
 
 
 def table(results: dict[Part, list[Result]]) -> str:
