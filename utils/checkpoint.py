@@ -57,7 +57,7 @@ OTHER_FILES = (  # first bytes in lower case, and what the file is
 )
 # raised by torch and safetensors for other kinds of files, and for objects that weights-only loading refuses
 UNREADABLE = (
-    *(RuntimeError, EOFError, OSError, ValueError, TypeError, AttributeError, LookupError, SafetensorError),
+    *(RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError, SafetensorError),
     *(struct.error, ArithmeticError, AssertionError),
 )
 
@@ -125,7 +125,7 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
             f"{path} is not a checkpoint: {what}. Only tensors and plain data are read, since "
             "other objects can run code; where the file was written, save `model.state_dict()` instead"
         ) from error
-    except PermissionError as error:
+    except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
     except UNREADABLE as error:
         what = _described(start) or f"damaged, half-written or another kind of file ({one_line(error)}); {ADVICE}"

@@ -12,7 +12,16 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from tests.torture import bits, command_crashes, disk, numbers, score_crashes, train_crashes
+from tests.torture import (
+    bits,
+    command_crashes,
+    disk,
+    fuzz,
+    hostile,
+    numbers,
+    score_crashes,
+    train_crashes,
+)
 from tests.torture.part import Part, Result, read_results, run_part
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +34,8 @@ PARTS: tuple[Part, ...] = (
     *disk.PARTS,
     *bits.PARTS,
     *numbers.PARTS,
+    *hostile.PARTS,
+    *fuzz.PARTS,
 )
 
 

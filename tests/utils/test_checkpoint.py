@@ -1,6 +1,7 @@
 """Files that are whole or not at all, and checkpoints that need no trust."""
 
 import codecs
+import errno
 import gzip
 import json
 import os
@@ -254,3 +255,15 @@ def test_safetensors_with_a_false_length_of_the_header(length, tmp_path):
     (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", length) + b'{"a":1}')
     with pytest.raises(UserError, match=r"a\.safetensors is not a checkpoint: damaged"):
         read_tensors(tmp_path / "a.safetensors")
+
+
+def test_a_file_that_the_disk_cannot_read(tmp_path, monkeypatch):
+    """It gave a traceback, unless the permission was missing."""
+    save_checkpoint(tmp_path / "a.pt", PLAIN)
+
+    def broken(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("utils.checkpoint.open", broken, raising=False)
+    with pytest.raises(UserError, match=r"a\.pt cannot be read: Input/output error"):
+        read_tensors(tmp_path / "a.pt")

@@ -337,3 +337,14 @@ def test_files_that_are_no_configs(tmp_path):
 def test_ten_thousand_levels(text):
     with pytest.raises(UserError, match=r"a\.yaml"):
         parse_yaml(text, "a.yaml")
+
+
+@pytest.mark.parametrize("key", ["run.name", "dataset.title"])
+@pytest.mark.parametrize(
+    "name", ["<script>alert(1)</script>", "../a", "/a", "a/b", "..", ".a", "-a", "a|b", "a\nb", "a\n", '"', "{{ a }}"]
+)
+def test_names_of_runs_and_databases_lead_nowhere_and_are_no_markup(key, name):
+    """They become folders, and are shown in reports, tables and cards."""
+    section, _, field = key.partition(".")
+    with pytest.raises(UserError, match=f"{section}.{field}: "):
+        config_from_dict({section: {field: name}}, "a.yaml")
