@@ -6,7 +6,6 @@ Source: Lee, Mumford, Huang, Occlusion models for natural images, IJCV 2001 (dea
 follow a power law have the statistics of natural images).
 """
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFilter
+
+from utils.files import draft_of, remove_drafts
 
 IMAGE_FOLDER = "images"
 SIZE = (112, 84)  # width, height
@@ -46,7 +47,8 @@ def write_demo(root: str | Path, seed: int = 0, scenes: int = SCENES) -> None:
     third level of blur. The same seed gives the same pixels and votes.
     """
     root = Path(root)
-    unfinished = root.with_name(f".{root.name}.{os.getpid()}.unfinished")
+    unfinished = draft_of(root)
+    remove_drafts(root)
     shutil.rmtree(unfinished, ignore_errors=True)
     (unfinished / IMAGE_FOLDER).mkdir(parents=True)
     try:

@@ -41,11 +41,10 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None
         UserError: The file cannot be written; an existing one is unchanged.
     """
     path = Path(path)
-    host, process = platform.node(), os.getpid()
-    temporary = path.with_name(f".{_short_name(path.name)}.{host}.{process}.{threading.get_native_id()}.tmp")
+    temporary = draft_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path, host)
+        remove_drafts(path)
         try:
             with open(temporary, "wb") as file:
                 write(file)
@@ -96,12 +95,21 @@ def not_written(place: str | Path, error: OSError, how: str = "") -> UserError:
     return kind(f"{place} cannot be written: {error.strerror or one_line(error)}; {remedy} and try again{how}")
 
 
-def _remove_leftovers(path: Path, host: str) -> None:
-    """Remove temporary files of killed processes on this machine; those on other machines may still be running."""
-    for leftover in path.parent.glob(f".{glob.escape(f'{_short_name(path.name)}.{host}.')}*.tmp"):
+def draft_of(path: Path) -> Path:
+    """Return a path beside `path` for a file or folder that is renamed when it is complete; each thread has its own."""
+    process, thread = os.getpid(), threading.get_native_id()
+    return path.with_name(f".{_short_name(path.name)}.{platform.node()}.{process}.{thread}.tmp")
+
+
+def remove_drafts(path: Path) -> None:
+    """Remove drafts of killed processes on this machine; those on other machines may still be running."""
+    for leftover in path.parent.glob(f".{glob.escape(f'{_short_name(path.name)}.{platform.node()}.')}*.tmp"):
         process = leftover.name.split(".")[-3]
         if os.name == "posix" and process.isdigit() and not _is_alive(int(process)):
-            leftover.unlink(missing_ok=True)
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
 
 def _short_name(name: str) -> str:
@@ -213,10 +221,11 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         UserError: The folder cannot be written; an existing one is unchanged.
     """
     path = Path(path).absolute()
-    temporary = path.with_name(f".{_short_name(path.name)}.{platform.node()}.{os.getpid()}.tmp")
+    temporary = draft_of(path)
     make_folder(path.parent)
     delete_folder(temporary)  # of a killed process that had the same number
     try:
+        remove_drafts(path)
         temporary.mkdir()
         yield temporary
         delete_folder(path)
