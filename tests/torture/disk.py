@@ -275,7 +275,7 @@ def _difference(name: str, disk: Path, whole: Path) -> str:
 
 
 def _leftovers(disk: Path) -> str:
-    found = [path.name for path in disk.rglob("*") if path.name.endswith((".tmp", ".deleted", ".unfinished"))]
+    found = [path.name for path in disk.rglob("*") if path.name.endswith((".tmp", ".deleted"))]
     return f"left: {found}" if found else ""
 
 

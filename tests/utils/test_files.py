@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from datasets.demo import write_demo
 from experiments.training.run_folder import RunFolder
 from experiments.training.tensorboard import write_events
 from utils.errors import MachineError, UserError
@@ -67,6 +68,12 @@ def test_leftovers_of_killed_writers_are_removed_and_no_others(tmp_path):
         (tmp_path / name).touch()
     write_text(tmp_path / "file", "text")
     assert {file.name for file in tmp_path.iterdir()} == {"file", *kept}
+    for name in ("folder", "demo"):
+        write_text(tmp_path / f".{name}.{node}.{dead.pid}.1.tmp" / "half", "text")
+    with new_folder(tmp_path / "folder"):
+        pass
+    write_demo(tmp_path / "demo", scenes=1)
+    assert {file.name for file in tmp_path.iterdir()} == {"file", "folder", "demo", *kept}
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path):
