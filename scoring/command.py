@@ -13,7 +13,7 @@ from models.timm_backbone import TimmBackbone
 from scoring.conditions import RowFilter
 from scoring.loading import build_predictor
 from scoring.opinions import MOST_IMAGES
-from scoring.output import Output, StrictError, row_format, unscored
+from scoring.output import Output, StrictError, row_format
 from scoring.pictures import Encoded
 from scoring.predictor import Prediction, Predictor, Prepared
 from scoring.records import RowBuilder, ScoreRow
@@ -49,17 +49,17 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
     output = Output(form, args.output, row_builder.columns, predictor.checkpoint)
     output.check_overwrite(args.resume, args.overwrite)
     check_output_not_input(args, paths)
-    names = [row_builder.name(path) for path in paths] if args.resume or gallery is not None else []
-    places = dict(zip(names, paths, strict=False))
+    places = {} if gallery is None else {row_builder.name(path): path for path in paths}
     if args.resume:
-        done = output.done(row_builder.run_fields, names, batch_size)
-        others = sum(count for name, count in done.items() if name not in places)
+        done = output.done(row_builder.run_fields, map(row_builder.name, paths), batch_size)
+        remaining = done.unscored(paths, map(row_builder.name, paths))
+        others = len(done) - (len(paths) - len(remaining))
         if others:
             print(f"{others} rows of {args.output} belong to other images and are kept", file=sys.stderr)
         keep.check_stored(output.kept(), args.output)
         if gallery is not None:
             gallery.add(output.kept(), places)
-        paths = unscored(paths, names, done)
+        paths = remaining
     if args.map is not None:
         require_packages("matplotlib")
         on_scored = import_module("scoring.maps").MapWriter(args.map, predictor, row_builder)

@@ -3,19 +3,19 @@
 import csv
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, TextIO
 
 from scoring.defaults import OUTPUT_SUFFIXES, SOME_FAILED
+from scoring.done_images import HASH_BYTES, DoneImages, name_hash
 from scoring.formats import ROW_FORMATS
 from scoring.records import ScoreRow
 from utils.errors import UserError, one_line, shortened
-from utils.files import choose_format, not_written, reading, write_text
+from utils.files import choose_format, not_written, reading, write_atomically
 
 PARQUET = "parquet"
 STDOUT = "-"
@@ -46,16 +46,6 @@ def check_same_run(row: ScoreRow, run_fields: ScoreRow, place: str | Path) -> No
     changed = [f"{key} {row[key]} then, {now} now" for key, now in run_fields.items() if str(row[key]) != str(now)]
     if changed:
         raise UserError(f"--resume: {place} was written with other settings: {'; '.join(changed)}")
-
-
-def unscored(images: Sequence[str], names: Iterable[str], done: Mapping[str, int]) -> list[str]:
-    """Return the images still to be scored; `names` are theirs, `done` counts the rows of each name."""
-    available, remaining = Counter(done), []
-    for image, name in zip(images, names, strict=True):
-        available[name] -= 1
-        if available[name] < 0:
-            remaining.append(image)
-    return remaining
 
 
 class StrictError(UserError):
@@ -111,36 +101,45 @@ class Output:
         if existing and not (resume or overwrite):
             raise UserError(f"--output: {existing[0]} already exists; --resume continues it, --overwrite replaces it")
 
-    def done(self, run_fields: ScoreRow, names: Sequence[str] = (), batch_size: int = 1) -> Counter[str]:
-        """Cut the file to its complete rows and count those of each image, for --resume.
+    def done(self, run_fields: ScoreRow, names: Iterable[str] = (), batch_size: int = 1) -> DoneImages:
+        """Cut the file to its complete rows and return their images, for --resume; holds one row at a time.
 
         Afterwards `failed` counts the failed images among the kept rows.
 
         Args:
             run_fields: Scale, preprocessing, checkpoint and, if there is one, panel of this run.
             names: Names of all images as rows show them, if they are scored in this order.
-            batch_size: As far as rows are in this order they are kept in multiples of it, so that batches are the same
-                as without the interruption.
+            batch_size: If all rows are in this order and some images are missing, they are kept in multiples of it, so
+                that batches are the same as without the interruption.
 
         Raises:
             UserError: The file contains something else, or results of another network.
         """
         if self.parquet and self.output.exists() and not self.path.exists():
             rows = self.parquet.read_parquet(self.output, self.format.columns)
-            write_text(self.path, "".join(map(self.format.row, rows)))
-        stored = self._stored_rows(run_fields) if self.path.exists() else []
-        if [row.path for row in stored] == list(names[: len(stored)]) and len(stored) < len(names):
-            stored = stored[: len(stored) // batch_size * batch_size]
-        self.written, self.failed = len(stored), sum(row.failed for row in stored)
-        if stored:
+            write_atomically(self.path, lambda file: file.writelines(self.format.row(row).encode() for row in rows))
+        names, in_order = iter(names), True
+        hashes, failed = bytearray(), 0
+        whole = kept = (0, 0, 0)  # rows, bytes and failed images: of whole batches, of all
+        for count, row in enumerate(self._stored_rows(run_fields), start=1):
+            hashes += name_hash(row.path)
+            in_order = in_order and row.path == next(names, None)
+            failed += row.failed
+            kept = (count, row.end, failed)
+            whole = kept if count % batch_size == 0 else whole
+        if in_order and next(names, None) is not None:
+            kept = whole
+        self.written, size, self.failed = kept
+        if self.written:
             with self._writing():
-                os.truncate(self.path, stored[-1].end)
-        return Counter(row.path for row in stored)
+                os.truncate(self.path, size)
+        return DoneImages(hashes[: self.written * HASH_BYTES])
 
     def kept(self) -> Iterator[ScoreRow]:
-        """Yield the rows kept by `done`; from CSV, all values are text."""
+        """Yield the rows kept by `done` one by one; from CSV, all values are text."""
         if self.written:
-            yield from self.format.read(self.path.read_bytes().decode())
+            with reading(self.path), self._opened_as_text() as file:
+                yield from self.format.read(file)
 
     def write(self, batches: Iterable[list[ScoreRow]]) -> None:
         """Write and flush batches of rows as they come, and complete the file.
@@ -170,33 +169,36 @@ class Output:
         self.written += 1
         return (self.format.separator if self.written > 1 else "") + self.format.row(row)
 
-    def _stored_rows(self, run_fields: ScoreRow) -> list[_StoredRow]:
-        with reading(self.path):
-            content = self.path.read_bytes()
-        stored: list[_StoredRow] = []
+    def _stored_rows(self, run_fields: ScoreRow) -> Iterator[_StoredRow]:
+        """Yield the complete rows of the file, as far as they are those that this run would write."""
+        if not self.path.exists():
+            return
         try:
-            beginning = self.format.beginning.encode()
-            if not (content.startswith(beginning) or beginning.startswith(content)):
-                raise ValueError("its beginning is not that of this run's output")
-            end, damaged = len(self.format.head.encode()), None
-            for row in self.format.read(content.decode("utf-8", "replace")):
-                if damaged is not None:
-                    raise ValueError(f"its row {shortened(str(damaged['path']))} is damaged")
-                text = self._next(row).encode()
-                if not content.startswith(text, end):
-                    damaged = row  # or incomplete, if it is the last: the process was killed there
-                    continue
-                if not stored:
-                    check_same_run(row, run_fields, self.path)
-                end += len(text)
-                stored.append(_StoredRow(row["path"], end, row["error"] is not None))
+            with reading(self.path), open(self.path, "rb") as exact, self._opened_as_text("replace") as file:
+                beginning = self.format.beginning.encode()
+                if not beginning.startswith(exact.read(len(beginning))):  # which may be cut short
+                    raise ValueError("its beginning is not that of this run's output")
+                end, damaged = exact.seek(len(self.format.head.encode())), None
+                for row in self.format.read(file):
+                    if damaged is not None:
+                        raise ValueError(f"its row {shortened(str(damaged['path']))} is damaged")
+                    text = self._next(row).encode()
+                    if exact.read(len(text)) != text:
+                        damaged = row  # or incomplete, if it is the last: the process was killed there
+                        continue
+                    if self.written == 1:
+                        check_same_run(row, run_fields, self.path)
+                    end += len(text)
+                    yield _StoredRow(row["path"], end, row["error"] is not None)
         except UserError:
             raise
         except (ValueError, RecursionError, csv.Error) as error:
             raise UserError(
                 f"--resume: {self.path} cannot be continued: {one_line(error)}; --overwrite replaces it"
             ) from error
-        return stored
+
+    def _opened_as_text(self, errors: str = "strict") -> TextIO:
+        return open(self.path, encoding="utf-8", errors=errors, newline="\n")
 
     @contextmanager
     def _opened(self) -> Iterator[IO[bytes]]:
