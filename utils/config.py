@@ -5,6 +5,7 @@ import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -244,7 +245,7 @@ def parse_yaml(text: str | bytes, source: str):
         UserError: The text is not valid YAML; the message has line and column.
     """
     try:
-        return yaml.load(text, _Loader)
+        return _load_yaml(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         raise UserError(f"{source}, line {mark.line + 1}, column {mark.column + 1}: {error.problem}") from error
@@ -252,6 +253,12 @@ def parse_yaml(text: str | bytes, source: str):
         raise UserError(f"{source}: not valid YAML: {one_line(error)}") from error
     except RecursionError as error:
         raise UserError(f"{source}: not valid YAML: nested too deeply") from error
+
+
+@lru_cache(maxsize=4)
+def _load_yaml(text: str | bytes) -> Any:
+    """Parse YAML, for the splits of a run once; the result, which nobody changes, is shared."""
+    return yaml.load(text, _Loader)
 
 
 def _parse_override(text: str) -> dict:
