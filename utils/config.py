@@ -66,7 +66,7 @@ def resolve_scalars(values: Any, *annotations: Any) -> Any:
         return values.text if str in alternatives else values.value
     if isinstance(values, dict):
         for alternative in alternatives:
-            if isinstance(alternative, type) and issubclass(alternative, BaseModel):
+            if is_model(alternative):
                 fields = alternative.model_fields
                 return {
                     key: resolve_scalars(value, fields[key].annotation) if key in fields else value
@@ -93,6 +93,11 @@ def _union_members(annotation: Any) -> Iterator[Any]:
             yield from _union_members(argument)
     else:
         yield annotation
+
+
+def is_model(annotation: Any) -> bool:
+    """Return whether a type is a section of the settings; in Python 3.10, `dict[str, int]` is a type, but no class."""
+    return get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
@@ -381,7 +386,7 @@ def _key_path(path: list[str], root: type[BaseModel]) -> tuple[list[str], list[s
 
 
 def _models(annotations: list[Any]) -> list[type[BaseModel]]:
-    return [each for each in annotations if isinstance(each, type) and issubclass(each, BaseModel)]
+    return list(filter(is_model, annotations))
 
 
 def _annotations_below(annotations: list[Any], part: str) -> list[Any]:
@@ -400,4 +405,4 @@ def _has_keys(annotation: Any) -> bool:
     """Return whether a type is a mapping or a list of mappings."""
     if get_origin(annotation) is tuple:
         return _has_keys(get_args(annotation)[0])
-    return get_origin(annotation) is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel))
+    return get_origin(annotation) is dict or is_model(annotation)

@@ -7,7 +7,16 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from utils.config import changed_keys, config_from_dict, dump_config, flatten, load_config, parse_yaml, resolve_scalars
+from utils.config import (
+    changed_keys,
+    config_from_dict,
+    dump_config,
+    flatten,
+    is_model,
+    load_config,
+    parse_yaml,
+    resolve_scalars,
+)
 from utils.errors import MissingFileError, UserError
 from utils.settings import Config
 
@@ -22,6 +31,12 @@ def doubled(times: int, value: str) -> str:
 def written(tmp_path: Path, text: str, name: str = "a.yaml") -> Path:
     (tmp_path / name).write_text(text)
     return tmp_path / name
+
+
+def test_what_is_a_section():
+    """In Python 3.10, `dict[str, int]` and the like are types, of which `issubclass` takes none."""
+    assert is_model(Config)
+    assert not any(map(is_model, (dict[str, int], tuple[Config, ...], list[int], int, Config | None, None, "int")))
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
