@@ -74,13 +74,13 @@ def test_options_that_do_not_go_together(arguments, expected, capsys):
 
 
 def test_packages_that_are_missing_are_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(installation, "find_spec", lambda name: None if name in ("ray", "fsspec") else True)
+    monkeypatch.setattr(installation, "find_spec", lambda name: None if name in ("ray", "pyarrow") else True)
     with pytest.raises(SystemExit) as caught:
         main(["photo.png", "--engine", "ray", "--output", "rows.csv"])
     assert caught.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith(
-        f"error: --engine ray: not installed for {sys.executable}: ray, fsspec; run `pip install -r"
+        f"error: --engine ray: not installed for {sys.executable}: ray, pyarrow; run `pip install -r"
     )
     assert error.count("\n") == 1
 
