@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pandas as pd
 from pydantic import BaseModel
 
-from utils.config import is_model
+from utils.annotations import is_model
 from utils.errors import UserError
 from utils.settings import Config
 from utils.tables import to_markdown

@@ -12,7 +12,6 @@ from utils.config import (
     config_from_dict,
     dump_config,
     flatten,
-    is_model,
     load_config,
     parse_yaml,
     resolve_scalars,
@@ -31,12 +30,6 @@ def doubled(times: int, value: str) -> str:
 def written(tmp_path: Path, text: str, name: str = "a.yaml") -> Path:
     (tmp_path / name).write_text(text)
     return tmp_path / name
-
-
-def test_what_is_a_section():
-    """In Python 3.10, `dict[str, int]` and the like are types, of which `issubclass` takes none."""
-    assert is_model(Config)
-    assert not any(map(is_model, (dict[str, int], tuple[Config, ...], list[int], int, Config | None, None, "int")))
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
