@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent))  # missing under python -P or -I
 
+from utils.files import temporary_folder
 from utils.installation import require_packages, require_page_packages
 from utils.script import first_line, run_script
 
@@ -35,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     require_packages()
     require_page_packages()
     signal.signal(signal.SIGTERM, _stop)
-    with TemporaryDirectory(prefix="richiqa_page_") as folder:
-        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False")
+    with temporary_folder("richiqa_page_") as folder:
+        os.environ.update(GRADIO_TEMP_DIR=str(folder), GRADIO_ANALYTICS_ENABLED="False")
         predictor = import_module("scoring.loading").load_predictor(args.checkpoint, args.device, args.scale)
         handlers = import_module("scoring.page.handlers").Handlers(predictor)
         uploads = import_module("scoring.page.uploads").Uploads(folder)

@@ -38,7 +38,7 @@ from experiments.results.report import is_current, print_report
 from experiments.results.results import FinishedSplit
 from experiments.suite import Experiment, load_configs, make_experiments, resume_advice
 from experiments.training.parallel import run_in_parallel
-from experiments.training.precision import require_support, use_precision
+from experiments.training.precision import require_support, use_determinism, use_precision
 from experiments.training.selection import record_epoch
 from experiments.training.setup import Parts, SplitRun, load_runs, open_folder, set_up
 from experiments.training.state import TrainingState
@@ -107,7 +107,8 @@ def run_experiment(experiment: Experiment, args: argparse.Namespace, resume: boo
     for run in runs:
         was_finished = resume and run.folder.finished
         delete_others = args.overwrite and args.split is None and run.number == 1
-        with use_precision(config.train.precision, device), worker_errors():
+        train = config.train
+        with use_determinism(train.deterministic), use_precision(train.precision, device), worker_errors():
             run_split(run, device, resume, delete_others)
         finished = broadcast_from_main(run.folder.finished)
         if finished and is_main():

@@ -41,6 +41,7 @@ CONTENTS = (  # what is often called an image: name, offset and first bytes
     ("a drawing (SVG); save it as PNG", 0, (b"<svg", b"<?xml")),
     ("a video or another file of its kind", 4, (b"ftyp",)),
 )
+POSTSCRIPT = "EPS"  # Pillow's name
 LARGEST_16_BITS = 65535
 DRAFT_MARGIN = 2  # of the sides of a draft to those that it is squashed to; without, the MOS falls noticeably
 BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # TIFF tags, and a value
@@ -85,12 +86,14 @@ def decode(source: File | Image.Image, use: Callable[[Image.Image, bool], T]) ->
         use: Called with the opened image, whose pixels it loads, and whether the metadata are complete.
 
     Raises:
+        UserError: The file is a program.
         Exception: Whatever Pillow and its plugins raise; `image_errors` turns it into a UserError.
     """
     is_open = isinstance(source, Image.Image)
     file = getattr(source, "fp", None) if is_open else source  # before it is loaded
     try:
         with nullcontext(source) if is_open else open_image(source) as image:
+            _require_no_program(image)
             return use(image, True)
     except (UserError, MemoryError):
         raise
@@ -105,6 +108,12 @@ def decode(source: File | Image.Image, use: Callable[[Image.Image, bool], T]) ->
             raise
         except Exception:  # it was not for the metadata
             raise error from None
+
+
+def _require_no_program(image: Image.Image) -> None:
+    """Raise an error for PostScript, which Pillow would let Ghostscript run."""
+    if image.format == POSTSCRIPT:
+        raise UserError("PostScript files are programs and are not run; save it as an image")
 
 
 def open_image(file: File) -> Image.Image:

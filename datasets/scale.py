@@ -74,6 +74,11 @@ class RatingScale:
         """Return the index of the bin that contains each score; an edge belongs to the lower bin."""
         return np.searchsorted(self.edges[1:-1], scores, side="left")
 
+    def normalised(self, score: float | Array) -> float | Array:
+        """Return where a score lies on the scale, from 0 for the worst to 1 for the best."""
+        share = (score - self.low) / (self.high - self.low)
+        return share if self.higher_is_better else 1 - share
+
     def without_rounding(self, score: float) -> float:
         """Return a score, or the end of the scale that it lies beyond by a rounding error."""
         nearest = min(max(score, self.low), self.high)

@@ -77,10 +77,15 @@ class SeenBefore(Content):
 
 
 class SplitContent(Content):
-    """split.json."""
+    """split.json.
+
+    `train_mos` contains 101 percentiles of the MOS labels of all training images, from 0 for the worst score of each
+    scale to 1 for the best; it is empty in files of earlier versions of this code.
+    """
 
     version: int
     databases: dict[str, DatabaseSplit]
+    train_mos: tuple[float, ...] = ()
     seen_before: SeenBefore | None = None
 
 
@@ -205,6 +210,7 @@ class TrainingCheckpoint(CheckpointContent):
     epoch: int | None = None
     metrics: EpochRecord | None = None  # of the epoch in best.pt
     step: int | None = None
+    skipped: int | None = None
     seconds: Number = None
     loss_sums: Metrics | None = None
     history: tuple[EpochRecord, ...] | None = None

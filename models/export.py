@@ -1,6 +1,5 @@
 """Export of a trained network to safetensors, ONNX and torch.export; each file is read back and checked."""
 
-import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from models.export_wrapper import ExportedNetwork
 from models.weights import TrainedNetwork, load_network
 from utils.checkpoint import own_metadata, to_safetensors
 from utils.errors import UserError, one_line
-from utils.files import write_atomically
+from utils.files import not_written, temporary_folder, write_atomically
 
 INPUT, OUTPUTS = "pixels", ("dos", "mos", "sos")
 EXAMPLE_BATCH = 2  # torch.export treats sizes of 0 and 1 as constants
@@ -164,7 +163,7 @@ def write_file(form: ExportFormat, network: TrainedNetwork, path: Path) -> None:
             warnings.simplefilter("ignore")  # the exporters warn about their own code; the file is checked afterwards
             form.write(network, path)
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or one_line(error)}") from error
+        raise not_written(path, error) from error
     except Exception as error:  # exporters raise errors of many types, some of them private
         raise UserError(
             f"{network.config.model.backbone} cannot be exported as {form.title} with torch {torch.__version__} "
@@ -189,8 +188,8 @@ def export(network: TrainedNetwork, form: ExportFormat, path: Path) -> dict[str,
     Raises:
         UserError: The network cannot be exported, the outputs differ, or the file cannot be written.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        draft = Path(folder) / f"network{form.suffix}"
+    with temporary_folder() as folder:
+        draft = folder / f"network{form.suffix}"
         write_file(form, network, draft)
         differences = compare(network, form, draft)
         if not all(differences[name] <= form.tolerance for name in form.compared):

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from models import build_model
-from utils.errors import UserError
+from utils.errors import UserError, shortened
 
 StateDict = dict[str, Tensor]
 
+SHOWN = 100  # characters of a name in messages
 DATA_PARALLEL_PREFIX = "module."
 
 # (ours, release): prefixes of names
@@ -92,7 +93,8 @@ def from_official(state_dict: StateDict) -> StateDict:
     used = {name: tensor for name, tensor in plain.items() if name not in UNUSED}
     compare_names(used, [_to_official_name(name) for name in _release_names()], "release checkpoint")
     return {
-        _from_official_name(name): tensor.flatten(1) if name in _AS_CONV2D else tensor for name, tensor in used.items()
+        _from_official_name(name): tensor[..., 0, 0] if name in _AS_CONV2D and tensor.shape[2:] == (1, 1) else tensor
+        for name, tensor in used.items()
     }
 
 
@@ -142,7 +144,9 @@ def compare_names(found: Iterable[str], expected: Iterable[str], source: str) ->
     problems = []
     for title, names in (("missing", expected - found), ("unexpected", found - expected)):
         if names:
-            shown = ", ".join(sorted(names)[:4]) + (", ..." if len(names) > 4 else "")
+            shown = ", ".join(shortened(name, SHOWN) for name in sorted(names)[:4]) + (
+                ", ..." if len(names) > 4 else ""
+            )
             problems.append(f"{len(names)} {title} ({shown})")
     raise UserError(f"{source} does not fit this network: of {len(expected)} names, {'; '.join(problems)}")
 

@@ -1,5 +1,6 @@
 """Loading of pretrained weights, whose names must match exactly, and of trained networks from checkpoints."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from models.richiqa import RichIQA
 from models.timm_backbone import PREFIX as TIMM_PREFIX
 from models.timm_backbone import TimmBackbone, build_timm_backbone, is_built_here
 from utils.checkpoint import is_own, read_tensors
-from utils.errors import MachineError, UserError, some_of
+from utils.errors import MachineError, UserError, shortened, some_of
 from utils.hub import WEIGHTS, download, is_hub_address, local_file
 from utils.schema import CheckpointContent, checked
 from utils.settings import Config, ModelSettings
@@ -26,6 +27,7 @@ IMAGENET22K = {  # backbone -> (file of CvT, repository of the Hugging Face port
     "cvt_21": ("CvT-21-384x384-IN-22k.pth", "microsoft/cvt-21-384-22k"),
     "cvt_13": ("CvT-13-384x384-IN-22k.pth", "microsoft/cvt-13-384-22k"),
 }
+SHOWN = 100  # characters of a name in messages
 ALIGNMENT = 64  # bytes, of what torch allocates on a CPU
 HUB_FILES = (WEIGHTS, "pytorch_model.bin")
 CONTAINERS = (  # keys under which programs save a state dict; averaged weights come first
@@ -77,7 +79,7 @@ def load_pretrained(model: RichIQA, settings: ModelSettings) -> str:
             load_exactly(model, state_dict, str(path))
         except UserError as error:
             raise UserError(f"{error}; model.pretrained_part=backbone loads the backbone alone") from error
-        temperature = _temperature(content)
+        temperature = _temperature(content, path)
         left = f"; its temperature {temperature:.4g} is not used" if temperature != settings.temperature else ""
         return f"weights: whole network from {path}{left}"
     if part == "network":
@@ -92,16 +94,16 @@ def load_pretrained(model: RichIQA, settings: ModelSettings) -> str:
     return f"weights: backbone from {path} ({len(state_dict)} tensors){left_out}; head: random"
 
 
-def _temperature(content: dict[str, Any]) -> float:
+def _temperature(content: dict[str, Any], path: Path) -> float:
     """Return `model.temperature` of a checkpoint of this project; 1 of others."""
-    return content["config"].get("model", {}).get("temperature", 1.0) if is_own(content) else 1.0
+    return checked(CheckpointContent, content, path).config.model.temperature if is_own(content) else 1.0
 
 
 def load_exactly(model: nn.Module, state_dict: StateDict, source: str) -> None:
     """Load a state dict whose names and shapes must match the model exactly.
 
     Raises:
-        UserError: Names are missing or unexpected, or a shape differs.
+        UserError: Names are missing or unexpected, a shape differs, or a value is not finite.
     """
     expected = model.state_dict()
     compare_names(state_dict, expected, source)
@@ -120,6 +122,17 @@ def load_exactly(model: nn.Module, state_dict: StateDict, source: str) -> None:
         model.load_state_dict(state_dict, assign=True)
     else:
         model.load_state_dict(state_dict)
+    _require_finite(model.state_dict(), source)
+
+
+def _require_finite(state_dict: StateDict, source: str) -> None:
+    """Raise an error if a weight is infinite or no number; their sums tell, in a third of the time."""
+    bad = [name for name, tensor in state_dict.items() if not tensor.sum(dtype=torch.float64).isfinite()]
+    if bad:
+        raise UserError(
+            f"{source} contains values that are infinite or not numbers, in {len(bad)} tensors such as {bad[0]}: the "
+            "file is damaged, or the training diverged; use an earlier checkpoint"
+        )
 
 
 def translate_weights(content: dict, path: Path) -> tuple[str, StateDict]:
@@ -131,19 +144,20 @@ def translate_weights(content: dict, path: Path) -> tuple[str, StateDict]:
         path: The file, named in errors.
 
     Raises:
-        UserError: The names are of no known kind.
+        UserError: The names are of no known kind, or there are no weights.
     """
     if is_own(content):
-        return "network", inference_weights(content)
+        return "network", _own_weights(content, path)
     state_dict = _unwrapped_names(_find_state_dict(content, path))
     first = {name.partition(".")[0] for name in state_dict}
     for key, (part, translate) in KINDS.items():
         if key in first:
             return part, translate(state_dict)
+    shown = ", ".join(repr(shortened(name, SHOWN)) for name in list(state_dict)[:3])
     raise UserError(
-        f"{path} contains weights of no known kind: {len(state_dict)} tensors such as "
-        f"{', '.join(map(repr, list(state_dict)[:3]))}; known: a checkpoint of this project or of the RichIQA release, "
-        "CvT's .pth, the Hugging Face port of CvT; for a timm backbone, timm's own names"
+        f"{path} contains weights of no known kind: {len(state_dict)} tensors such as {shown}; known: a checkpoint of "
+        "this project or of the RichIQA release, CvT's .pth, the Hugging Face port of CvT; for a timm backbone, timm's "
+        "own names"
     )
 
 
@@ -151,28 +165,33 @@ def _find_state_dict(content: dict, path: Path) -> StateDict:
     """Return the state dict in a file, which may be the content itself or below one of CONTAINERS."""
     for key in (key for key in CONTAINERS if isinstance(content.get(key), dict) and content[key]):
         return _find_state_dict(content[key], path)
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor) and name != "n_averaged"}
+    tensors = {name: value for name, value in filter(_is_named_tensor, content.items()) if name != "n_averaged"}
     if not tensors:
-        raise UserError(
-            f"{path} contains no state dict, that is, tensors by name; its keys: {some_of(list(map(str, content)), 8)}"
-        )
+        keys = some_of([shortened(str(key), SHOWN) for key in content], 8)
+        raise UserError(f"{path} contains no state dict, that is, tensors by name; its keys: {keys}")
     return tensors
 
 
 def _unwrapped_names(state_dict: StateDict) -> StateDict:
     """Return a state dict without the parts of names that wrappers add, such as `module.` or `model.`."""
-    names = [[part for part in name.split(".") if part not in WRAPPERS] for name in state_dict]
+    names = [[part for part in name.split(".") if part not in WRAPPERS] or [name] for name in state_dict]
     while len(first := {parts[0] for parts in names}) == 1 and not first & KINDS.keys() and len(names[0]) > 1:
-        names = [parts[1:] for parts in names]
+        names = [parts[1:] or parts for parts in names]
     return dict(zip(map(".".join, names), state_dict.values(), strict=True))
 
 
-def inference_weights(content: dict) -> StateDict:
+def _own_weights(content: dict, path: Path) -> StateDict:
     """Return the weights of our checkpoint for inference: the averaged ones if training kept an average."""
-    average = content.get("average")
-    if average is None:
-        return content["model"]
-    return {name.removeprefix("module."): tensor for name, tensor in average.items() if name != "n_averaged"}
+    weights = content.get("model") if content.get("average") is None else content["average"]
+    if not isinstance(weights, dict) or not all(map(_is_named_tensor, weights.items())):
+        raise UserError(f"{path} contains no weights, although it says that it is a checkpoint of this project")
+    if content.get("average") is None:
+        return weights
+    return {name.removeprefix("module."): tensor for name, tensor in weights.items() if name != "n_averaged"}
+
+
+def _is_named_tensor(item: tuple[Any, Any]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], Tensor)
 
 
 def find_imagenet22k(backbone: str) -> Path:
@@ -206,14 +225,17 @@ def _is_network_file(source: str) -> bool:
     if not Path(source).is_file():
         return False
     content = read_tensors(source)
-    return is_own(content) or any(name.startswith("algorithmic.") for name in _unwrapped_names(content))
+    return is_own(content) or any(
+        name.startswith("algorithmic.") for name in _unwrapped_names(dict(filter(_is_named_tensor, content.items())))
+    )
 
 
 def _drop_unread_stages(backbone: nn.Module, state_dict: StateDict) -> tuple[StateDict, list[str]]:
     """Return the state dict without the stages that the network does not use, and the numbers of these, from 1."""
     built = len(backbone.widths)
-    stage_of = {name: int(name.split(".")[1]) + 1 for name in state_dict}
-    kept = {name: tensor for name, tensor in state_dict.items() if stage_of[name] <= built}
+    numbers = {name: re.match(r"stages\.(\d{1,3})\.", name) for name in state_dict}
+    stage_of = {name: int(match[1]) + 1 for name, match in numbers.items() if match}
+    kept = {name: tensor for name, tensor in state_dict.items() if stage_of.get(name, 0) <= built}
     return kept, [str(stage) for stage in sorted(set(stage_of.values())) if stage > built]
 
 

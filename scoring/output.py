@@ -160,7 +160,8 @@ class Output:
             self._write(stream, self.format.tail)
         if self.parquet:
             self.parquet.write_parquet(self.path, self.output, self.format.columns)
-            self.path.unlink()
+            with self._writing():
+                self.path.unlink()
         if stopped is not None:
             raise stopped
 
@@ -229,4 +230,5 @@ class Output:
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise not_written(self.output or "the standard output", error) from error
+            how = " with --resume" if self.output and self.format.resumable else ""
+            raise not_written(self.output or "the standard output", error, how) from error

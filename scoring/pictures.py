@@ -28,7 +28,6 @@ UPRIGHT = {  # transposition for each EXIF orientation
     8: Image.Transpose.ROTATE_90,
 }
 ON_ITS_SIDE = {5, 6, 7, 8}  # orientations that swap width and height
-POSTSCRIPT = "EPS"
 STEREO = "MPO"  # JPEG with more pictures of the same scene, written by many cameras
 
 CHANNELS = (1, 3, 4)
@@ -190,9 +189,7 @@ def _to_upright_rgb(
 
 
 def _require_allowed(image: Image.Image, max_pixels: int) -> None:
-    """Raise an error for a program, or for an image of too many pixels; needs only the header."""
-    if image.format == POSTSCRIPT:
-        raise UserError("PostScript files are programs and are not run; save it as an image")
+    """Raise an error for an image of too many pixels; needs only the header."""
     width, height = image.size
     if width * height > max_pixels:
         raise UserError(

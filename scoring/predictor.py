@@ -20,6 +20,7 @@ from torch import Tensor
 
 from datasets.decoding import DRAFT_MARGIN
 from datasets.scale import RatingScale
+from datasets.splits import TRAIN_MOS
 from datasets.transforms import central_box, normalise
 from models.compiling import CompiledScorer, require_compiler
 from models.fused import fused_model
@@ -87,6 +88,7 @@ class Predictor:
         self.model = network.model.eval().requires_grad_(False).to(device)
         self.precision = precision_plan(precision, device).describe()
         self.scale = RatingScale.from_settings(network.config.scale)
+        self.train_mos = (network.origin or {}).get(TRAIN_MOS)
         self.transform = network.config.transform
         self.preprocess = build_preprocess(preprocess, network.config.transform)
         self.fused = fused_model(self.model, precision)
@@ -148,6 +150,16 @@ class Predictor:
             UserError: There are more than 1,000 images, or one cannot be read.
         """
         return ranking(self(list(images)))
+
+    def standing(self, prediction: Prediction) -> float | None:
+        """Return the share of the training images whose MOS label is below a predicted MOS, from 0 to 1.
+
+        None if the checkpoint does not record these labels.
+        """
+        if not self.train_mos:
+            return None
+        shares = np.linspace(0, 1, len(self.train_mos))
+        return float(np.interp(self.scale.normalised(prediction.mos), self.train_mos, shares))
 
     def score_many(
         self, images: Iterable[ImageInput], batch_size: int = 8, workers: int = 2, errors: str = "raise"

@@ -88,13 +88,12 @@ class RowBuilder:
     def scored(self, path: str, prediction: Prediction, prepared: Prepared) -> ScoreRow:
         """Return the row of an image that was scored."""
         dos, scale = np.array(prediction.dos), self.scale
-        share = (prediction.mos - scale.low) / (scale.high - scale.low)
         tail = (1 - CENTRAL) / 2
         median, low, high = quantiles(dos, scale, (0.5, tail, 1 - tail))
         present = dos[dos > 0]  # 0 ln 0 is 0
         numbers = {
             "mos": prediction.mos,
-            "mos_01": share if scale.higher_is_better else 1 - share,
+            "mos_01": scale.normalised(prediction.mos),
             "sos": prediction.sos,
             **{f"p{k}": value for k, value in enumerate(prediction.dos, start=1)},
             "median": median,

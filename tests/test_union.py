@@ -163,7 +163,14 @@ def test_a_saved_split_is_taken_again(union, tmp_path):
     file = folder(tmp_path) / "split.json"
     files = [f"dataset.{number}.split_file={file}" for number in range(3)]
     again = first_split(config_of([*union, "protocol.method=file", *files]))
-    assert json.loads(to_json(again.describe_origin())) == json.loads(file.read_text())
+    saved = json.loads(file.read_text())
+    assert json.loads(to_json(again.describe_origin())) == saved
+    labels = []
+    for database, split in zip(again.databases, again.splits, strict=True):
+        ends = [database.scale.low, database.scale.high]
+        best = ends if database.scale.higher_is_better else ends[::-1]
+        labels += list(np.interp([database.records[name].mos for name in split.train], sorted(ends), np.argsort(best)))
+    assert saved["train_mos"] == pytest.approx(np.percentile(labels, np.arange(101)), abs=1e-5)
 
 
 @pytest.mark.parametrize(

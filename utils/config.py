@@ -14,12 +14,15 @@ from pydantic import BaseModel, ValidationError
 
 from utils.annotations import has_keys, is_model, models_among, union_members
 from utils.errors import MissingFileError, UserError, did_you_mean, one_line, shortened
+from utils.files import read_limited, reading
 from utils.settings import Config
 
 EXTENDS = "extends"
 HELPER = "x-"  # prefix of top-level keys that only hold anchors
+LARGEST = 2**20  # bytes of a file
 MOST_VALUES = 100_000  # of one file, where each alias counts as all that it stands for
 TAG = "tag:yaml.org,2002:"  # YAML's own types
+KINDS = ("null", "str", "seq", "map")  # read as PyYAML does
 QUOTES = ("'", '"')
 NULLS = ("null", "Null", "NULL", "~")
 
@@ -92,6 +95,9 @@ class _Loader(yaml.SafeLoader):
     """
 
     yaml_implicit_resolvers = {}  # noqa: RUF012, the shape that PyYAML asks for; filled below
+    yaml_constructors = {  # noqa: RUF012, as above; without dates, bytes and sets, which no setting has
+        tag: yaml.SafeLoader.yaml_constructors[tag] for tag in (None, *(TAG + kind for kind in KINDS))
+    }
 
     def compose_mapping_node(self, anchor):
         """Return a mapping with keys as text, before merging; raise an error for a repeated key."""
@@ -202,17 +208,15 @@ def changed_keys(before: Config, after: Config, ignored: tuple[str, ...] = ()) -
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict:
-    if path.is_dir():
-        raise UserError(f"config {path} is a folder; name a YAML file in it")
-    if not path.is_file():
-        near = ", ".join(sorted(str(file) for file in path.parent.glob("*.yaml"))) or "none"
-        raise MissingFileError(f"config {path} does not exist; YAML files in {path.parent}: {near}")
-    if path.resolve() in seen:
-        raise UserError(f"{path}: `{EXTENDS}` refers back to this file")
-    try:
-        values = parse_yaml(path.read_bytes(), str(path))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read as YAML: {one_line(error)}") from error
+    with reading(path):
+        if path.is_dir():
+            raise UserError(f"config {path} is a folder; name a YAML file in it")
+        if not path.is_file():
+            near = ", ".join(sorted(str(file) for file in path.parent.glob("*.yaml"))) or "none"
+            raise MissingFileError(f"config {path} does not exist; YAML files in {path.parent}: {near}")
+        if path.resolve() in seen:
+            raise UserError(f"{path}: `{EXTENDS}` refers back to this file")
+    values = parse_yaml(read_limited(path, LARGEST), str(path))
     if values is None:
         return {}
     if not isinstance(values, dict):

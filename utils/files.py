@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,7 +20,18 @@ from utils.errors import MachineError, UserError, one_line
 DOOMED = ".deleted"  # suffix of a folder that is being deleted; its name also gets a leading dot
 LONGEST_NAME = 150  # bytes
 HASH_BLOCK = 2**20  # bytes
+LARGEST = 2**28  # bytes of a file that is read at once; label files of a million images are smaller
 DISK_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EIO, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else []))
+REMEDIES = {  # by the number of an error, what helps
+    errno.ENOSPC: "free some space or files there",
+    errno.EFBIG: "raise the limit on the size of a file (`ulimit -f`)",
+    errno.EIO: "check the disk",
+    errno.EROFS: "mount the disk for writing",
+    errno.EACCES: "change the permissions",
+    errno.EPERM: "change the permissions",
+    **({errno.EDQUOT: "free some space of your quota"} if hasattr(errno, "EDQUOT") else {}),
+}
+OTHER_REMEDY = "mend that, or name another place"
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
@@ -48,6 +60,21 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None
         raise not_written(path, error) from error
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` a hard link to a file, which takes no space, or a copy where the disk has no links.
+
+    Raises:
+        MachineError: The disk is full or broken.
+        UserError: The file cannot be written.
+    """
+    try:
+        target.unlink(missing_ok=True)
+        os.link(source, target)
+    except OSError:
+        with reading(source), open(source, "rb") as file:
+            write_atomically(target, lambda copy: shutil.copyfileobj(file, copy))
+
+
 def file_hash(path: str | Path, digest: Any = None) -> str:
     """Return a file's SHA-256, or the hash of a `hashlib` object that is updated with its content, as hexadecimal."""
     digest = hashlib.sha256() if digest is None else digest
@@ -57,10 +84,17 @@ def file_hash(path: str | Path, digest: Any = None) -> str:
     return digest.hexdigest()
 
 
-def not_written(place: str | Path, error: OSError) -> UserError:
-    """Return the error for a place that cannot be written: MachineError if the disk is full or broken."""
+def not_written(place: str | Path, error: OSError, how: str = "") -> UserError:
+    """Return the error for a place that cannot be written: MachineError if the disk is full or broken.
+
+    Args:
+        place: The place.
+        error: The error.
+        how: How to try again, with a space before it.
+    """
     kind = MachineError if error.errno in DISK_ERRORS else UserError
-    return kind(f"{place} cannot be written: {error.strerror or one_line(error)}")
+    remedy = REMEDIES.get(error.errno, OTHER_REMEDY)
+    return kind(f"{place} cannot be written: {error.strerror or one_line(error)}; {remedy} and try again{how}")
 
 
 def _remove_leftovers(path: Path, host: str) -> None:
@@ -109,6 +143,20 @@ def reading(place: str | Path) -> Iterator[None]:
         raise UserError(f"{error.filename or place} cannot be read: {error.strerror or one_line(error)}") from error
 
 
+def read_limited(path: str | Path, limit: int = LARGEST) -> bytes:
+    """Return the content of a file that has at most `limit` bytes, whatever size it states.
+
+    Raises:
+        UserError: The file cannot be read, or is larger.
+    """
+    with reading(path), open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size  # of a file; of a device or pipe 0
+        content = file.read(limit + 1) if size <= limit else b""
+    if max(size, len(content)) > limit:
+        raise UserError(f"{path} has more than {limit // 2**20} MB; a file of this kind is much smaller")
+    return content
+
+
 def choose_format(name: str | None, output: str | Path | None, suffixes: Mapping[str, str], default: str) -> str:
     """Return the requested format, else the one for the suffix of the output, else the default.
 
@@ -151,6 +199,27 @@ def require_place(path: str | Path) -> None:
 
 
 @contextmanager
+def temporary_folder(prefix: str = "richiqa_") -> Iterator[Path]:
+    """Yield an empty folder where the system puts temporary files, and delete it after the block.
+
+    Args:
+        prefix: Beginning of its name.
+
+    Raises:
+        MachineError: The disk is full or broken.
+        UserError: The folder cannot be created.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=prefix))
+    except OSError as error:
+        raise not_written(f"the folder for temporary files ({error.filename or 'TMPDIR'})", error) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `path`, which replaces `path` if the block succeeds, else is deleted.
 
@@ -174,6 +243,19 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         raise not_written(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def delete_file(path: Path) -> None:
+    """Delete a file, if it exists.
+
+    Raises:
+        MachineError: The disk is broken.
+        UserError: The file cannot be deleted.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise not_written(path, error) from error
 
 
 def delete_folder(path: str | Path) -> None:
@@ -221,7 +303,7 @@ def read_json(path: str | Path) -> Any:
         UserError: The file is missing or damaged.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_unique_keys)
+        return json.loads(read_limited(path).decode("utf-8-sig"), object_pairs_hook=_unique_keys)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is missing or damaged ({one_line(error)})") from error
 

@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from utils.config import validated
-from utils.errors import UserError
+from utils.errors import UserError, shortened
 from utils.settings import Config, ScaleSettings
 
 VERSION = 1
+SHOWN = 100  # characters of a value in messages
 
 
 class Content(BaseModel):
@@ -50,8 +51,8 @@ def checked(schema: type[Schema], content: dict[str, Any], path: str | Path) -> 
 def require_version(content: dict[str, Any], path: str | Path) -> None:
     """Check that a file has the version of this code."""
     found = content.get("version")
-    if found != VERSION:
-        stated = "no version" if found is None else f"version {found}"
+    if type(found) is not int or found != VERSION:
+        stated = "no version" if found is None else f"version {shortened(str(found), SHOWN)}"
         raise UserError(
             f"{path} has {stated}, and this code reads version {VERSION}; write the file again with this code, or use "
             "the code that wrote it"

@@ -230,9 +230,7 @@ class ScheduleSettings(Settings):
     name: Literal["constant", "cosine", "onecycle"] = "constant"
     """Shape of the schedule."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0
-    """Share of all steps over which the learning rate first rises linearly from near 0. Not with `onecycle`, which has
-    its own rise.
-    """
+    """Share of all steps over which the rate rises linearly from near 0. Not with `onecycle`, which rises itself."""
 
     @model_validator(mode="after")
     def _one_rise(self):
@@ -251,9 +249,7 @@ class TrainSettings(Settings):
     batch_size: Annotated[int, Field(ge=SMALLEST_BATCH)] = 32
     """Images of one step, of all processes together. The last incomplete batch is dropped."""
     accumulate: Count = 1
-    """Number of equal parts that a batch passes through the network in, to save memory. Each part has at least 2
-    images; BatchNorm sees the parts.
-    """
+    """Equal parts of a batch, passed in turn to save memory. Each has at least 2 images; BatchNorm sees the parts."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """Precision of training and evaluation. `tf32` needs a CUDA GPU from Ampere on; so does `bf16` on a GPU."""
     compile: bool = False
@@ -263,13 +259,19 @@ class TrainSettings(Settings):
     device: str = "auto"
     """`auto` (CUDA, else MPS, else CPU), or a device such as `cuda:1`."""
     threads: Count | None = None
-    """Threads that the network computes with on a CPU, in each process. `null`: one for each core that the process may
-    use, by affinity and the limits of a container.
-    """
+    """Threads of each process on a CPU. `null`: one per core it may use, by affinity and the container's limits."""
     workers: Annotated[int, Field(ge=0)] = 4
     """Processes that load images. 0: none beside the main one."""
     save_steps: Annotated[int, Field(ge=0)] = 0
     """Also save within an epoch, every so many steps. 0: only after each epoch."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """What to do if the loss or a gradient is not finite: stop the run, or skip the step, which then has no effect."""
+    skip_limit: Count = 10
+    """Steps of one epoch that `skip` may skip; one more stops the run."""
+    deterministic: bool = False
+    """Use only operations that give the same bits in every run, also where they are slower. It matters on a GPU."""
+    keep: Annotated[int, Field(ge=0)] = 0
+    """Older states to keep, to go back to: those of the last so many epochs, as `last_epoch_007.pt`. 0: none."""
 
     @model_validator(mode="after")
     def _parts_are_equal(self):

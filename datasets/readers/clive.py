@@ -12,7 +12,8 @@ import pandas as pd
 
 from datasets.readers.assembly import Reader, release_parser, sibling
 from datasets.readers.folder import Folder, under
-from datasets.readers.tables import cell_strings, numbers, read_mat
+from datasets.readers.matlab import read_mat
+from datasets.readers.tables import numbers
 from datasets.scale import RatingScale
 from utils.errors import MissingFileError, UserError
 
@@ -25,7 +26,10 @@ def _scores(path: Path, folder: Folder) -> pd.DataFrame:
     names_path, sos_path = (_companion(path, name, folder) for name in (NAMES, SOS))
     if names_path is None:
         raise MissingFileError(f"{path}: {NAMES}.mat, which has the names of the images, is not in {folder.root}")
-    columns = {"name": cell_strings(*read_mat(names_path, NAMES)), "mos": np.ravel(*read_mat(path, MOS)).tolist()}
+    columns = {
+        "name": np.ravel(*read_mat(names_path, NAMES, texts=True)).tolist(),
+        "mos": np.ravel(*read_mat(path, MOS)).tolist(),
+    }
     if sos_path is None:
         warnings.warn(f"{SOS}.mat is not in {folder.root}; the labels have no SOS without it", stacklevel=2)
     else:

@@ -8,6 +8,7 @@ from datasets.readers.assembly import Reader
 from datasets.readers.folder import under
 from datasets.readers.koniq10k import KONIQ10K, SCORES
 from utils.errors import UserError, one_line
+from utils.files import REMEDIES, not_written
 
 
 class DemoReader(Reader):
@@ -17,17 +18,20 @@ class DemoReader(Reader):
         """Return the labels of the demo; generates the database if it does not exist.
 
         Raises:
-            UserError: The folder contains something else.
+            UserError: The folder contains something else, or cannot be written.
         """
         if not (root / SCORES).is_file():
             try:
                 write_demo(root)
             except OSError as error:
-                if not (root / SCORES).is_file():  # otherwise another process has just written it
-                    raise UserError(
-                        f"dataset.root: the demo cannot be written to {root} ({one_line(error)}); give a folder that "
-                        "does not exist yet"
-                    ) from error
+                if (root / SCORES).is_file():  # another process has just written it
+                    return super().read(root, labels)
+                if error.errno in REMEDIES:
+                    raise not_written(f"dataset.root: {root}", error) from error
+                raise UserError(
+                    f"dataset.root: the demo cannot be written to {root} ({one_line(error)}); give a folder that "
+                    "does not exist yet"
+                ) from error
         return super().read(root, labels)
 
 

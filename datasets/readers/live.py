@@ -11,7 +11,8 @@ import pandas as pd
 
 from datasets.readers.assembly import Reader, sibling
 from datasets.readers.folder import Folder, under
-from datasets.readers.tables import cell_strings, numbers, read_mat
+from datasets.readers.matlab import read_mat
+from datasets.readers.tables import numbers
 from datasets.scale import RatingScale
 from utils.errors import MissingFileError, UserError
 
@@ -26,7 +27,7 @@ def _scores(path: Path, folder: Folder) -> pd.DataFrame:
     if references is None:
         raise MissingFileError(f"{path}: {REFERENCES}, which has the reference of each image, is not in {folder.root}")
     dmos, std, is_reference = map(np.ravel, read_mat(path, "dmos_new", "dmos_std", "orgs"))
-    names = cell_strings(*read_mat(references, "refnames_all"))
+    names = np.ravel(*read_mat(references, "refnames_all", texts=True)).tolist()
     lengths = {"dmos_new": len(dmos), "dmos_std": len(std), "orgs": len(is_reference), "refnames_all": len(names)}
     if set(lengths.values()) != {len(NAMES)}:
         raise UserError(f"{path}: numbers of entries: {lengths}; release 2 of LIVE has {len(NAMES)} of each")

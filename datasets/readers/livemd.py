@@ -10,7 +10,8 @@ import pandas as pd
 
 from datasets.readers.assembly import LIST_COLUMNS, Reader, file_name, parser, release_parser, sibling, with_source
 from datasets.readers.folder import Folder, Layout, under
-from datasets.readers.tables import cell_strings, numbers, read_mat
+from datasets.readers.matlab import read_mat
+from datasets.readers.tables import numbers
 from datasets.scale import RatingScale
 from utils.errors import MissingFileError, UserError
 
@@ -34,7 +35,7 @@ def _scores(path: Path, _folder: Folder) -> pd.DataFrame:
 
 def _part(scores: Path, lists: Path, folder: str) -> pd.DataFrame:
     dmos, differences = read_mat(scores, "DMOSscores", "dist_diffscores")
-    names = cell_strings(*read_mat(lists, "distimgs"))
+    names = np.ravel(*read_mat(lists, "distimgs", texts=True)).tolist()
     images = len(names)
     if dmos.size != images:
         raise UserError(f"{scores} has {dmos.size} scores, but {lists} has {images} images")

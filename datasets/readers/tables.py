@@ -1,10 +1,8 @@
-"""Label tables from CSV, Excel and MATLAB files, with errors that name the file and the row.
+"""Label tables from CSV and Excel files, with errors that name the file and the row.
 
 A table is a DataFrame whose index is the number of the line, row or entry in the file, as the name of the index says.
 """
 
-import io
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,16 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pandas.api.types import infer_dtype
-from scipy.io import loadmat
 
+from datasets.readers.workbooks import read_workbook
 from utils.delimited import decode, is_number, parse_table, plain_title, require_once
-from utils.errors import UserError, did_you_mean, one_line
-from utils.files import reading
+from utils.errors import UserError, did_you_mean
+from utils.files import read_limited
 
 SHOWN = 3  # bad rows named in one message
 MAX_HEADER_ROW = 50  # last row of a sheet that is searched for the column titles
-
-QUIET = {"xlrd": {"logfile": io.StringIO()}}  # silences its printed warnings
 
 IMAGE_TITLES = ("image", "image name", "image path", "img", "filename", "file name", "file path", "path", "name")
 EMPTY = ("", "nan", "na", "n/a", "#n/a", "<na>", "null", "none", "-", "--")  # cells without a value
@@ -45,9 +41,7 @@ def read_table(
     Raises:
         UserError: The file is not a table, or has no rows.
     """
-    with reading(path):
-        content = path.read_bytes()
-    table = parse_table(decode(content, str(path)), str(path), names, separator, quote)
+    table = parse_table(decode(read_limited(path), str(path)), str(path), names, separator, quote)
     if not table.rows:
         raise UserError(f"{path}: contains no label rows")
     index = pd.Index(table.lines, name="line")
@@ -69,16 +63,16 @@ def read_sheet(path: Path, columns: Columns, sheet: str | None = None) -> pd.Dat
     Raises:
         UserError: The file is not a workbook, or the sheet, the titles or rows below them are missing.
     """
-    sheets = _read_workbook(path, sheet)
+    sheets = read_workbook(path, sheet)
     for cells in sheets.values():
-        for row in range(min(len(cells), MAX_HEADER_ROW)):
+        for row, number in enumerate(cells.index[cells.index <= MAX_HEADER_ROW]):
             titles = cells.iloc[row].map(_title)
             if all(set(titles) & {_title(name) for name in names} for names in columns.values()):
-                require_once(cells.iloc[row].map(_text), f"{path}, row {row + 1}")
+                require_once(cells.iloc[row].map(_text), f"{path}, row {number}")
                 table = cells.iloc[row + 1 :].set_axis(titles, axis=1)
                 table = table.loc[:, table.columns != ""].dropna(how="all")
                 if table.empty:
-                    raise UserError(f"{path}: contains no label rows below row {row + 1}")
+                    raise UserError(f"{path}: contains no label rows below row {number}")
                 return table
     wanted = ", ".join(" or ".join(repr(name) for name in names) for names in columns.values())
     raise UserError(f"{path}: no row with the titles {wanted}; searched sheets: {', '.join(sheets) or 'none'}")
@@ -182,44 +176,6 @@ def refuse(bad: pd.Series, path: Path, reason: Callable[[Any], str]) -> None:
 def texts(column: pd.Series) -> pd.Series:
     """Return cells as text; whole numbers lose their decimal point, since sheets store the name 1600 as 1600.0."""
     return column.map(_text)
-
-
-def read_mat(path: Path, *variables: str) -> list[np.ndarray]:
-    """Read variables of a MATLAB file.
-
-    Raises:
-        UserError: The file is not a MATLAB file, or lacks a variable.
-    """
-    try:
-        content = loadmat(path, variable_names=variables)
-    except Exception as error:  # SciPy raises errors of many types for damaged files
-        raise UserError(f"{path}: cannot be read as a MATLAB file: {one_line(error)}") from error
-    for name in variables:
-        if name not in content:
-            known = ", ".join(key for key in content if not key.startswith("__")) or "none of the requested ones"
-            raise UserError(f"{path}: no variable {name!r}; it has {known}")
-    return [content[name] for name in variables]
-
-
-def cell_strings(cells: np.ndarray) -> list[str]:
-    """Return a MATLAB cell array of strings, as nested by SciPy, as a list."""
-    return [str(np.asarray(cell).item()) if np.size(cell) else "" for cell in np.asarray(cells).ravel()]
-
-
-def _read_workbook(path: Path, sheet: str | None) -> dict[str, pd.DataFrame]:
-    engine = "xlrd" if path.suffix.lower() == ".xls" else "openpyxl"
-    options = {"header": None, "dtype": object, "engine": engine, "engine_kwargs": QUIET.get(engine)}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # openpyxl warns of styles that it drops, pandas of the future of xlrd
-            sheets = pd.read_excel(path, sheet_name=[sheet] if sheet else None, **options)
-    except ImportError as error:
-        raise UserError(f"{path}: {engine} is needed to read it: pip install {engine}") from error
-    except Exception as error:  # pandas, zipfile and the parsers raise errors of many types
-        raise UserError(f"{path}: cannot be read as a workbook: {one_line(error)}") from error
-    for cells in sheets.values():
-        cells.index = pd.RangeIndex(1, len(cells) + 1, name="row")
-    return sheets
 
 
 def _text(cell: Any) -> str:

@@ -11,6 +11,7 @@ from experiments.schema import SeenBefore, SeenDatabase, SplitContent
 from models.timm_backbone import PREFIX as TIMM_PREFIX
 from models.weights import translate_weights
 from utils.checkpoint import is_own, read_tensors
+from utils.errors import UserError
 from utils.hub import local_file
 from utils.schema import CheckpointContent, checked
 from utils.settings import Config, ModelSettings
@@ -44,6 +45,11 @@ class TrainingHistory:
             return cls(known=False)
         split, own = checked(SplitContent, origin, path), []
         for settings in config.dataset:
+            if settings.title not in split.databases:
+                raise UserError(
+                    f"{path}: its split is of {', '.join(split.databases) or 'no database'}, but its config of "
+                    f"{settings.title}; it was put together from two runs"
+                )
             entry = split.databases[settings.title]
             known = {key: getattr(settings, key) for key in ("name", "title", "root")}
             known |= {"labels": entry.labels.hash, "mos_hash": entry.labels.mos_hash}

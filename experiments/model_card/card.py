@@ -3,7 +3,6 @@
 import hashlib
 import re
 import shlex
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from scoring.loading import RUNS, load_predictor
 from scoring.options import parse_arguments
 from utils.config import changed_keys, load_config
 from utils.errors import UserError
-from utils.files import write_text
+from utils.files import temporary_folder, write_text
 from utils.schema import checked
 from utils.settings import Config
 from utils.tables import DASH, number
@@ -187,8 +186,8 @@ def describe_photographs(paths: Sequence[str], evaluations: Sequence[Evaluation]
 def measure_speed(checkpoint: Path, photographs: Sequence[str]) -> dict[str, Any]:
     """Return how many images per second `inference.py` scores on the CPU, from files to a CSV, and of which size."""
     paths = [*photographs] * -(-TIMED // len(photographs))
-    with tempfile.TemporaryDirectory() as folder:
-        scores = Path(folder) / "scores.csv"
+    with temporary_folder() as folder:
+        scores = folder / "scores.csv"
         options = ["--checkpoint", str(checkpoint), "--device", "cpu", "--output", str(scores)]
         start = time.perf_counter()
         score_command(parse_arguments([*options, paths[0]]), paths)

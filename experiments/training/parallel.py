@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from experiments.training.setup import SplitRun, set_up
 from models.weights import load_pretrained
 from utils.config import dump_config
 from utils.errors import UserError
-from utils.files import delete_folder, write_text
+from utils.files import delete_folder, temporary_folder, write_text
 from utils.runtime import Interruption, pick_device
 from utils.settings import Config
 
@@ -103,9 +102,9 @@ def run_processes(
     """
     pending, free, failures = deque(numbers), deque(environments), Failures(collecting=True)
     running: list[_Split] = []
-    with tempfile.TemporaryDirectory(prefix="richiqa_") as folder, ExitStack() as stack:
+    with temporary_folder() as folder, ExitStack() as stack:
         stack.callback(lambda: [split.process.kill() for split in running])  # those that an error leaves running
-        file = Path(folder) / "config.yaml"
+        file = folder / "config.yaml"
         write_text(file, dump_config(config))
         forwarded = False
         while running or (pending and not interruption.requested):

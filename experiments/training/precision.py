@@ -1,5 +1,7 @@
-"""Precision of training and evaluation, and whether the device supports it."""
+"""Precision and determinism of training and evaluation, and whether the device supports them."""
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -56,6 +58,37 @@ def use_precision(precision: str, device: torch.device) -> Iterator[None]:
         yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+@contextmanager
+def use_determinism(enabled: bool) -> Iterator[None]:
+    """Use only deterministic operations within the block, if enabled.
+
+    Call it before CUDA is used: cuBLAS reads CUBLAS_WORKSPACE_CONFIG when it starts.
+
+    Raises:
+        UserError: An operation has no deterministic implementation on the device.
+    """
+    if not enabled:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before, cudnn = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn
+    measured, cudnn.benchmark = cudnn.benchmark, False  # measuring may choose other kernels in each run
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    except RuntimeError as error:
+        operation = re.match(r"(\S+) does not have a deterministic implementation", str(error))
+        if operation is None:
+            raise
+        raise UserError(
+            f"train.deterministic: {operation[1]} has no deterministic implementation on this device; use another "
+            "train.device, or train.deterministic=false"
+        ) from error
+    finally:
+        torch.use_deterministic_algorithms(before)
+        cudnn.benchmark = measured
 
 
 def scoring_precision(precision: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ from utils.distributed import main_process_only
 from utils.errors import UserError
 from utils.files import (
     DOOMED,
+    delete_file,
     delete_folder,
+    link_or_copy,
     make_folder,
     not_written,
     read_object,
@@ -37,9 +40,10 @@ from utils.settings import Config
 
 LAST, BEST, CONFIG, SPLIT = "last.pt", "best.pt", "config.yaml", "split.json"
 LOG, METRICS, PREDICTIONS = "log.jsonl", "metrics.json", "predictions.csv"
+OLDER = re.compile(r"(last|best)_epoch_(\d+)\.pt")  # with train.keep
 SPLIT_FOLDER = re.compile(r"split_(\d+)")
 EPOCHS, CONSTANT = "train.epochs", "constant"
-# keys that may differ when a run is resumed: they change where and how fast it runs, not its results
+# keys that may differ when a run is resumed: they change where and how fast it runs, or what ends it, not its results
 FREE_KEYS = (
     *("run.root", "dataset.root", "dataset.split_file", "dataset.cache", "dataset.cache_folder"),
     *("protocol.splits", "protocol.parallel_splits"),
@@ -48,6 +52,10 @@ FREE_KEYS = (
         "train.threads",
         "train.workers",
         "train.save_steps",
+        "train.on_nonfinite",
+        "train.skip_limit",
+        "train.deterministic",
+        "train.keep",
         "train.checkpointing",
         "logging.tensorboard",
     ),
@@ -149,7 +157,7 @@ class RunFolder:
         if self.resumable and self._config().train.epochs < config.train.epochs:
             with self.lock():
                 for name in (METRICS, PREDICTIONS):
-                    (self.path / name).unlink(missing_ok=True)
+                    delete_file(self.path / name)
                 write_text(self.path / CONFIG, dump_config(config))
 
     def _config(self) -> Config:
@@ -190,10 +198,13 @@ class RunFolder:
         """Restore the state as last saved, and write the log that agrees with it.
 
         Raises:
-            UserError: There is no saved state, or it is damaged.
+            UserError: There is no saved state, or it is damaged; the message says how to go back to an older one.
         """
-        saved = read_checkpoint(self.path / LAST)
-        checked(TrainingCheckpoint, saved, self.path / LAST)
+        try:
+            saved = read_checkpoint(self.path / LAST)
+            checked(TrainingCheckpoint, saved, self.path / LAST)
+        except UserError as error:
+            raise UserError(f"{error}; {self._way_back()}") from error
         if "optimizer" not in saved:
             raise UserError(f"{self.path / LAST} contains only weights and cannot be resumed; --overwrite restarts it")
         state.restore(saved)
@@ -201,7 +212,7 @@ class RunFolder:
 
     @main_process_only
     def save(self, config: Config, state: TrainingState) -> None:
-        """Save the state for `restore`, at any step of an epoch.
+        """Save the state for `restore`, at any step of an epoch; with `train.keep`, keep older ones.
 
         Raises:
             UserError: A weight is not finite; the state saved before is kept.
@@ -212,6 +223,8 @@ class RunFolder:
                 "smaller optim.lr or with optim.clip_norm=1"
             )
         temperature = state.history[-1].get("temperature") if state.history and state.step == 0 else None
+        if config.train.keep and state.step == 0:
+            self._keep_older(state.epoch, config.train.keep)
         self._save_checkpoint(LAST, calibrated(config, temperature), state.capture())
 
     @main_process_only
@@ -236,6 +249,37 @@ class RunFolder:
         """Return split.json; see `read_checked`."""
         return read_checked(self.path / SPLIT, SplitContent)
 
+    def _keep_older(self, epoch: int, count: int) -> None:
+        """Keep last.pt, which was saved before an epoch was evaluated, and best.pt; delete those of other epochs.
+
+        Kept are the last `count` epochs. Later ones exist where somebody went back to an older one.
+        """
+        for name in (LAST, BEST):
+            link_or_copy(self.path / name, self.path / older_name(name, epoch))
+        for older, path in self._older():
+            if not epoch - count < older <= epoch:
+                delete_file(path)
+
+    def _older(self) -> list[tuple[int, Path]]:
+        """Return the files that `_keep_older` keeps, by epoch."""
+        matches = [(OLDER.fullmatch(path.name), path) for path in self.path.iterdir()]
+        return sorted((int(match[2]), path) for match, path in matches if match)
+
+    def _way_back(self) -> str:
+        """Return the next step where last.pt is damaged."""
+        epochs = sorted({epoch for epoch, path in self._older() if path.name.startswith("last")}, reverse=True)
+        if not epochs:
+            return (
+                "no older state was kept (train.keep); --overwrite restarts the split, and model.pretrained="
+                f"{self.path / BEST} run.name=NAME starts from its best weights"
+            )
+        moves = " && ".join(
+            shlex.join(["mv", str(self.path / older_name(name, epochs[0])), str(self.path / name)])
+            for name in (LAST, BEST)
+        )
+        others = f" (also kept: {', '.join(map(str, epochs[1:]))})" if epochs[1:] else ""
+        return f"to go back to epoch {epochs[0]}{others}, `{moves}`, then --resume"
+
     def _save_checkpoint(self, name: str, config: Config, state: dict[str, Any]) -> None:
         """Save a state with what inference needs besides the weights, and which images they were trained on."""
         plain = config.model_dump(mode="json")
@@ -245,6 +289,12 @@ class RunFolder:
 
     def _write_log(self, state: TrainingState) -> None:
         write_json_lines(self.path / LOG, state.history)
+
+
+def older_name(name: str, epoch: int) -> str:
+    """Return the name under which `train.keep` keeps a checkpoint: last_epoch_007.pt for last.pt."""
+    path = Path(name)
+    return f"{path.stem}_epoch_{epoch:03d}{path.suffix}"
 
 
 def write_checked(path: Path, schema: type[BaseModel], content: dict[str, Any], indent: int) -> None:

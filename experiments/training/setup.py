@@ -6,13 +6,14 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from datasets.database import Database, load_databases
 from datasets.dataset import JoinedDataset
 from datasets.loader import make_loader
-from datasets.splits import Split
+from datasets.splits import TRAIN_MOS, Split
 from experiments.training.run_folder import RunFolder
 from experiments.training.selection import PARTS
 from experiments.training.state import TrainingState
@@ -97,7 +98,12 @@ class SplitRun:
             }
             for database, split in zip(self.databases, self.splits, strict=True)
         }
-        return {"version": VERSION, "databases": databases}
+        labels = [
+            database.scale.normalised(database.targets(split.train)["mos"])
+            for database, split in zip(self.databases, self.splits, strict=True)
+        ]
+        percentiles = np.percentile(np.concatenate(labels), range(101)).round(5).tolist()
+        return {"version": VERSION, "databases": databases, TRAIN_MOS: percentiles}
 
 
 def load_runs(config: Config, folders: dict[int, RunFolder], interruption: Interruption) -> list[SplitRun]:
@@ -143,8 +149,11 @@ def open_folder(
         resuming: Whether to restore the saved state.
         ancestors: What split.json says of earlier training, see `describe_ancestors`.
         delete_others: Whether to delete the other splits of the run.
+
+    Raises:
+        UserError: The folder cannot be read or written, here or in the block.
     """
-    with run.folder.lock() if is_main() else nullcontext():
+    with run.folder.lock() if is_main() else nullcontext(), resumable():
         barrier()  # no process reads or writes before the folder is locked
         if resuming:
             run.folder.restore(state)
@@ -154,6 +163,17 @@ def open_folder(
                 run.folder.delete_other_splits()
             run.folder.begin(run.config, {**run.describe_origin(), **ancestors})
         yield
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Add to an error about a file that cannot be written that --resume continues the run."""
+    try:
+        yield
+    except UserError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        raise type(error)(f"{error} with --resume") from error.__cause__
 
 
 def require_size(model: torch.nn.Module, config: Config) -> None:

@@ -21,7 +21,8 @@ from utils.settings import Config, OptimSettings, ScheduleSettings
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
-POSITION = ("epoch", "step", "seconds", "loss_sums", "history", "best")  # attributes that are saved as they are
+# attributes that are saved as they are
+POSITION = ("epoch", "step", "skipped", "seconds", "loss_sums", "history", "best")
 FUSED = True  # one pass over a parameter and its state per step, on every device
 
 SCHEDULES: dict[str, Callable[[Optimizer, list[float], int], LRScheduler]] = {  # the rates are those of the groups
@@ -52,6 +53,7 @@ class TrainingState:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay), use_buffers=True)
         self.epoch = 0  # finished epochs
         self.step = 0  # finished steps of the current epoch
+        self.skipped = 0  # number of these that changed nothing
         self.seconds = 0.0  # spent on the current epoch
         self.loss_sums: dict[str, float] = {}  # over the counted steps
         self.counted = 0  # number of steps whose losses have been read
@@ -73,10 +75,21 @@ class TrainingState:
             return f"at the evaluation of epoch {self.epoch + 1}"
         return f"after epoch {self.epoch}, step {self.step}"
 
+    def clip(self) -> Tensor:
+        """Return the norm of all gradients, and scale them down if it is above `optim.clip_norm`."""
+        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+        if self.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
+        return norm
+
+    def skip(self) -> None:
+        """Count a step that changes nothing."""
+        self.step += 1
+        self.skipped += 1
+
     def update(self) -> None:
         """Take one optimizer step with the current gradients."""
-        if self.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
         self.optimizer.step()
         self.scheduler.step()
         if self.average is not None:
@@ -96,7 +109,7 @@ class TrainingState:
     def finish_epoch(self, record: dict[str, Any]) -> None:
         """Append the record of the current epoch to the history and begin the next epoch."""
         self.history.append(record)
-        self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
+        self.epoch, self.step, self.skipped, self.seconds = self.epoch + 1, 0, 0, 0.0
         self.loss_sums, self.counted = {}, 0
 
     def capture(self) -> dict[str, Any]:
@@ -104,7 +117,7 @@ class TrainingState:
 
         The losses of all steps must have been counted.
         """
-        assert self.counted == self.step
+        assert self.counted + self.skipped == self.step
         return {
             "model": self.model.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
@@ -123,9 +136,10 @@ class TrainingState:
         self.optimizer.load_state_dict({**captured["optimizer"], "param_groups": groups})
         match_memory_layout(self.optimizer)
         self.scheduler.load_state_dict(captured["scheduler"])
-        for name in POSITION:
-            setattr(self, name, captured[name])
-        self.counted = self.step
+        for name, value in ({"skipped": 0} | captured).items():  # earlier versions skipped none
+            if name in POSITION:
+                setattr(self, name, value)
+        self.counted = self.step - self.skipped
         restore_random_states(captured["random"], self.device)
 
 

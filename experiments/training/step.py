@@ -4,6 +4,7 @@ B batch, T terms of the loss.
 """
 
 import math
+import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -17,10 +18,12 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from datasets.dataset import DAMAGED, STRENGTHS, interleaved
 from datasets.loader import batches
 from datasets.transforms import to_images
+from experiments.training.nonfinite import ADVICE, SKIP, NonFiniteError, diagnosis, not_finite
 from experiments.training.precision import COMPILE
 from experiments.training.setup import SplitRun
 from experiments.training.state import TrainingState
@@ -28,7 +31,7 @@ from losses import JointLoss
 from models.compiling import COMPILE_MODE, compiling
 from models.precision import BF16
 from models.timm_backbone import TimmBackbone
-from utils.distributed import gathered, is_distributed, sum_over_processes, world
+from utils.distributed import gathered, is_distributed, is_main, sum_over_processes, world
 from utils.errors import UserError
 from utils.numerics import constant
 from utils.progress import Progress
@@ -43,12 +46,13 @@ class Losses:
 
     Args:
         terms: Names of the terms.
-        values: (T + 2,), on the CPU once `copied` is recorded: the terms, averaged over all processes; the number of
-            processes that were asked to stop; a value that is finite if the terms of this process are.
+        values: (T + 3,), on the CPU once `copied` is recorded: the terms, averaged over all processes; the number of
+            processes that were asked to stop; the norm of the gradients; a value that is finite if the terms of this
+            process are.
         copied: Event that marks the end of the copy, or None if nothing was copied asynchronously.
         epoch: Epoch of the step, from 1.
         step: Step within the epoch, from 1.
-        images: Names of the images of this process.
+        batch: Batch of this process.
     """
 
     terms: tuple[str, ...]
@@ -56,30 +60,30 @@ class Losses:
     copied: torch.cuda.Event | None
     epoch: int
     step: int
-    images: Sequence[str]
+    batch: dict[str, Any]
 
     def read(self) -> dict[str, float]:
         """Wait for the copy and return the values by name.
 
         Raises:
-            UserError: A value is not finite.
+            NonFiniteError: A value or a gradient is not finite.
         """
-        if self.copied is not None:
-            self.copied.synchronize()
-        *means, _, own = self.values.tolist()
+        *means, _, norm, own = self._copied().tolist()
         values = dict(zip(self.terms, means, strict=True))
-        if not all(math.isfinite(value) for value in means):  # the same in all processes
-            images = gathered([] if math.isfinite(own) else self.images)
-            raise UserError(
-                f"the loss is not finite in epoch {self.epoch}, step {self.step}: "
-                f"{', '.join(f'{name} {value}' for name, value in values.items())}; images: {', '.join(images)}. "
-                "Start again with a smaller optim.lr, or with optim.clip_norm=1"
-            )
-        return values
+        finite = all(map(math.isfinite, means))
+        if finite and math.isfinite(norm):  # the same in all processes
+            return values
+        images = gathered([] if math.isfinite(own) and not finite else self.batch["name"])
+        raise NonFiniteError("a gradient" if finite else "the loss", self.epoch, self.step, values, images, self.batch)
 
     def stopping(self) -> bool:
-        """Return whether any process was asked to stop at this step; call it after `read`."""
-        return bool(self.values[-2] > 0)
+        """Return whether any process was asked to stop at this step."""
+        return bool(self._copied()[-3] > 0)
+
+    def _copied(self) -> Tensor:
+        if self.copied is not None:
+            self.copied.synchronize()
+        return self.values
 
 
 class Stepper:
@@ -103,7 +107,8 @@ class Stepper:
         replayed = self.parts == 1 and not is_distributed()  # a replay overwrites the gradients of the one before
         self.network = wrap_ddp(compiled(state.model, replayed=replayed) if self.compiled else state.model)
         self.no_sync = self.network.no_sync if is_distributed() else nullcontext  # processes then keep their gradients
-        self.late = state.device.type == "cuda"
+        self.skip_limit = settings.skip_limit if settings.on_nonfinite == SKIP else 0
+        self.late = state.device.type == "cuda" and not self.skip_limit
         self.unread: Losses | None = None
         self.asked_to_stop = False  # this process; shared with the losses
         self.stopping = False  # any process, according to the losses read
@@ -112,31 +117,58 @@ class Stepper:
         """Take one optimizer step.
 
         Raises:
-            UserError: The loss is not finite; on a GPU, the loss of the previous step.
+            NonFiniteError: The loss or a gradient is not finite; on a GPU, that of the previous step.
         """
         self.state.optimizer.zero_grad(set_to_none=True)
+        buffers = [buffer.clone() for buffer in self.state.model.buffers()] if self.skip_limit else []
         with compiling(COMPILE) if self.compiled else nullcontext():
             terms = self._gradients(batch)
-        losses = self._start_copy(terms, batch["name"])
+        losses = self._start_copy(terms, self.state.clip(), batch)
         if self.late:
             self.state.update()
             self.read()
             self.unread = losses
-        else:
-            self.unread = losses
+            return
+        self.unread = losses
+        try:
             self.read()
+        except NonFiniteError as error:
+            if self.state.skipped >= self.skip_limit:
+                raise
+            self._skip(error, buffers)
+        else:
             self.state.update()
 
     def read(self) -> None:
         """Read the losses of the last step, before saving and at the end of an epoch.
 
         Raises:
-            UserError: The loss is not finite.
+            NonFiniteError: The loss or a gradient is not finite.
         """
         losses, self.unread = self.unread, None
         if losses is not None:
-            self.state.count(losses.read())
             self.stopping = losses.stopping()
+            self.state.count(losses.read())
+
+    def _skip(self, error: NonFiniteError, buffers: Sequence[Tensor]) -> None:
+        """Leave everything as it was before the step, also buffers such as BatchNorm's statistics."""
+        for buffer, before in zip(self.state.model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+        self.state.skip()
+        if is_main():
+            tqdm.write(f"warning: {error}; step skipped", file=sys.stderr)
+
+    def diagnose(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return where values of a step are not finite, see `experiments.training.nonfinite.not_finite`.
+
+        On a GPU, the weights have been updated since the step, and the gradients are those of the next one.
+        """
+        compiled, self.network = self.network, self.state.model  # a compiled network does not call hooks
+        try:
+            pixels = [batch[key].to(self.state.device) for key in ("image", DAMAGED) if key in batch]
+            return not_finite(self.state, lambda: self._predicted(*pixels))
+        finally:
+            self.network = compiled
 
     def _gradients(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Compute the gradients of a batch, part by part; return the loss and its terms, averaged over the parts."""
@@ -167,14 +199,15 @@ class Stepper:
             dos = self.network(to_images(pixels))
         return dos if back is None else dos[back]
 
-    def _start_copy(self, terms: dict[str, Tensor], images: Sequence[str]) -> Losses:
+    def _start_copy(self, terms: dict[str, Tensor], norm: Tensor, batch: dict[str, Any]) -> Losses:
         """Average the terms of the current step over processes and start their copy to the CPU."""
         own = torch.stack(list(terms.values()))  # (T,)
         summed = sum_over_processes(torch.cat([own / world(), own.new_full((1,), self.asked_to_stop)]))  # (T + 1,)
-        values, copied = torch.cat([summed, own.sum(0, keepdim=True)]).to("cpu", non_blocking=True), None  # (T + 2,)
+        values = torch.cat([summed, torch.stack([norm, own.sum()])]).to("cpu", non_blocking=True)  # (T + 3,)
+        copied = None
         if self.state.device.type == "cuda":
             copied = torch.cuda.current_stream(self.state.device).record_event()
-        return Losses(tuple(terms), values, copied, self.state.epoch + 1, self.state.step + 1, images)
+        return Losses(tuple(terms), values, copied, self.state.epoch + 1, self.state.step + 1, batch)
 
 
 def wrap_ddp(model: torch.nn.Module) -> torch.nn.Module:
@@ -216,7 +249,7 @@ def train_epoch(stepper: Stepper, loader: DataLoader, run: SplitRun) -> bool:
     loader.sampler.set_position(state.epoch, state.step * config.train.batch_size)
     begun = time.monotonic() - state.seconds
     title, steps = f"epoch {state.epoch + 1}/{config.train.epochs}", state.step + len(loader)
-    with Progress(title, steps, initial=state.step) as progress:
+    with diagnosis(run.folder, stepper.diagnose), Progress(title, steps, initial=state.step) as progress:
         for batch in batches(loader):
             stepper.asked_to_stop = run.interruption.requested
             stepper.step(batch)
@@ -230,5 +263,9 @@ def train_epoch(stepper: Stepper, loader: DataLoader, run: SplitRun) -> bool:
                 run.folder.save(config, state)
             if interrupted:
                 return False
-    stepper.read()
+        stepper.read()
+    if not state.counted:
+        raise UserError(
+            f"every step of epoch {state.epoch + 1} was skipped, since its loss or a gradient was not finite. {ADVICE}"
+        )
     return True

@@ -62,7 +62,10 @@ class Handlers:
         self.batch_size = default_batch(predictor)
         environment = page_environment(Path(__file__).parent)
         scale = predictor.scale
-        environment.globals.update(scale=scale, digits=digits_of(scale), grades=_grades(scale), share=self._share)
+        environment.globals.update(
+            **{"scale": scale, "digits": digits_of(scale), "grades": _grades(scale), "share": scale.normalised},
+            standing=predictor.standing,
+        )
         self.templates = environment
 
     def score(self, paths: Sequence[str], maps: bool = False) -> str:
@@ -177,12 +180,6 @@ class Handlers:
         share, _ = colour_shares(values, self.predictor.scale.higher_is_better)
         coloured, _ = covered(prepared.preview, box, share)
         return thumbnail(Image.fromarray(coloured), PREVIEW_SIDE)
-
-    def _share(self, score: float) -> float:
-        """Return where a score is on the scale, from 0 for the worst to 1 for the best."""
-        scale = self.predictor.scale
-        share = (score - scale.low) / (scale.high - scale.low)
-        return share if scale.higher_is_better else 1 - share
 
     def _answer(self, answer: Callable[[], str]) -> str:
         try:

@@ -9,7 +9,6 @@ import logging
 import os
 import socket
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -40,6 +39,7 @@ from scoring.ray.worker_plan import WorkerPlan, plan_workers, split_tasks
 from scoring.records import RowBuilder
 from utils.config import load_config
 from utils.errors import MachineError, UserError, one_line, shortened
+from utils.files import temporary_folder
 from utils.threads import usable_cores
 
 ROOT = Path(__file__).parents[2]
@@ -129,8 +129,8 @@ class Scorer:
         content, self.job = ray.get(list(references))
         if os.path.isdir(self.job.folder):
             os.chdir(self.job.folder)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "checkpoint.pt"
+        with temporary_folder() as folder:
+            path = folder / "checkpoint.pt"
             path.write_bytes(content)
             self.predictor = build_predictor(with_options(self.job.args, checkpoint=path))
         self.predictor.checkpoint = Path(self.job.args.checkpoint)  # its name in errors

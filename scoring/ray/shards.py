@@ -11,6 +11,8 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +24,8 @@ from scoring.ray.remote_files import open_filesystem
 from utils.errors import UserError, one_line
 
 ROWS_AT_ONCE = 16  # rows of a Parquet table
+LARGEST = 2**29  # bytes of an image file; more than one of the largest size that is decoded has
+BLOCK = 2**14  # bytes that are unpacked at a time
 PARQUET, ZIP, TAR, ZSTD = ".parquet", ".zip", ".tar", ".zst"
 KEYS = ("key", "__key__")  # names of images, as img2dataset and WebDataset call them
 STRUCT = ("bytes", "path")  # fields of an image in a dataset of Hugging Face
@@ -128,7 +132,7 @@ def _tar_images(shard: str, _args: argparse.Namespace) -> Iterator[Encoded]:
                 continue
             name = f"{shard}/{member.name}"
             if member.isfile():
-                yield _image(name, members.extractfile(member).read())
+                yield _image(name, _limited(members.extractfile(member), name, member.size))
             else:
                 what = f"a link to {member.linkname}" if member.linkname else "no file"
                 yield _image(name, UserError(f"{name} is {what}, which is not followed in an archive; unpack it"))
@@ -142,10 +146,22 @@ def _zip_images(shard: str, _args: argparse.Namespace) -> Iterator[Encoded]:
                 continue
             name = f"{shard}/{member.filename}"
             try:
-                content = archive.read(member)
+                with archive.open(member) as file_in_archive:
+                    content = _limited(file_in_archive, name, member.file_size)
             except (RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError) as error:
                 content = UserError(f"{name} cannot be read: {one_line(error)}")  # encrypted, or damaged
             yield _image(name, content)
+
+
+def _limited(file: IO[bytes], name: str, stated: int) -> bytes | UserError:
+    """Return the content of a file in an archive, or the error that it is too large, by what is stated or unpacked."""
+    blocks, size = [], stated
+    if stated <= LARGEST:
+        blocks = list(takewhile(bool, (file.read(BLOCK) for _ in range(LARGEST // BLOCK + 1))))
+        size = sum(map(len, blocks))
+    if size > LARGEST:
+        return UserError(f"{name} has {size} bytes; the limit of an image in an archive is {LARGEST}")
+    return b"".join(blocks)
 
 
 def _table_images(shard: str, args: argparse.Namespace) -> Iterator[Encoded]:

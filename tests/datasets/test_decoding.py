@@ -232,3 +232,13 @@ def test_exif_that_cannot_be_read_is_no_error_of_the_image(tmp_path):
     Image.fromarray(GREY).save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     file = inspect_image(tmp_path, "a.jpg", decoded=True)
     assert (file.error, file.rotated) == ("", False)
+
+
+def test_postscript_is_not_run(tmp_path, monkeypatch):
+    """Pillow would start Ghostscript, which runs the program that such a file is."""
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.jpg")
+    monkeypatch.setattr("subprocess.Popen", None)
+    monkeypatch.setattr("PIL.EpsImagePlugin.has_ghostscript", lambda: True)
+    with pytest.raises(UserError, match=r"a\.jpg: PostScript files are programs and are not run"):
+        load_image(tmp_path / "a.jpg")

@@ -10,7 +10,7 @@ from datasets import demo
 from datasets.demo import scene_name, simulate_votes, votes_table, write_demo
 from datasets.readers import read_records
 from datasets.readers.demo import DEMO
-from utils.errors import UserError
+from utils.errors import MachineError, UserError
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,17 @@ def test_an_empty_folder_is_filled_and_another_one_refused(tmp_path, monkeypatch
     with pytest.raises(UserError, match="give a folder that does not exist yet"):
         read_records("demo", tmp_path / "other")
     assert (tmp_path / "other" / "letter.txt").read_text() == "mine"
+
+
+def test_a_full_disk_is_named_and_not_the_folder(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("datasets.readers.demo.write_demo", full)
+    with pytest.raises(
+        MachineError, match=r"dataset\.root: .*new cannot be written: No space left .*; free some space"
+    ):
+        read_records("demo", tmp_path / "new")
 
 
 def test_scene_of():

@@ -255,7 +255,8 @@ def test_a_disk_that_fills_in_the_middle_is_one_clear_line(checkpoint, photos, t
     command = [sys.executable, "-c", limit, photos, "--checkpoint", checkpoint, "--output", tmp_path / "out.csv"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == f"error: {tmp_path / 'out.csv'} cannot be written: File too large\n"
+    remedy = "raise the limit on the size of a file (`ulimit -f`) and try again with --resume"
+    assert done.stderr == f"error: {tmp_path / 'out.csv'} cannot be written: File too large; {remedy}\n"
     assert len((tmp_path / "out.csv").read_bytes()) > 300
 
 

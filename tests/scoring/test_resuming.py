@@ -100,6 +100,24 @@ def test_resume_holds_one_row_at_a_time(form, tmp_path, monkeypatch):
     assert peaks[1] - peaks[0] < 2500 * 80  # the shortest row has 180 bytes
 
 
+def test_a_journal_that_cannot_be_removed_is_one_line(checkpoint, photos, tmp_path, monkeypatch):
+    """As on a disk that has gone, or is read-only since."""
+    output, unlink = tmp_path / "out.parquet", os.unlink
+
+    def refuse(path, *rest, **options):
+        if str(path).endswith(".part.jsonl"):
+            raise OSError(30, "Read-only file system")
+        return unlink(path, *rest, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        with pytest.raises(
+            UserError, match=r"out\.parquet cannot be written: Read-only .* and try again with --resume$"
+        ):
+            scored(output, photos, "--checkpoint", checkpoint)
+    assert scored(output, photos, "--checkpoint", checkpoint, "--resume")[0] == defaults.SOME_FAILED
+
+
 def test_killed_in_the_middle_resume_ends_in_the_same_file(checkpoint, photos, tmp_path):
     arguments = [str(photos)] * 1 + ["--checkpoint", str(checkpoint), "--device", "cpu", "--batch-size", "2"]
     scored(tmp_path / "whole.csv", *arguments)

@@ -1,8 +1,12 @@
 """Files that are whole or not at all, and checkpoints that need no trust."""
 
+import codecs
 import gzip
 import json
+import os
 import pickle
+import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -48,8 +52,9 @@ class Trap:
 def test_code_in_a_checkpoint_is_not_run(tmp_path, capsys):
     (tmp_path / "trap.pt").write_bytes(pickle.dumps({"format": Trap()}))
     torch.save({"format": Trap()}, tmp_path / "trap2.pt")
-    for name in ("trap.pt", "trap2.pt"):
-        with pytest.raises(UserError, match=r"contains (more than plain data|an object of the class print)"):
+    (tmp_path / "trap3.pt").write_bytes(pickle.dumps({"format": Trap()}, protocol=0))
+    for name in ("trap.pt", "trap2.pt", "trap3.pt"):
+        with pytest.raises(UserError, match="it contains an object of the class print"):
             read_checkpoint(tmp_path / name)
     assert "executed" not in capsys.readouterr().out
 
@@ -77,7 +82,7 @@ def test_text_is_no_checkpoint(suffix, tmp_path):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "Git LFS"),
         (b"\n<!DOCTYPE html><title>Not found</title>", "a web page"),
         (gzip.compress(b"weights", mtime=0), "compressed by gzip"),
-        (pickle.dumps({"layer": np.ones(3)}), "more than plain data"),
+        (pickle.dumps({"layer": np.ones(3)}), "an object of the class numpy"),
     ],
 )
 def test_other_kinds_of_files_are_named(content, message, tmp_path):
@@ -155,3 +160,97 @@ def test_the_same_weights_give_the_same_safetensors(tmp_path):
     with safe_open(tmp_path / "a.safetensors", "pt") as file:
         assert json.loads(file.metadata()["config"]) == config
         assert all(torch.equal(file.get_tensor(name), tensor) for name, tensor in model.items())
+
+
+class Call:
+    """An object whose pickle calls a function."""
+
+    def __init__(self, function, *arguments):
+        self.called = function, arguments
+
+    def __reduce__(self):
+        return self.called
+
+
+@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (Call(bytearray, 2**50), "bytearray"),
+        (Call(codecs.encode, Call(codecs.encode, "a", "latin1"), "hex"), "_codecs.encode"),  # doubles at each call
+        (Call(torch.FloatTensor, 2**50), "torch.FloatTensor"),
+        (Call(os.system, "true"), "posix.system"),
+    ],
+)
+def test_what_could_fill_the_memory_is_not_called(call, name, older, tmp_path):
+    torch.save({"format": call}, tmp_path / "a.pt", _use_new_zipfile_serialization=not older)
+    with pytest.raises(UserError, match=rf"it contains an object of the class {name}\. Only tensors and plain data"):
+        read_tensors(tmp_path / "a.pt")
+
+
+def test_a_text_that_states_terabytes(tmp_path):
+    (tmp_path / "a.pt").write_bytes(b"\x80\x04\x8d" + struct.pack("<Q", 2**42) + b"abc.")
+    with pytest.raises(UserError, match=r"a\.pt is not a checkpoint: damaged"):
+        read_tensors(tmp_path / "a.pt")
+
+
+def test_files_that_unpack_to_more_than_they_are(tmp_path):
+    torch.save({"w": torch.zeros(1000)}, tmp_path / "a.pt")
+    with zipfile.ZipFile(tmp_path / "a.pt") as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, record in records.items():
+            archive.writestr(name, b"\0" * 2**24 if name.endswith("data/0") else record)
+    assert (tmp_path / "bomb.pt").stat().st_size < 2**16
+    with pytest.raises(UserError, match=r"bomb\.pt is not a checkpoint: .*its records are compressed, of \d+ bytes"):
+        read_tensors(tmp_path / "bomb.pt")
+
+
+def test_lists_of_lists_that_stand_for_more_than_memory_holds(tmp_path):
+    lists = [1]
+    for _ in range(40):
+        lists = [lists, lists]
+    itself = {}
+    itself["model"] = itself
+    for content in ({**PLAIN, "config": {"seed": lists}}, itself):
+        torch.save({"format": "richiqa", "version": 1, **content}, tmp_path / "a.pt")
+        with pytest.raises(UserError, match="more than 20000000 values, or lists that contain themselves"):
+            read_checkpoint(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("version", [True, "1", 1.0, torch.ones(2), [1] * 10**5])
+def test_versions_that_are_no_number(version, tmp_path):
+    torch.save({"format": "richiqa", "version": version, **PLAIN}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"a\.pt has version .*, and this code reads version 1") as caught:
+        read_checkpoint(tmp_path / "a.pt")
+    assert len(str(caught.value)) < 500
+
+
+HEADERS = {
+    "sizes of terabytes": {"w": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}},
+    "overlapping tensors": {
+        "v": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+        "w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+    },
+    "a shape that does not fit": {"w": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}},
+    "offsets before the start": {"w": {"dtype": "F32", "shape": [2], "data_offsets": [-8, 0]}},
+    "an overflow": {"w": {"dtype": "F32", "shape": [2**33, 2**33], "data_offsets": [0, 8]}},
+    "bytes of no tensor": {"w": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}},
+    "no type": {"w": {"dtype": "Z9", "shape": [2], "data_offsets": [0, 8]}},
+    "no tensor": {"w": [1, 2]},
+}
+
+
+@pytest.mark.parametrize("kind", HEADERS)
+def test_safetensors_with_false_headers(kind, tmp_path):
+    header = json.dumps(HEADERS[kind]).encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 8)
+    with pytest.raises(UserError, match=r"a\.safetensors is not a checkpoint: damaged"):
+        read_tensors(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("length", [2**63, 2**40, 2, 9])
+def test_safetensors_with_a_false_length_of_the_header(length, tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", length) + b'{"a":1}')
+    with pytest.raises(UserError, match=r"a\.safetensors is not a checkpoint: damaged"):
+        read_tensors(tmp_path / "a.safetensors")

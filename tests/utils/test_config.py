@@ -316,3 +316,32 @@ def test_missing_config_lists_those_there(tmp_path):
 def test_a_file_as_editors_and_powershell_save_it(encoding, tmp_path):
     (tmp_path / "a.yaml").write_bytes("run:\r\n  name: café\r\n".encode(encoding))
     assert load_config(tmp_path / "a.yaml").run.name == "café"
+
+
+@pytest.mark.parametrize(
+    "tag", ["timestamp", "binary", "set", "omap", "pairs", "python/object/apply:os.system", "python/name:os.system"]
+)
+def test_tags_of_what_no_setting_has(tag):
+    """A date that is none gave a traceback."""
+    for value in ("x", "[x]", "{a: }"):
+        with pytest.raises(UserError, match=r"line 1, column \d+: could not determine a constructor for the tag"):
+            parse_yaml(f"seed: !!{tag} {value}", "a.yaml")
+
+
+def test_files_that_are_no_configs(tmp_path):
+    (tmp_path / "large.yaml").write_text("# " + "x" * 2**20)
+    with pytest.raises(UserError, match=r"large\.yaml has more than 1 MB; a file of this kind is much smaller"):
+        load_config(tmp_path / "large.yaml")
+    for name in ("/dev/zero", "/dev/stdin", "CON", '"a\\0b"', '"\\ud800"'):
+        (tmp_path / "a.yaml").write_text(f"extends: {name}\n")
+        with pytest.raises(UserError, match="does not exist"):
+            load_config(tmp_path / "a.yaml")
+    (tmp_path / "a.yaml").write_text(f"extends: {'a' * 300}\n")
+    with pytest.raises(UserError, match="cannot be read: File name too long"):
+        load_config(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize("text", ["[" * 10_000, "a: " + "{b: " * 10_000, "- " * 10_000, "? " * 10_000])
+def test_ten_thousand_levels(text):
+    with pytest.raises(UserError, match=r"a\.yaml"):
+        parse_yaml(text, "a.yaml")

@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, whoever else writes them; folders that cannot be deleted."""
 
+import errno
 import os
 import platform
 import shutil
@@ -13,8 +14,20 @@ import pytest
 
 from experiments.training.run_folder import RunFolder
 from experiments.training.tensorboard import write_events
-from utils.errors import UserError
-from utils.files import delete_folder, new_folder, read_object, require_place, to_json, write_atomically, write_text
+from utils.errors import MachineError, UserError
+from utils.files import (
+    delete_folder,
+    link_or_copy,
+    new_folder,
+    read_json,
+    read_limited,
+    read_object,
+    require_place,
+    temporary_folder,
+    to_json,
+    write_atomically,
+    write_text,
+)
 
 
 def test_two_writers_do_not_mix(tmp_path):
@@ -174,3 +187,60 @@ def test_a_new_folder_is_there_whole_or_not_at_all(tmp_path):
         with pytest.raises(UserError, match=message):
             fail(error)
     assert [path.name for path in tmp_path.rglob("*")] == ["parent", "folder", "second"]
+
+
+def test_a_disk_without_links_gets_copies(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("first")
+    link_or_copy(tmp_path / "a", tmp_path / "b")
+    assert os.path.samefile(tmp_path / "a", tmp_path / "b")
+
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    link_or_copy(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_text() == "first"
+    assert not os.path.samefile(tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "remedy"),
+    [
+        (errno.ENOSPC, MachineError, "free some space or files there and try again"),
+        (errno.EFBIG, MachineError, r"raise the limit on the size of a file \(`ulimit -f`\) and try again"),
+        (errno.EIO, MachineError, "check the disk and try again"),
+        (errno.EROFS, UserError, "mount the disk for writing and try again"),
+        (errno.EACCES, UserError, "change the permissions and try again"),
+        (errno.ENOTDIR, UserError, "mend that, or name another place and try again"),
+    ],
+)
+def test_the_error_for_a_file_that_cannot_be_written_says_what_to_do(number, kind, remedy, tmp_path):
+    def fail(_):
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(kind, match=rf"file cannot be written: {os.strerror(number)}; {remedy}$") as caught:
+        write_atomically(tmp_path / "file", fail)
+    assert type(caught.value) is kind
+
+
+def test_a_full_disk_of_temporary_files_is_named(tmp_path, monkeypatch):
+    def full(prefix):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / prefix))
+
+    with temporary_folder() as folder:
+        (folder / "file").touch()
+    assert not folder.exists()
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+    with pytest.raises(MachineError, match=r"folder for temporary files \(.*richiqa_\) cannot be written: No space"):  # noqa: SIM117
+        with temporary_folder():
+            pass
+
+
+def test_files_beyond_all_measure_are_refused(tmp_path):
+    """A sparse file states a size that fits in no memory, and takes no place on the disk."""
+    with open(tmp_path / "a.json", "wb") as file:
+        file.truncate(2**42)
+    with pytest.raises(UserError, match=r"a\.json .*has more than 256 MB"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(UserError, match=r"/dev/zero has more than 1 MB; a file of this kind is much smaller"):
+        read_limited("/dev/zero", 2**20)

@@ -42,7 +42,8 @@ def hello(tmp_path, redirection: str) -> subprocess.CompletedProcess:
 def test_output_that_cannot_be_written_is_one_line(tmp_path):
     done = hello(tmp_path, "> /dev/full")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "error: the standard output cannot be written: No space left on device"
+    line = "error: the standard output cannot be written: No space left on device; free some space or files there and "
+    assert done.stderr.splitlines()[-1] == line + "try again"
     assert "Traceback" not in done.stderr
 
 

@@ -16,11 +16,12 @@ from experiments.evaluation.provenance import TrainingHistory, is_same_database
 from experiments.evaluation.test_images import Target, choose_images
 from models.weights import TrainedNetwork, load_network
 from tests.running import folder_of, train
-from tests.written import LABELS, database_split
+from tests.written import LABELS, database_split, split_content
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.config import config_from_dict, load_config
 from utils.errors import UserError
 from utils.schema import VERSION
+from utils.settings import Config
 
 NAMES = tuple(f"{number}.png" for number in range(10))
 
@@ -206,3 +207,8 @@ def test_a_split_in_another_form_is_one_line(run):
     network = load_network(run / "best.pt")  # scoring does not need the split
     with pytest.raises(UserError, match=r"best\.pt: databases\.koniq10k\.train: .*got 1; restore the file"):
         TrainingHistory.from_checkpoint(network.path, network.config, network.origin)
+
+
+def test_a_split_of_another_database_than_that_of_the_config(tmp_path):
+    with pytest.raises(UserError, match=r"a\.pt: its split is of other, but its config of koniq10k"):
+        TrainingHistory.from_checkpoint(tmp_path / "a.pt", Config(), split_content(["other"]))

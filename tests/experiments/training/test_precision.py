@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.training.precision import require_precision, use_precision
+from experiments.training.precision import require_precision, use_determinism, use_precision
 from main import main
 from models import compiling as compiling_module
 from models.compiling import require_compiler
@@ -58,6 +58,30 @@ def test_float32_products_are_as_asked_for_and_then_as_before(precision, monkeyp
     with use_precision(precision, CUDA):
         assert matmul.allow_tf32 is cudnn.allow_tf32 is (precision == "tf32")
     assert (matmul.allow_tf32, cudnn.allow_tf32) == before
+
+
+def test_operations_are_deterministic_and_then_as_before():
+    with use_determinism(False):
+        assert not torch.are_deterministic_algorithms_enabled()
+    with use_determinism(True):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.backends.cudnn.benchmark
+    assert not torch.are_deterministic_algorithms_enabled()
+    with (
+        pytest.raises(UserError, match=r"train\.deterministic: put_ has no deterministic implementation"),
+        use_determinism(True),
+    ):
+        torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))
+    assert not torch.are_deterministic_algorithms_enabled()
+    with pytest.raises(RuntimeError, match="another"), use_determinism(True):
+        raise RuntimeError("another")
+
+
+def test_a_deterministic_training_on_a_cpu_has_the_same_losses(quick, run, tmp_path):
+    assert train(quick, "run.name=deterministic", "train.deterministic=true") == 0
+    folders = (run, tmp_path / "runs" / "deterministic" / "split_01")
+    one, other = (read_checkpoint(folder / "last.pt")["history"] for folder in folders)
+    assert [epoch["train"] for epoch in one] == [epoch["train"] for epoch in other]
 
 
 def test_a_machine_without_a_compiler_says_so(quick, tmp_path, monkeypatch):

@@ -85,9 +85,15 @@ def test_adam_couples_weight_decay_and_adamw_does_not():
 
 def test_gradient_clipping():
     state = state_of(optim={"clip_norm": 0.5})
-    step(state, scale=1e6)
-    norm = torch.cat([parameter.grad.flatten() for parameter in state.model.parameters()]).norm()
-    assert norm.item() == pytest.approx(0.5, rel=1e-4)
+    (1e6 * state.model(torch.rand(4, 3)).square().mean()).backward()
+
+    def norm() -> float:
+        return torch.cat([parameter.grad.flatten() for parameter in state.model.parameters()]).norm().item()
+
+    before = norm()
+    assert state.clip().item() == pytest.approx(before, rel=1e-6)
+    assert norm() == pytest.approx(0.5, rel=1e-4)
+    assert state.clip().item() == pytest.approx(0.5, rel=1e-4)
 
 
 def test_average_follows_the_weights():

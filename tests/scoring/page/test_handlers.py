@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 
 from inference import load_predictor
-from scoring.opinions import Comparison
+from scoring.opinions import Comparison, Prediction
 from scoring.page import handlers as module
 from scoring.page.handlers import Handlers
-from tests.lite import lite_checkpoint
+from tests.lite import DATABASES, lite_checkpoint
 from tests.scoring.scored import rows_of, scored
+from tests.written import split_content
 from utils.errors import UserError
 
 HOSTILE = ["<img src=x onerror=alert(1)>.png", '"><script>alert(1)<script>.png', "${alert(1)}{{1}}.png"]
@@ -64,6 +65,23 @@ def test_a_score_is_that_of_the_predictor(lite, photo):
     assert f'class="rq-grade" x="100" y="117">{grade}<' in html
     assert f'stroke-dasharray="{25 * (prediction.mos - 1):.1f} 200"' in html  # of 100 along the arc
     assert [picture.size for picture in pictures(html)] == [(70, 50)]
+
+
+def test_a_score_stands_among_the_labels_of_the_training_images(photo, tmp_path):
+    labels = [0, 0.2, 0.5, 0.9, 1]  # quartiles
+    origin = {**split_content(DATABASES), "train_mos": labels}
+    trained = load_predictor(lite_checkpoint(tmp_path / "lite.pt", origin), device="cpu")
+    for mos, share in ((1, 0), (1.8, 1 / 4), (2.4, 3 / 8), (3, 1 / 2), (5, 1)):
+        assert trained.standing(Prediction(mos, 0.5, (), trained.scale)) == pytest.approx(share)
+    share = trained.standing(trained(photo))
+    assert 0 < share < 1
+    sentence = f"Better than {100 * share:.0f} % of the photographs that the network was trained on"
+    assert sentence in words(Handlers(trained).score([str(photo)]))
+
+
+def test_without_labels_of_the_training_images_a_score_stands_nowhere(lite, reverse, photo):
+    assert lite.standing(lite(photo)) is reverse.standing(reverse(photo)) is None
+    assert "Better than" not in words(Handlers(lite).score([str(photo)]))
 
 
 def test_on_a_scale_where_lower_is_better_the_dial_is_full_at_its_low_end(reverse, photo):

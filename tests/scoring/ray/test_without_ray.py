@@ -17,7 +17,7 @@ from PIL import Image
 from inference import main
 from scoring.options import parse_arguments
 from scoring.pictures import Encoded, open_picture
-from scoring.ray import remote_files
+from scoring.ray import remote_files, shards
 from scoring.ray.parquet_output import ParquetFolder
 from scoring.ray.shards import images_in, require_columns
 from scoring.ray.worker_plan import WorkerPlan, plan_workers, split_tasks
@@ -360,3 +360,31 @@ def test_what_lies_in_a_folder_and_is_not_ours_stays(tmp_path):
     with pytest.raises(UserError, match=r"0\.parquet has other columns than those of this run; --overwrite"):
         ParquetFolder(str(folder), (*COLUMNS, "panel")).done({**SAME, "panel": 25})  # of a run without this field
     assert (folder / "0.parquet").exists()
+
+
+@pytest.mark.parametrize("kind", ["stated in a zip", "unpacked from a zip", "stated in a tar"])
+def test_images_larger_than_memory_are_not_unpacked(kind, tmp_path, monkeypatch):
+    """What is stated counts, and what comes out: bzip2 unpacks all at once, whatever size its zip file states."""
+    monkeypatch.setattr(shards, "LARGEST", 2**18)
+    shard = tmp_path / ("a.tar" if "tar" in kind else "a.zip")
+    if "tar" in kind:
+        entry = tarfile.TarInfo("../../a.png")
+        entry.size = 2**40
+        shard.write_bytes(entry.tobuf() + b"\0" * 2**10)
+    else:
+        with zipfile.ZipFile(shard, "w", zipfile.ZIP_BZIP2) as archive:
+            archive.writestr("../../a.png", b"\0" * 2**22)
+    if "unpacked" in kind:
+        content = shard.read_bytes()
+        shard.write_bytes(content.replace((2**22).to_bytes(4, "little"), (2**17).to_bytes(4, "little")))
+    image = next(iter(images_in(str(shard), columns())))
+    with pytest.raises(UserError, match=r"a\.(zip|tar)/\.\./\.\./a\.png (has \d+ bytes; the limit|cannot be read)"):
+        image.read()
+
+
+def test_names_that_lead_out_of_an_archive_write_nothing(tmp_path):
+    (tmp_path / "inner").mkdir()
+    write_tar(tmp_path / "inner" / "a.tar", {"../../b.png": png(0), "/tmp/c.png": png(1)})
+    names = [image.name for image in images_in(str(tmp_path / "inner" / "a.tar"), columns())]
+    assert [name.partition("a.tar/")[2] for name in names] == ["../../b.png", "/tmp/c.png"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tar", "inner"]
