@@ -10,7 +10,7 @@ NOISY := data/demo/images/scene_06_noise_5.png
 # One process for each core, up to four: each takes up to 2 GB.
 PYTEST := $(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo app lint test test-slow test-all test-browser torture clean
+.PHONY: demo app lint test test-slow test-all test-lowest test-browser torture clean
 demo: .venv/.run
 	$(RUN) tools/score_examples.py
 	@echo
@@ -37,6 +37,13 @@ test-slow: .venv/.dev
 
 test-all: lint
 	$(PYTEST) -m "slow or not slow"
+
+# The oldest versions that the requirements allow, on the oldest Python: make test-lowest PYTHON=python3.10
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	cat requirements.txt requirements-dev.txt | sed -n 's/>=\([^,]*\).*/==\1/p' > .venv-lowest/constraints.txt
+	.venv-lowest/bin/python -m pip install --quiet -r requirements-dev.txt -c .venv-lowest/constraints.txt
+	.venv-lowest/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # The page in a browser; needs Chromium and its driver (Debian: apt-get install chromium chromium-driver).
 test-browser: .venv/.dev .venv/.app
@@ -65,4 +72,4 @@ torture: .venv/.dev
 	touch $@
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-lowest

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -49,18 +50,19 @@ def score_command(args: argparse.Namespace, paths: Sequence[str]) -> int:
     output = Output(form, args.output, row_builder.columns, predictor.checkpoint)
     output.check_overwrite(args.resume, args.overwrite)
     check_output_not_input(args, paths)
-    names = [row_builder.name(path) for path in paths] if args.resume or gallery is not None else []
-    places = dict(zip(names, paths, strict=False))
+    places = {} if gallery is None else {row_builder.name(path): path for path in paths}
     parts = [paths]
     if args.resume:
-        done = output.done(row_builder.run_fields, names, batch_size)
-        others = sum(count for name, count in done.items() if name not in places)
+        done = output.done(row_builder.run_fields, map(row_builder.name, paths), batch_size)
+        remaining = done.unscored(range(len(paths)), map(row_builder.name, paths))
+        others = len(done) - (len(paths) - len(remaining))
         if others:
             print(f"{others} rows of {args.output} belong to other images and are kept", file=sys.stderr)
         keep.check_stored(output.kept(), args.output)
         if gallery is not None:
             gallery.add(output.kept(), places)
-        parts = output.remaining(paths, names, done)
+        first = bisect_left(remaining, output.position)
+        parts = [[paths[index] for index in part] for part in (remaining[:first], remaining[first:])]
     if args.map is not None:
         require_packages("matplotlib")
         on_scored = import_module("scoring.maps").MapWriter(args.map, predictor, row_builder)

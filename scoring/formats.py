@@ -8,7 +8,7 @@ import io
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from datasets.scale import RatingScale
 from scoring.records import ScoreRow
@@ -39,8 +39,11 @@ class RowFormat(ABC):
     def row(self, row: ScoreRow) -> str:
         """Return one row as text."""
 
-    def read(self, text: str) -> Iterator[ScoreRow]:
-        """Yield the rows of a file; if a process was killed while writing it, the last row may be incomplete.
+    def read(self, file: TextIO) -> Iterator[ScoreRow]:
+        """Yield the rows of a file one by one; the last may be incomplete if a process was killed while writing it.
+
+        Args:
+            file: Opened as text in which `newline` is a line feed only.
 
         Raises:
             ValueError: The file was not written by such a run.
@@ -58,15 +61,16 @@ class JsonLines(RowFormat):
     def row(self, row: ScoreRow) -> str:
         return json.dumps(row, ensure_ascii=False) + "\n"
 
-    def read(self, text: str) -> Iterator[ScoreRow]:
-        lines = text[len(self.head) :].split("\n")
-        for number, line in enumerate(lines, start=1):
-            if line in ("", "]}"):
+    def read(self, file: TextIO) -> Iterator[ScoreRow]:
+        file.read(len(self.head))
+        for line in file:
+            content = line.removesuffix("\n").removesuffix(",")
+            if content in ("", "]}"):
                 continue
             try:
-                row = json.loads(line.removesuffix(","))
+                row = json.loads(content)
             except json.JSONDecodeError:
-                if number == len(lines):  # the process was killed here
+                if not line.endswith("\n"):  # the process was killed here
                     return
                 raise
             if not isinstance(row, dict) or tuple(row) != self.columns:
@@ -99,8 +103,8 @@ class Csv(RowFormat):
     def row(self, row: ScoreRow) -> str:
         return _csv_line("" if row[name] is None else row[name] for name in self.columns)
 
-    def read(self, text: str) -> Iterator[ScoreRow]:
-        for row in csv.DictReader(io.StringIO(text, newline="")):
+    def read(self, file: TextIO) -> Iterator[ScoreRow]:
+        for row in csv.DictReader(file):
             yield {name: row[name] or None for name in self.columns}
 
 

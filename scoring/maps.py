@@ -30,6 +30,7 @@ Array = np.ndarray
 Box = tuple[float, float, float, float]
 
 SIDE = 1200  # long side of the drawn picture in pixels
+DEVICE = re.compile(r"(con|prn|aux|nul|(com|lpt)\d)(\.|$)", re.IGNORECASE)  # on Windows
 DIGITS = 8  # hash digits that distinguish images with the same name
 CAPTION = (
     "First-order contributions by position in the network's feature maps. A position depends on more of the image than "
@@ -99,8 +100,13 @@ def quality_map(predictor: Predictor, prepared: Prepared) -> tuple[Box, Array]:
 
 
 def map_name(path: str) -> str:
-    """Return a readable file name, unique to the path: `photo.jpg.1b2c3d4e.png` for `holiday/photo.jpg`."""
+    """Return a readable file name, unique to the path: `photo.jpg.1b2c3d4e.png` for `holiday/photo.jpg`.
+
+    Every system takes it: `con.png` becomes `_con.png.1b2c3d4e.png`, since Windows keeps such names for devices.
+    """
     readable = re.sub(r"[^\w.+-]", "_", Path(path).name).encode()[:100].decode("utf-8", "ignore")
+    if DEVICE.match(readable):
+        readable = f"_{readable}"
     return f"{readable}.{hashlib.sha256(path.encode()).hexdigest()[:DIGITS]}.png"
 
 

@@ -3,20 +3,19 @@
 import csv
 import os
 import sys
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, TextIO
 
 from scoring.defaults import OUTPUT_SUFFIXES, SOME_FAILED
+from scoring.done_images import HASH_BYTES, DoneImages, name_hash
 from scoring.formats import ROW_FORMATS
 from scoring.records import ScoreRow
 from utils.errors import UserError, one_line, shortened
-from utils.files import choose_format, not_written, reading, write_text
+from utils.files import choose_format, not_written, reading, write_atomically
 
 PARQUET = "parquet"
 STDOUT = "-"
@@ -49,16 +48,6 @@ def check_same_run(row: ScoreRow, run_fields: ScoreRow, place: str | Path) -> No
         raise UserError(f"--resume: {place} was written with other settings: {'; '.join(changed)}")
 
 
-def unscored(images: Sequence[str], names: Iterable[str], done: Mapping[str, int]) -> list[str]:
-    """Return the images still to be scored; `names` are theirs, `done` counts the rows of each name."""
-    available, remaining = Counter(done), []
-    for image, name in zip(images, names, strict=True):
-        available[name] -= 1
-        if available[name] < 0:
-            remaining.append(image)
-    return remaining
-
-
 class StrictError(UserError):
     """With --strict, the first image that cannot be scored; the rows before it form a complete file."""
 
@@ -71,13 +60,6 @@ class _StoredRow(NamedTuple):
     path: str
     end: int
     failed: bool
-
-
-def _positions(paths: Sequence[str], names: Sequence[str]) -> list[int]:
-    """Return the index of each path in the names; [] if they are in another order."""
-    numbered = enumerate(names)
-    positions = [next((index for index, name in numbered if name == path), None) for path in paths]
-    return [] if None in positions else positions
 
 
 class Output:
@@ -119,8 +101,8 @@ class Output:
         if existing and not (resume or overwrite):
             raise UserError(f"--output: {existing[0]} already exists; --resume continues it, --overwrite replaces it")
 
-    def done(self, run_fields: ScoreRow, names: Sequence[str] = (), batch_size: int = 1) -> Counter[str]:
-        """Cut the file to its complete rows and count those of each image, for --resume.
+    def done(self, run_fields: ScoreRow, names: Iterable[str] = (), batch_size: int = 1) -> DoneImages:
+        """Cut the file to its complete rows and return their images, for --resume; holds one row at a time.
 
         Afterwards `failed` counts the failed images among the kept rows, and `position` is the index in `names` at
         which the interrupted run continues; images before it that have no row did not pass --keep.
@@ -136,29 +118,33 @@ class Output:
         """
         if self.parquet and self.output.exists() and not self.path.exists():
             rows = self.parquet.read_parquet(self.output, self.format.columns)
-            write_text(self.path, "".join(map(self.format.row, rows)))
-        stored = self._stored_rows(run_fields) if self.path.exists() else []
-        positions = _positions([row.path for row in stored], names)
-        if positions:
-            end = positions[-1] + 1
-            self.position = end if end == len(names) else end // batch_size * batch_size
-            stored = stored[: bisect_left(positions, self.position)]
-        self.written, self.failed = len(stored), sum(row.failed for row in stored)
-        if stored:
+            write_atomically(self.path, lambda file: file.writelines(self.format.row(row).encode() for row in rows))
+        names, position = enumerate(names), -1  # that of the last row; None if rows are in another order
+        hashes, failed = bytearray(), 0
+        whole = kept = (0, 0, 0)  # rows, bytes and failed images: of whole batches, of all
+        for count, row in enumerate(self._stored_rows(run_fields), start=1):
+            if position is not None:
+                before, position = position, next((index for index, name in names if name == row.path), None)
+                if position is not None and position // batch_size > before // batch_size:
+                    whole = kept  # the rows before this one fill their batches, but for images that did not pass
+            hashes += name_hash(row.path)
+            failed += row.failed
+            kept = (count, row.end, failed)
+        if position is not None:
+            self.position = position + 1
+            if self.position % batch_size and next(names, None) is not None:
+                self.position, kept = position // batch_size * batch_size, whole
+        self.written, size, self.failed = kept
+        if self.written:
             with self._writing():
-                os.truncate(self.path, stored[-1].end)
-        return Counter(row.path for row in stored)
-
-    def remaining(self, images: Sequence[str], names: Sequence[str], done: Counter[str]) -> list[list[str]]:
-        """Return the images before `position` and those after it that have no row, after `done`."""
-        parts = (slice(self.position), slice(self.position, None))
-        left = (done, done - Counter(names[: self.position]))
-        return [unscored(images[part], names[part], rows) for part, rows in zip(parts, left, strict=True)]
+                os.truncate(self.path, size)
+        return DoneImages(hashes[: self.written * HASH_BYTES])
 
     def kept(self) -> Iterator[ScoreRow]:
-        """Yield the rows kept by `done`; from CSV, all values are text."""
+        """Yield the rows kept by `done` one by one; from CSV, all values are text."""
         if self.written:
-            yield from self.format.read(self.path.read_bytes().decode())
+            with reading(self.path), self._opened_as_text() as file:
+                yield from self.format.read(file)
 
     def write(self, batches: Iterable[list[ScoreRow]]) -> None:
         """Write and flush batches of rows as they come, and complete the file.
@@ -189,33 +175,36 @@ class Output:
         self.written += 1
         return (self.format.separator if self.written > 1 else "") + self.format.row(row)
 
-    def _stored_rows(self, run_fields: ScoreRow) -> list[_StoredRow]:
-        with reading(self.path):
-            content = self.path.read_bytes()
-        stored: list[_StoredRow] = []
+    def _stored_rows(self, run_fields: ScoreRow) -> Iterator[_StoredRow]:
+        """Yield the complete rows of the file, as far as they are those that this run would write."""
+        if not self.path.exists():
+            return
         try:
-            beginning = self.format.beginning.encode()
-            if not (content.startswith(beginning) or beginning.startswith(content)):
-                raise ValueError("its beginning is not that of this run's output")
-            end, damaged = len(self.format.head.encode()), None
-            for row in self.format.read(content.decode("utf-8", "replace")):
-                if damaged is not None:
-                    raise ValueError(f"its row {shortened(str(damaged['path']))} is damaged")
-                text = self._next(row).encode()
-                if not content.startswith(text, end):
-                    damaged = row  # or incomplete, if it is the last: the process was killed there
-                    continue
-                if not stored:
-                    check_same_run(row, run_fields, self.path)
-                end += len(text)
-                stored.append(_StoredRow(row["path"], end, row["error"] is not None))
+            with reading(self.path), open(self.path, "rb") as exact, self._opened_as_text("replace") as file:
+                beginning = self.format.beginning.encode()
+                if not beginning.startswith(exact.read(len(beginning))):  # which may be cut short
+                    raise ValueError("its beginning is not that of this run's output")
+                end, damaged = exact.seek(len(self.format.head.encode())), None
+                for row in self.format.read(file):
+                    if damaged is not None:
+                        raise ValueError(f"its row {shortened(str(damaged['path']))} is damaged")
+                    text = self._next(row).encode()
+                    if exact.read(len(text)) != text:
+                        damaged = row  # or incomplete, if it is the last: the process was killed there
+                        continue
+                    if self.written == 1:
+                        check_same_run(row, run_fields, self.path)
+                    end += len(text)
+                    yield _StoredRow(row["path"], end, row["error"] is not None)
         except UserError:
             raise
         except (ValueError, RecursionError, csv.Error) as error:
             raise UserError(
                 f"--resume: {self.path} cannot be continued: {one_line(error)}; --overwrite replaces it"
             ) from error
-        return stored
+
+    def _opened_as_text(self, errors: str = "strict") -> TextIO:
+        return open(self.path, encoding="utf-8", errors=errors, newline="\n")
 
     @contextmanager
     def _opened(self) -> Iterator[IO[bytes]]:

@@ -14,7 +14,7 @@ from utils.errors import UserError, one_line
 from utils.files import write_atomically
 
 INTEGER_FIELDS = ("panel", "rank", "width", "height")
-ROWS_PER_CHUNK = 10_000  # rows in memory while a file is written
+ROWS_PER_CHUNK = 10_000  # rows in memory while a file is written or read
 
 
 def schema_for(columns: Sequence[str]) -> pa.Schema:
@@ -39,17 +39,17 @@ def write_parquet(journal: Path, output: Path, columns: Sequence[str]) -> None:
     write_atomically(output, fill)
 
 
-def read_parquet(path: Path, columns: Sequence[str]) -> list[ScoreRow]:
-    """Return all rows of a Parquet file.
+def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[ScoreRow]:
+    """Yield the rows of a Parquet file, a few thousand of which are in memory at a time.
 
     Raises:
         UserError: The file is not Parquet, or has other columns.
     """
-    with arrow_errors(f"{path} cannot be read as Parquet"):
-        table = pq.read_table(path)
-        if not table.schema.equals(schema_for(columns)):
+    with arrow_errors(f"{path} cannot be read as Parquet"), pq.ParquetFile(path) as file:
+        if not file.schema_arrow.equals(schema_for(columns)):
             raise UserError(f"{path} has other columns than those of this run; --overwrite replaces it")
-        return table.to_pylist()
+        for batch in file.iter_batches(ROWS_PER_CHUNK):
+            yield from batch.to_pylist()
 
 
 @contextmanager

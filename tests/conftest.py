@@ -85,6 +85,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         "HUGGINGFACE_CO_URL_TEMPLATE": address + "/{repo_id}/resolve/{revision}/{filename}",
     }.items():
         monkeypatch.setattr(constants, name, value)
+        monkeypatch.setattr(
+            f"huggingface_hub.file_download.{name}", value, raising=False
+        )  # versions before 1.0 copy it
     monkeypatch.setattr("time.sleep", lambda _: None)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     monkeypatch.delenv("HF_TOKEN", raising=False)

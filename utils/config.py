@@ -2,16 +2,17 @@
 
 import math
 import re
-import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from utils.annotations import has_keys, is_model, models_among, union_members
 from utils.errors import MissingFileError, UserError, did_you_mean, one_line, shortened
 from utils.files import read_limited, reading
 from utils.settings import Config
@@ -63,12 +64,12 @@ def resolve_scalars(values: Any, *annotations: Any) -> Any:
             error message.
         annotations: A model, or the allowed types.
     """
-    alternatives = [alternative for annotation in annotations for alternative in _union_members(annotation)]
+    alternatives = [alternative for annotation in annotations for alternative in union_members(annotation)]
     if isinstance(values, Scalar):
         return values.text if str in alternatives else values.value
     if isinstance(values, dict):
         for alternative in alternatives:
-            if isinstance(alternative, type) and issubclass(alternative, BaseModel):
+            if is_model(alternative):
                 fields = alternative.model_fields
                 return {
                     key: resolve_scalars(value, fields[key].annotation) if key in fields else value
@@ -84,17 +85,6 @@ def resolve_scalars(values: Any, *annotations: Any) -> Any:
             if get_origin(alternative) in (list, tuple, Sequence):
                 return [resolve_scalars(value, *get_args(alternative)) for value in values]
     return values
-
-
-def _union_members(annotation: Any) -> Iterator[Any]:
-    """Yield the types of a union, or the annotation itself if it is not a union."""
-    if get_origin(annotation) is Annotated:
-        yield from _union_members(get_args(annotation)[0])
-    elif get_origin(annotation) in (Union, types.UnionType):
-        for argument in get_args(annotation):
-            yield from _union_members(argument)
-    else:
-        yield annotation
 
 
 class _Loader(yaml.SafeLoader):
@@ -248,7 +238,7 @@ def parse_yaml(text: str | bytes, source: str):
         UserError: The text is not valid YAML; the message has line and column.
     """
     try:
-        return yaml.load(text, _Loader)
+        return _load_yaml(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         raise UserError(f"{source}, line {mark.line + 1}, column {mark.column + 1}: {error.problem}") from error
@@ -256,6 +246,12 @@ def parse_yaml(text: str | bytes, source: str):
         raise UserError(f"{source}: not valid YAML: {one_line(error)}") from error
     except RecursionError as error:
         raise UserError(f"{source}: not valid YAML: nested too deeply") from error
+
+
+@lru_cache(maxsize=4)
+def _load_yaml(text: str | bytes) -> Any:
+    """Parse YAML, for the splits of a run once; the result, which nobody changes, is shared."""
+    return yaml.load(text, _Loader)
 
 
 def _parse_override(text: str) -> dict:
@@ -370,15 +366,11 @@ def _key_path(path: list[str], root: type[BaseModel]) -> tuple[list[str], list[s
     annotations: list[Any] = [root]
     known: list[str] = []
     for index, part in enumerate(path):
-        known = [name for model in _models(annotations) for name in model.model_fields] or known
+        known = [name for model in models_among(annotations) for name in model.model_fields] or known
         annotations = _annotations_below(annotations, part)
-        if not any(_has_keys(each) for each in annotations):
+        if not any(has_keys(each) for each in annotations):
             return path[: index + 1], known
     return path, known
-
-
-def _models(annotations: list[Any]) -> list[type[BaseModel]]:
-    return [each for each in annotations if isinstance(each, type) and issubclass(each, BaseModel)]
 
 
 def _annotations_below(annotations: list[Any], part: str) -> list[Any]:
@@ -387,14 +379,7 @@ def _annotations_below(annotations: list[Any], part: str) -> list[Any]:
     if part.isdigit():
         below = lists
     else:
-        models = _models([*annotations, *lists])
+        models = models_among([*annotations, *lists])
         below = [model.model_fields[part].annotation for model in models if part in model.model_fields]
         below += [get_args(each)[1] for each in annotations if get_origin(each) is dict]
-    return [each for annotation in below for each in _union_members(annotation)]
-
-
-def _has_keys(annotation: Any) -> bool:
-    """Return whether a type is a mapping or a list of mappings."""
-    if get_origin(annotation) is tuple:
-        return _has_keys(get_args(annotation)[0])
-    return get_origin(annotation) is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel))
+    return [each for annotation in below for each in union_members(annotation)]

@@ -10,7 +10,7 @@ MODULES = (
     *("pydantic", "safetensors", "huggingface_hub", "filelock"),
 )
 WHERE_NEEDED = ("openpyxl", "xlrd", "matplotlib", "jinja2")  # for some label files, figures and reports
-RAY_MODULES = ("ray", "pyarrow", "fsspec")  # for inference.py --engine ray
+RAY_MODULES = ("ray", "pyarrow")  # for inference.py --engine ray
 PAGE_MODULES = ("gradio", "matplotlib", "jinja2")  # for app.py
 INSTALL = (
     "run `pip install -r requirements.txt` (torch and torchvision in one command and from one index: a CPU-only torch "

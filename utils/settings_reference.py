@@ -7,8 +7,9 @@ from typing import Any, get_args
 import pandas as pd
 from pydantic import BaseModel
 
+from utils.annotations import is_model
 from utils.errors import UserError
-from utils.settings import Config, Settings
+from utils.settings import Config
 from utils.tables import to_markdown
 
 COLUMNS = ("key", "type", "default", "allowed", "meaning")
@@ -38,7 +39,7 @@ def settings_tables() -> str:
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, Settings):
+    if is_model(annotation):
         return [annotation]
     return [model for argument in get_args(annotation) for model in _models_in(argument)]
 

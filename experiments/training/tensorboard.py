@@ -1,7 +1,9 @@
 """Write the log as TensorBoard event files."""
 
 import math
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -20,11 +22,23 @@ def require_tensorboard() -> None:
         UserError: It is not installed.
     """
     try:
-        import torch.utils.tensorboard  # noqa: F401, PLC0415
+        _summary_writer()
     except ImportError as error:
         raise UserError(
             "logging.tensorboard: TensorBoard is not installed; run `pip install tensorboard`, or set it to false"
         ) from error
+
+
+def _summary_writer() -> type:
+    """Return torch's writer of event files, which then writes them itself.
+
+    Where TensorFlow is installed, TensorBoard would write by it: that takes seconds to import, and reports a full disk
+    with errors of its own.
+    """
+    sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))  # by which TensorBoard is told so
+    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415, an optional package
+
+    return SummaryWriter
 
 
 def write_events(folder: Path, history: list[dict[str, Any]]) -> None:
@@ -36,11 +50,9 @@ def write_events(folder: Path, history: list[dict[str, Any]]) -> None:
     Raises:
         UserError: The files cannot be deleted or written.
     """
-    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415, an optional package
-
     delete_folder(folder / FOLDER)
     try:
-        with SummaryWriter(folder / FOLDER) as writer:
+        with _summary_writer()(folder / FOLDER) as writer:
             for record in history:
                 (values,) = pd.json_normalize(record, sep="/").to_dict("records")
                 for tag, value in values.items():

@@ -11,8 +11,7 @@ import signal
 import socket
 import sys
 import warnings
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +27,10 @@ from ray.data import ActorPoolStrategy, Dataset
 from scoring.command import CPU_BATCH, GPU_BATCH, SHOWN_ERRORS, Tally, score_rows
 from scoring.conditions import RowFilter
 from scoring.defaults import is_remote, is_shard
+from scoring.done_images import DoneImages
 from scoring.loading import build_predictor
 from scoring.options import is_folder, with_options
-from scoring.output import Output, row_format, unscored
+from scoring.output import Output, row_format
 from scoring.parquet import schema_for
 from scoring.pictures import Encoded
 from scoring.ray.parquet_output import ParquetFolder
@@ -68,11 +68,11 @@ def score_command(args: argparse.Namespace, sources: Sequence[str]) -> int:
     columns = row_builder.columns
     output = Output(form, args.output, columns, checkpoint) if form else ParquetFolder(args.output, columns)
     output.check_overwrite(args.resume, args.overwrite)
-    done = output.done(row_builder.run_fields) if args.resume else Counter()
+    done = output.done(row_builder.run_fields) if args.resume else DoneImages()
     if args.resume:
         keep.check_stored(output.kept(), args.output)
     images, shards = ([source for source in sources if is_shard(source) == kind] for kind in (False, True))
-    images = unscored(images, map(row_builder.name, images), done)
+    images = done.unscored(images, map(row_builder.name, images))
     remaining = images + shards  # only a worker reads what is in a shard
     config = load_config(args.config) if args.config is not None else None
     if row_builder.relative_to is not None and not is_remote(row_builder.relative_to):
@@ -89,12 +89,12 @@ def score_command(args: argparse.Namespace, sources: Sequence[str]) -> int:
             workers=plan.threads,
             threads=args.threads or plan.threads,
         )
-        job = Job(worker_args, row_builder, os.getcwd(), frozenset(done), RowFilter(None, ()) if form else keep)
+        job = Job(worker_args, row_builder, os.getcwd(), done, RowFilter(None, ()) if form else keep)
         dataset = build_dataset(remaining, job, plan) if remaining else None
         total = None if shards else len(images)
         with _translated_errors():
             if isinstance(output, ParquetFolder):
-                write_folder(output, dataset, args.overwrite, done.total(), tally, total)
+                write_folder(output, dataset, args.overwrite, len(done), tally, total)
             else:
                 tables = dataset.iter_batches(batch_size=None, batch_format="pyarrow") if dataset is not None else ()
                 batches = (table.to_pylist() for table in tables if table.num_rows)
@@ -112,14 +112,14 @@ class Job:
         args: The options; those of the checkpoint, config, device, batch size and threads are the worker's.
         row_builder: Builds the rows.
         folder: Working folder for relative paths, on machines that have it.
-        done: Names of images in shards that already have a row.
+        done: Images that already have a row, also those in shards.
         keep: Selects the rows that a worker returns.
     """
 
     args: argparse.Namespace
     row_builder: RowBuilder
     folder: str
-    done: Collection[str]
+    done: DoneImages
     keep: RowFilter
 
 

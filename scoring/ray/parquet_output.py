@@ -1,12 +1,12 @@
 """A folder of Parquet files, on a disk or in an object store, that many workers write to."""
 
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import pyarrow.parquet as pq
 from pyarrow import RecordBatch, fs
 
+from scoring.done_images import DoneImages, name_hash
 from scoring.output import check_same_run
 from scoring.parquet import arrow_errors
 from scoring.ray.remote_files import open_filesystem
@@ -59,13 +59,13 @@ class ParquetFolder:
         for path in self.files():
             self._remove(path)
 
-    def done(self, run_fields: ScoreRow) -> Counter[str]:
-        """Count the rows of each image; an incomplete file is removed and reported.
+    def done(self, run_fields: ScoreRow) -> DoneImages:
+        """Return the images that have rows; an incomplete file is removed and reported.
 
         Raises:
             UserError: The folder contains other files, or results of another network.
         """
-        done: Counter[str] = Counter()
+        hashes = bytearray()
         for path in self.files():
             if self._is_incomplete(path):
                 print(f"{path} was incomplete and is removed; its images are scored again", file=sys.stderr)
@@ -74,9 +74,9 @@ class ParquetFolder:
             for batch in self._batches(path, ["path", "error", *run_fields]):
                 if batch.num_rows:
                     check_same_run(batch.slice(0, 1).to_pylist()[0], run_fields, path)
-                done.update(batch["path"].to_pylist())
+                hashes += b"".join(map(name_hash, batch["path"].to_pylist()))
                 self.failed += batch.num_rows - batch["error"].null_count
-        return done
+        return DoneImages(hashes)
 
     def kept(self) -> Iterator[ScoreRow]:
         """Yield all rows."""

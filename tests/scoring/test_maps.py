@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scoring.maps import BAR_HEIGHT, BAR_WIDTH, WIDTH, draw_overlay, lay_out, tint
+from scoring.maps import BAR_HEIGHT, BAR_WIDTH, WIDTH, draw_overlay, lay_out, map_name, tint
 
 
 def noisy(size: tuple[int, int]) -> Image.Image:
@@ -33,6 +33,22 @@ def panel(drawing: Image.Image, size: tuple[int, int], lines: int, number: int) 
 
 def blueness(pixels: np.ndarray) -> np.ndarray:
     return pixels[..., 2] - pixels[..., 0]
+
+
+@pytest.mark.parametrize(
+    ("path", "beginning"),
+    [
+        ("holiday/photo 1.jpg", "photo_1.jpg."),
+        ("con.png", "_con.png."),
+        ("a/LPT1.x.png", "_LPT1.x.png."),
+        ("aux", "_aux."),
+        ("console.png", "console.png."),
+        ("com12.png", "com12.png."),
+    ],
+)
+def test_every_system_takes_the_name_of_a_map(path, beginning):
+    assert map_name(path).startswith(beginning)
+    assert map_name(path).removeprefix(beginning).removesuffix(".png").isalnum()
 
 
 @pytest.mark.parametrize("higher_is_better", [True, False])

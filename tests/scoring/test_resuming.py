@@ -1,9 +1,11 @@
 """Outputs that were cut short, and what --resume makes of them."""
 
+import io
 import os
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -75,7 +77,7 @@ def test_cut_at_any_byte_resume_ends_in_the_same_file(suffix, checkpoint, tmp_pa
     content = (tmp_path / f"whole.{suffix}").read_bytes()
     assert [row["path"] for row in rows_of(tmp_path / f"whole.{suffix}")] == names
     form = ROW_FORMATS[suffix](tuple(rows_of(tmp_path / f"whole.{suffix}")[0]), str(checkpoint))
-    rows = list(form.read(content.decode()))
+    rows = list(form.read(io.StringIO(content.decode(), newline="\n")))
     assert len(rows) == 4
     ends = [len(form.head.encode())]
     for number, row in enumerate(rows):
@@ -87,11 +89,32 @@ def test_cut_at_any_byte_resume_ends_in_the_same_file(suffix, checkpoint, tmp_pa
     for cut in range(len(content)):
         output.write_bytes(content[:cut])
         done = Output(suffix, str(output), form.columns, checkpoint).done(run_fields)
-        assert list(done) == names[: sum(end <= cut for end in ends)], cut
+        count = sum(end <= cut for end in ends)
+        assert (len(done), [name in done for name in names]) == (count, [index < count for index in range(4)]), cut
     for cut in (ends[0] - 3, ends[1] + 1, len(content) - 1):
         output.write_bytes(content[:cut])
         scored(output, *arguments, "--resume")
         assert output.read_bytes() == content
+
+
+@pytest.mark.parametrize("form", SUFFIXES)
+def test_resume_holds_one_row_at_a_time(form, tmp_path, monkeypatch):
+    """What memory grows by from few rows to many: 16 bytes for each, some more while they are sorted."""
+    monkeypatch.setattr("scoring.parquet.ROWS_PER_CHUNK", 50)
+    columns = ("path", "mos", "scale", "preprocess", "checkpoint", "error")
+    rows = [dict.fromkeys(columns, "x") | {"mos": 1.5, "error": None} for _ in range(3000)]
+    peaks = []
+    for count in (500, 3000):
+        names = [f"{'a_long_folder/' * 10}{number}.png" for number in range(count)]
+        output = [Output(form, f"{tmp_path}/{count}.{form}", columns, "c.pt") for _ in range(2)]
+        output[0].write([row | {"path": name}] for name, row in zip(names, rows, strict=False))
+        tracemalloc.start()
+        done = output[1].done({"scale": "x"}, iter(names))
+        assert sum(1 for _ in output[1].kept()) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert done.unscored(names, names) == []
+    assert peaks[1] - peaks[0] < 2500 * 80  # the shortest row has 180 bytes
 
 
 def test_a_journal_that_cannot_be_removed_is_one_line(checkpoint, photos, tmp_path, monkeypatch):

@@ -7,7 +7,15 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from utils.config import changed_keys, config_from_dict, dump_config, flatten, load_config, parse_yaml, resolve_scalars
+from utils.config import (
+    changed_keys,
+    config_from_dict,
+    dump_config,
+    flatten,
+    load_config,
+    parse_yaml,
+    resolve_scalars,
+)
 from utils.errors import MissingFileError, UserError
 from utils.settings import Config
 

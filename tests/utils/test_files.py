@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -162,6 +163,12 @@ def test_json_keeps_names_that_are_no_utf_8(tmp_path):
     write_text(tmp_path / "a.json", to_json(content))
     assert read_object(tmp_path / "a.json") == content
     assert "größer" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+def test_events_are_written_without_tensorflow(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", ModuleType("tensorflow"))  # in which nothing is
+    write_events(tmp_path, [{"epoch": 1, "lr": 0.1}])
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
 
 
 def test_events_that_cannot_be_written_are_named(tmp_path):

@@ -136,7 +136,7 @@ def comparable(splits: pd.DataFrame, metric: str) -> bool:
     """Return whether a metric of all runs on a database is on the same splits and labels."""
     for labels in ("labels", "mos") if metric in MOS_METRICS else ("labels",):
         tested = splits.groupby("run")[["split", "images", labels]]
-        if len({rows.to_csv(index=False) for _, rows in tested}) == 1:
+        if len({tuple(rows.itertuples(index=False, name=None)) for _, rows in tested}) == 1:
             return True
     return False
 
