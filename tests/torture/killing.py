@@ -164,7 +164,8 @@ def check(run: Run, moment: Moment | None, finished: int) -> None:
     """
     said = run.text.count("interrupted")
     if moment is not None and moment.number == signal.SIGKILL:
-        allowed = {-signal.SIGKILL, *({1} if len(run.ended) > 1 else ())}
+        others = {1, INTERRUPTED} if len(run.ended) > 1 else set()  # they notice it, or the launcher tells them first
+        allowed = {-signal.SIGKILL, *others}
         assert run.statuses <= allowed or run.statuses == {finished}, f"status {run.statuses} after {moment}"
     elif moment is not None:
         assert run.statuses in ({INTERRUPTED}, {finished}), f"status {run.statuses} after {moment}: {run.text[-300:]}"
