@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from utils.checksum import (
@@ -27,7 +27,7 @@ from utils.checksum import (
     check_safetensors,
     fill_in,
 )
-from utils.errors import MissingFileError, UserError, one_line, shortened, some_of
+from utils.errors import MachineError, MissingFileError, UserError, one_line, shortened, some_of
 from utils.files import to_json, write_atomically
 from utils.schema import VERSION, CheckpointContent, checked
 
@@ -54,11 +54,6 @@ OTHER_FILES = (  # first bytes in lower case, and what the file is
     (b"\x93numpy", "an array of NumPy"),
     (b"\x89hdf", "an HDF5 file, as Keras writes"),
     (b"\x08", "perhaps an ONNX file, which cannot be read back"),
-)
-# raised by torch and safetensors for other kinds of files, and for objects that weights-only loading refuses
-UNREADABLE = (
-    *(RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError, SafetensorError),
-    *(struct.error, ArithmeticError, AssertionError),
 )
 
 
@@ -127,7 +122,9 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
         ) from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
-    except UNREADABLE as error:
+    except MemoryError as error:
+        raise MachineError(f"{path} cannot be read: not enough memory") from error
+    except Exception as error:  # torch and safetensors raise errors of many types
         what = _described(start) or f"damaged, half-written or another kind of file ({one_line(error)}); {ADVICE}"
         raise UserError(f"{path} is not a checkpoint: {what}") from error
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from utils.errors import UserError
+from utils.errors import MachineError, UserError
 
 ROOT = Path(__file__).parents[2]
 SECONDS, MEMORY = 20, 2**30  # of one input, and of the child beyond what it inherits
@@ -166,7 +166,9 @@ def _problem(read: Input, watch: Watch, errors: tuple[type[Exception], ...]) -> 
             read()
     except errors as error:
         message = str(error)
-        if not message or len(message) > LONGEST_MESSAGE:
+        if isinstance(error, MachineError) or "not enough memory" in message:
+            problem = f"memory: {message[:200]!r}"
+        elif not message or len(message) > LONGEST_MESSAGE:
             problem = f"message of {len(message)} characters: {message[:200]!r}"
     except BaseException as error:
         problem = f"{type(error).__name__}: {str(error)[:300]!r}"

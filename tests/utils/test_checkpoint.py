@@ -189,6 +189,17 @@ def test_what_could_fill_the_memory_is_not_called(call, name, older, tmp_path):
         read_tensors(tmp_path / "a.pt")
 
 
+def test_storages_of_other_names_than_those_that_are_used(tmp_path):
+    """Torch has an assertion against it."""
+    torch.save({"w": torch.ones(2)}, tmp_path / "a.pt", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "a.pt").read_bytes()
+    key = content.rpartition(b"X")[2][4:8]  # of the list of storages, at the end
+    start, _, end = content.rpartition(key)
+    (tmp_path / "a.pt").write_bytes(start + b"9999" + end)
+    with pytest.raises(UserError, match=r"a\.pt is not a checkpoint: damaged.*storage key '9999"):
+        read_tensors(tmp_path / "a.pt")
+
+
 def test_a_text_that_states_terabytes(tmp_path):
     (tmp_path / "a.pt").write_bytes(b"\x80\x04\x8d" + struct.pack("<Q", 2**42) + b"abc.")
     with pytest.raises(UserError, match=r"a\.pt is not a checkpoint: damaged"):
