@@ -9,22 +9,21 @@ import argparse
 import math
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
-from tests.torture import bits, command_crashes, disk, numbers, score_crashes, train_crashes
+from tests.torture import bits, disk, load, numbers, portability, visitors
 from tests.torture.part import Part, Result, read_results, run_part
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "RELIABILITY.md"
 BEGIN, END = "<!-- made by `make torture`: begin -->\n", "<!-- end -->\n"
 PARTS: tuple[Part, ...] = (
-    *train_crashes.PARTS,
-    *score_crashes.PARTS,
-    *command_crashes.PARTS,
     *disk.PARTS,
     *bits.PARTS,
     *numbers.PARTS,
+    *load.PARTS,
+    *visitors.PARTS,
+    *portability.PARTS,
 )
 
 
@@ -34,8 +33,7 @@ def table(results: dict[Part, list[Result]]) -> str:
     for part, outcomes in results.items():
         tried = f"{len(outcomes) * part.inputs:,} of {part.count * part.inputs:,}"
         defects = sum(bool(result.defect) for result in outcomes)
-        counted = Counter(result.figure for result in outcomes if result.figure)
-        figures = "; ".join(f"{text} ({count})" if count > 1 else text for text, count in counted.items())
+        figures = "; ".join(dict.fromkeys(result.figure for result in outcomes if result.figure))
         minutes = sum(result.seconds for result in outcomes) / 60
         rows.append(f"| {part.attack} | {tried} | {part.holds} | {defects} | {figures} | {minutes:.0f} min |")
     return "\n".join(rows) + "\n"
