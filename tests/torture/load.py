@@ -38,7 +38,7 @@ LIST = "list.txt"
 WARM = 0.3  # share of the images after which memory is looked at
 STEEPEST = 20.0  # kB per 1,000 images: 2 MB in a run of 100,000
 ROW_BYTES = 600  # of memory for each row that is there already: its name in the list, the list, and 16 bytes
-FEW = 10_000  # images or rows, below which a MB more or less says nothing
+FEW = 100_000  # images or rows, below which 100 MB for the first ones say nothing
 START_SECONDS, RUN_SECONDS = 60, 0.1  # on a busy machine
 UNION = (
     *("model.backbone=cvt_nano", "model.pretrained=none", "transform.resize=40", "transform.crop=32"),
@@ -139,7 +139,7 @@ def score_many(number: int, folder: Path, prepared: Path) -> Outcome:
     figure = f"{form}: {slope:+.1f} kB per 1,000 images, {speed[1] if speed else '?'} images/s"
     if process.returncode != 0 or f"{count} images scored" not in said:
         return Outcome(f"{form}: exit status {process.returncode}: {said.splitlines()[-1:]}", figure)
-    return Outcome(figure if slope > STEEPEST and count > FEW else "", figure)
+    return Outcome(figure if slope > STEEPEST and count >= FEW else "", figure)
 
 
 def continue_many(number: int, folder: Path, prepared: Path) -> Outcome:
@@ -161,7 +161,7 @@ def continue_many(number: int, folder: Path, prepared: Path) -> Outcome:
     peaks = [int(re.search(r"peak memory (\d+) MB", run.stderr)[1]) for run in (alone, done)]
     each = (peaks[1] - peaks[0]) * 1e6 / rows
     figure = f"{form}: {rows:,} rows in {seconds:.0f} s, {each:.0f} bytes of memory for each"
-    return Outcome(figure if each > ROW_BYTES and rows > FEW else "", figure)
+    return Outcome(figure if each > ROW_BYTES and rows >= FEW else "", figure)
 
 
 def count_rows(output: Path) -> int:
