@@ -9,7 +9,6 @@ import argparse
 import math
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 from tests.torture import (
@@ -18,9 +17,12 @@ from tests.torture import (
     disk,
     fuzz,
     hostile,
+    load,
     numbers,
+    portability,
     score_crashes,
     train_crashes,
+    visitors,
 )
 from tests.torture.part import Part, Result, read_results, run_part
 
@@ -36,6 +38,9 @@ PARTS: tuple[Part, ...] = (
     *numbers.PARTS,
     *hostile.PARTS,
     *fuzz.PARTS,
+    *load.PARTS,
+    *visitors.PARTS,
+    *portability.PARTS,
 )
 
 
@@ -45,8 +50,7 @@ def table(results: dict[Part, list[Result]]) -> str:
     for part, outcomes in results.items():
         tried = f"{len(outcomes) * part.inputs:,} of {part.count * part.inputs:,}"
         defects = sum(bool(result.defect) for result in outcomes)
-        counted = Counter(result.figure for result in outcomes if result.figure)
-        figures = "; ".join(f"{text} ({count})" if count > 1 else text for text, count in counted.items())
+        figures = "; ".join(dict.fromkeys(result.figure for result in outcomes if result.figure))
         minutes = sum(result.seconds for result in outcomes) / 60
         rows.append(f"| {part.attack} | {tried} | {part.holds} | {defects} | {figures} | {minutes:.0f} min |")
     return "\n".join(rows) + "\n"
