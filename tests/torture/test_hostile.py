@@ -16,6 +16,6 @@ def cases():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of processes are those of Linux")
-@pytest.mark.parametrize("number", cases())
+@pytest.mark.parametrize("number", list(cases()))
 def test_hostile_files_are_refused(number, tmp_path):
     assert PARTS[0].attempt(number, tmp_path, tmp_path).defect == ""
