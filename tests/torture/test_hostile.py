@@ -1,10 +1,21 @@
 """Files made to break the machine that reads them: each is refused, in a process with limits."""
 
+import sys
+
 import pytest
 
 from tests.torture.hostile import KINDS, PARTS
 
+LONG = ("checkpoints", "labels")  # seconds to write them; their kinds are tested one by one elsewhere
 
-@pytest.mark.parametrize("number", range(len(KINDS)), ids=[kind.__name__[1:] for kind in KINDS])
+
+def cases():
+    for number, kind in enumerate(KINDS):
+        name = kind.__name__[1:]
+        yield pytest.param(number, id=name, marks=[pytest.mark.slow] if name in LONG else [])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of processes are those of Linux")
+@pytest.mark.parametrize("number", list(cases()))
 def test_hostile_files_are_refused(number, tmp_path):
     assert PARTS[0].attempt(number, tmp_path, tmp_path).defect == ""
