@@ -22,7 +22,6 @@ from utils.schema import require_version
 from utils.settings import ProtocolSettings
 
 SEEN_BEFORE = "seen_before"  # in split.json: the images that the weights at the start were trained on
-TRAIN_MOS = "train_mos"  # in split.json: percentiles of the MOS labels of the training images, from 0 to 1
 OTHER_KEYS = ("hash", "labels")  # of a database in split.json, beside its parts
 FEWEST_FOR_SRCC = 2
 IF_EMPTY = {  # what to do about an empty part, by method

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from datasets.decoding import DRAFT_MARGIN
 from datasets.scale import RatingScale
-from datasets.splits import TRAIN_MOS
 from datasets.transforms import central_box, normalise
 from models.compiling import CompiledScorer, require_compiler
 from models.fused import fused_model
@@ -32,6 +31,7 @@ from scoring.pictures import Encoded, PictureSettings, opened_picture
 from scoring.preprocess import FULL, RELEASE, build_preprocess
 from utils.errors import UserError, one_line
 from utils.memory import enough_memory
+from utils.schema import TRAIN_MOS
 from utils.threads import use_one_thread_after_fork
 
 SMALLER_BATCH = "use a smaller --batch-size"

@@ -13,6 +13,7 @@ from utils.errors import UserError, shortened
 from utils.settings import Config, ScaleSettings
 
 VERSION = 1
+TRAIN_MOS = "train_mos"  # in split.json: percentiles of the MOS labels of the training images, from 0 to 1
 SHOWN = 100  # characters of a value in messages
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from datasets.database import Database, load_databases
 from datasets.dataset import JoinedDataset
 from datasets.loader import make_loader
-from datasets.splits import TRAIN_MOS, Split
+from datasets.splits import Split
 from experiments.training.run_folder import RunFolder
 from experiments.training.selection import PARTS
 from experiments.training.state import TrainingState
@@ -23,7 +23,7 @@ from models.sync_batchnorm import synchronise
 from utils.distributed import barrier, broadcast_from_main, in_turns, is_distributed, is_main, world
 from utils.errors import UserError, one_line
 from utils.runtime import Interruption, derive_seed, seed_everything
-from utils.schema import VERSION
+from utils.schema import TRAIN_MOS, VERSION
 from utils.settings import Config
 
 
