@@ -64,7 +64,8 @@ def losses_of_steps(options: list[str]) -> list[list[float]]:
     return found
 
 
-@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulate", [1, 2])
 def test_the_losses_of_20_steps_are_those_of_one_process(accumulate, options, tmp_path):
     damage = accumulate / 2  # at least one image of a part in each process, so that none is added by rounding up
     options = [*options, f"transform.damage={damage}", "loss.rank=20"]

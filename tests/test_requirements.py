@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections import defaultdict
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def bounds() -> dict[str, set[Version]]:
     return found
 
 
+@cache
 def imports() -> dict[str, set[str]]:
     """The modules of others that are imported anywhere, with the files that do."""
     found = defaultdict(set)

@@ -102,7 +102,9 @@ def test_kill_at_a_random_step_then_resume_equals_uninterrupted(quick, tmp_path)
     assert_same_run(tmp_path / "runs" / "whole" / "split_01", killed)
 
 
-@pytest.mark.parametrize("step", [1, 4, 7, 8])
+@pytest.mark.parametrize(
+    "step", [pytest.param(1, marks=pytest.mark.slow), 4, pytest.param(7, marks=pytest.mark.slow), 8]
+)
 def test_interruption_at_any_step_then_resume_equals_uninterrupted(step, quick, whole, tmp_path, monkeypatch):
     taken = []
     update = training.TrainingState.update
@@ -121,7 +123,9 @@ def test_interruption_at_any_step_then_resume_equals_uninterrupted(step, quick, 
     assert_same_run(whole, tmp_path / "runs" / "stopped" / "split_01")
 
 
-@pytest.mark.parametrize("moment", ["_write_log", "save", "finish"])
+@pytest.mark.parametrize(
+    "moment", [*(pytest.param(moment, marks=pytest.mark.slow) for moment in ("_write_log", "save")), "finish"]
+)
 def test_crash_between_checkpoint_and_reports_is_mended(moment, quick, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, moment, lambda *_: 1 / 0)
@@ -134,8 +138,8 @@ def test_crash_between_checkpoint_and_reports_is_mended(moment, quick, whole, tm
     assert logs[0] == logs[1]
 
 
-@pytest.mark.parametrize("save_steps", [0, 3, 4])
-@pytest.mark.parametrize("epoch", [1, 2])
+@pytest.mark.parametrize("save_steps", [0, 3, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("epoch", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_run_killed_in_an_evaluation_resumes_at_it(epoch, save_steps, quick, whole, tmp_path, monkeypatch, capsys):
     """A cluster's TERM is followed by a KILL, which an evaluation may not outlast."""
     predict, update, calls, taken = prediction.predict, training.TrainingState.update, [], []
@@ -280,6 +284,7 @@ def test_overwriting_leaves_no_splits_of_the_old_run(quick, tmp_path):
     assert not folder_of(tmp_path, 3).exists()
 
 
+@pytest.mark.slow
 def test_overwriting_that_is_interrupted_leaves_no_old_split(quick, tmp_path, monkeypatch):
     """Whatever the new run is interrupted in, it resumes; a mistake in its set-up leaves the old splits."""
     train(quick, "protocol.splits=3", "train.epochs=1")

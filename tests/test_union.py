@@ -124,6 +124,7 @@ def test_turned_bins_are_learned_better_than_unturned_ones(union):
     assert losses[0] < 0.9 * losses[1]
 
 
+@pytest.mark.slow
 def test_resume_equals_uninterrupted(union, tmp_path, monkeypatch):
     main(union)
     whole = read_checkpoint(folder(tmp_path) / "last.pt")["model"]

@@ -97,6 +97,7 @@ def test_unanimous_voters_have_no_correlation_to_report():
     assert ceiling["emd"] == 0
 
 
+@pytest.mark.slow
 def test_slow_labels_are_made_less_often():
     """With many images the correlations use all repeats, and the EMD of max-entropy labels only some."""
     counts, _ = panel(3000, 30)

@@ -78,7 +78,7 @@ def test_no_weights_is_an_error_that_names_both_ways(tmp_path, monkeypatch):
         load_pretrained(build_model(CVT_13), CVT_13)
 
 
-@pytest.mark.parametrize("filename", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("filename", ["model.safetensors", pytest.param("pytorch_model.bin", marks=pytest.mark.slow)])
 def test_imagenet_weights_are_downloaded_once(filename, hub, tmp_path, monkeypatch):
     state = {
         f"cvt.{name}": each.contiguous() for name, each in CvtModel(CvtConfig(depth=[1, 2, 10])).state_dict().items()

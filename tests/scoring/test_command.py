@@ -200,6 +200,7 @@ def test_strict_stops_at_the_first(checkpoint, photos, tmp_path):
     assert len(scored(output, photos, "--checkpoint", checkpoint, "--strict", "--resume")[1]) == 9
 
 
+@pytest.mark.slow
 def test_one_hundred_hostile_files(checkpoint, tmp_path):
     good, bad = write_hostile_folder(tmp_path / "hostile")
     assert len(good | bad) == 100
@@ -249,6 +250,7 @@ def test_a_full_disk_is_one_clear_line(checkpoint, photos):
     assert caught.value.status == 1
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_in_the_middle_is_one_clear_line(checkpoint, photos, tmp_path):
     limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); import inference; "
     limit += "from utils.script import run_script; run_script(lambda: inference.main(sys.argv[1:]))"

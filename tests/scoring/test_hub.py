@@ -25,13 +25,14 @@ def test_hub_gives_the_predictor(checkpoint, photo, python):
     assert float(done.stdout) == pytest.approx(load_predictor(checkpoint, device="cpu")(photo).mos, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_twice_and_through_a_link(checkpoint, tmp_path, python):
     (tmp_path / "link").symlink_to(ROOT, target_is_directory=True)
     load = LOAD.replace(str(ROOT), str(tmp_path / "link")) + f"{str(checkpoint)!r})"
     assert python(f"{load}; {load}").returncode == 0
 
 
-@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("before", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_names_such_as_utils_stay_free(checkpoint, photo, tmp_path, python, before):
     """Whether a program imports its own `utils` before or after the predictor, each has its own."""
     for name in ("datasets", "utils"):

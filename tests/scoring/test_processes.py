@@ -44,6 +44,7 @@ def test_a_predictor_can_be_pickled(preprocess, checkpoint, photo):
     assert copy.differentiable(torch.rand(1, 3, 50, 60)).shape == (1,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [

@@ -135,6 +135,7 @@ def test_a_journal_that_cannot_be_removed_is_one_line(checkpoint, photos, tmp_pa
     assert scored(output, photos, "--checkpoint", checkpoint, "--resume")[0] == defaults.SOME_FAILED
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_resume_ends_in_the_same_file(checkpoint, photos, tmp_path):
     arguments = [str(photos)] * 1 + ["--checkpoint", str(checkpoint), "--device", "cpu", "--batch-size", "2"]
     scored(tmp_path / "whole.csv", *arguments)

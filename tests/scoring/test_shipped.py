@@ -63,6 +63,7 @@ def test_they_are_found_beside_the_code():
     assert done.stdout.strip() == str(SHIPPED_WEIGHTS)
 
 
+@pytest.mark.slow
 def test_torch_hub_takes_them(shipped, photo, tmp_path):
     code = f"""
 import sys, torch

@@ -196,6 +196,7 @@ def two(tmp_path) -> list[str]:
     return ["--config", str(ROOT / "configs" / "koniq10k_spaq.yaml"), f"run.root={tmp_path}", *overrides]
 
 
+@pytest.mark.slow
 def test_several_databases(two, tmp_path):
     assert main(two) == 0
     assert {path.name for path in tmp_path.glob("check_*.png")} == {"check_koniq10k.png", "check_spaq.png"}

@@ -20,6 +20,7 @@ def defects(part: Part, folder: Path, count: int) -> list[str]:
     return [result.defect for result in run_part(part, folder, count) if result.defect]
 
 
+@pytest.mark.slow
 def test_five_trainings(tmp_path):
     small = {"small": ["dataset.cache=disk", "train.save_steps=3", "train.epochs=1"]}
     part = train_crashes.PARTS[0]

@@ -11,7 +11,7 @@ IMAGES, ROWS, RUNS, UNION = load_parts(images=200, rows=500, runs=3, databases=2
 
 @pytest.mark.parametrize(
     "part",
-    [IMAGES, RUNS, *(pytest.param(part, marks=pytest.mark.slow) for part in (ROWS, UNION))],
+    [IMAGES, *(pytest.param(part, marks=pytest.mark.slow) for part in (RUNS, ROWS, UNION))],
     ids=lambda part: part.name,
 )
 def test_everything_holds(part, tmp_path):

@@ -6,6 +6,7 @@ from tests.torture.part import run_part
 from tests.torture.portability import COMMANDS, PARTS, ROOT, safe_on_windows
 
 
+@pytest.mark.slow
 def test_the_first_script_runs_in_an_odd_place(tmp_path):
     assert [result.defect for result in run_part(PARTS[0], tmp_path, 1)] == [""]
 

@@ -38,6 +38,7 @@ def test_another_error_is_left_as_it_is():
     assert not isinstance(caught.value, UserError)
 
 
+@pytest.mark.slow
 def test_the_peak_of_memory_is_that_of_this_process_alone():
     block = np.ones(500_000_000, np.uint8)
     assert available_memory() > 10**8

@@ -110,7 +110,7 @@ def test_the_same_error_in_all_is_said_once(tmp_path):
     assert second.err == ""
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_process_that_is_killed_ends_the_others_without_a_traceback(number, tmp_path):
     """Process 0 hosts the store, so that nothing can be agreed on without it."""
     ended = run_processes(partial(script, lambda: rank() == number and os.kill(os.getpid(), signal.SIGKILL)), tmp_path)

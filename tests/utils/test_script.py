@@ -63,11 +63,14 @@ def test_remarks_stay_out_of_the_output_where_streams_are_closed(redirection, ou
 
 
 @pytest.mark.parametrize("flags", ["-I", pytest.param("-OO", marks=pytest.mark.slow)])  # -OO compiles all of torch
-@pytest.mark.parametrize("script", ["main.py", "inference.py", "tools/list_settings.py"])
+@pytest.mark.parametrize(
+    "script", [pytest.param("main.py", marks=pytest.mark.slow), "inference.py", "tools/list_settings.py"]
+)
 def test_python_may_be_isolated_or_without_docstrings(script, flags):
     assert "usage" in shell(f"$PYTHON {flags} {script} --help").stdout
 
 
+@pytest.mark.slow
 def test_tables_made_of_docstrings_are_not_emptied(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("<!-- settings -->\nkept\n<!-- end -->\n")

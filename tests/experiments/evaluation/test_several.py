@@ -29,6 +29,7 @@ def release(tmp_path) -> Path:
     return tmp_path / "release.pth"
 
 
+@pytest.mark.slow
 def test_a_release_checkpoint_needs_what_it_was_trained_with(release, evaluate, tmp_path, capsys):
     """Then the order of the databases does not matter, one of which is turned."""
     with pytest.raises(UserError, match=r"--trained-with configs/koniq10k\.yaml to main\.py"):

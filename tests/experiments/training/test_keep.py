@@ -111,7 +111,10 @@ def test_files_that_cannot_be_deleted_are_named(run, quick, monkeypatch):
         train(quick, "train.epochs=3", "--resume")
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "last.pt", "log.jsonl", "metrics.json"])
+@pytest.mark.parametrize(
+    "name",
+    ["last.pt", *(pytest.param(name, marks=pytest.mark.slow) for name in ("config.yaml", "log.jsonl", "metrics.json"))],
+)
 def test_a_run_that_cannot_be_written_says_how_to_continue(name, quick, tmp_path, monkeypatch):
     """Whatever the file, the run then ends as it would have."""
 

@@ -105,6 +105,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         run_processes(settings(), [1], [{}], False, interruption)
 
 
+@pytest.mark.slow
 def test_interruption_reaches_each_once_and_starts_no_more(stand_in, tmp_path):
     """Also those that have not set up yet what they do then."""
     stand_in(f"""

@@ -139,7 +139,8 @@ def test_bf16_moves_a_step_little():
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_compiled_training_is_the_training_but_for_rounding(backend, quick, tmp_path, monkeypatch):
     """A whole run, with an average of the weights; names are plain. One stage alone, since all take minutes."""
     compile_with(backend, monkeypatch)
