@@ -1,5 +1,6 @@
 """Run a script's main function and end with its exit status. Imports nothing heavy."""
 
+import atexit
 import errno
 import os
 import signal
@@ -37,6 +38,8 @@ def run_script(main: Callable[[], int], exit_at_once: bool = False, unread: int 
         if hasattr(stream, "reconfigure"):  # not in a notebook
             stream.reconfigure(errors="replace")  # a terminal or file that cannot show the bars gets question marks
     _interrupted.clear()
+    if hasattr(signal, "pthread_sigmask"):  # late in its clean-up, Python takes back its handlers; Ctrl-C would kill it
+        atexit.register(signal.pthread_sigmask, signal.SIG_BLOCK, SIGNALS)
     try:
         handle_signals(_interrupt)
         status = main()
