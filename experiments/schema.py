@@ -5,7 +5,7 @@ Entries per database are keyed by its title. Writers and readers share the versi
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, InstanceOf, model_validator
+from pydantic import ConfigDict, Field, FiniteFloat, InstanceOf, model_validator
 
 from utils.schema import CheckpointContent, Content
 from utils.settings import ScaleSettings
@@ -85,7 +85,7 @@ class SplitContent(Content):
 
     version: int
     databases: dict[str, DatabaseSplit]
-    train_mos: tuple[float, ...] = ()
+    train_mos: tuple[FiniteFloat, ...] = ()
     seen_before: SeenBefore | None = None
 
 

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from models import build_model
-from utils.errors import UserError, shortened
+from utils.errors import SHOWN, UserError, shortened
 
 StateDict = dict[str, Tensor]
 
-SHOWN = 100  # characters of a name in messages
 DATA_PARALLEL_PREFIX = "module."
 
 # (ours, release): prefixes of names

@@ -17,7 +17,7 @@ from models.richiqa import RichIQA
 from models.timm_backbone import PREFIX as TIMM_PREFIX
 from models.timm_backbone import TimmBackbone, build_timm_backbone, is_built_here
 from utils.checkpoint import is_own, read_tensors
-from utils.errors import MachineError, UserError, shortened, some_of
+from utils.errors import SHOWN, MachineError, UserError, shortened, some_of
 from utils.hub import WEIGHTS, download, is_hub_address, local_file
 from utils.schema import CheckpointContent, checked
 from utils.settings import Config, ModelSettings
@@ -27,7 +27,6 @@ IMAGENET22K = {  # backbone -> (file of CvT, repository of the Hugging Face port
     "cvt_21": ("CvT-21-384x384-IN-22k.pth", "microsoft/cvt-21-384-22k"),
     "cvt_13": ("CvT-13-384x384-IN-22k.pth", "microsoft/cvt-13-384-22k"),
 }
-SHOWN = 100  # characters of a name in messages
 ALIGNMENT = 64  # bytes, of what torch allocates on a CPU
 HUB_FILES = (WEIGHTS, "pytorch_model.bin")
 CONTAINERS = (  # keys under which programs save a state dict; averaged weights come first

@@ -27,7 +27,7 @@ from utils.checksum import (
     check_safetensors,
     fill_in,
 )
-from utils.errors import MachineError, MissingFileError, UserError, one_line, shortened, some_of
+from utils.errors import SHOWN, MachineError, MissingFileError, UserError, one_line, shortened, some_of
 from utils.files import to_json, write_atomically
 from utils.schema import VERSION, CheckpointContent, checked
 
@@ -43,7 +43,6 @@ PLAIN = re.compile(  # all that is called to make tensors and plain data; what e
 )
 MOST_VALUES = 20_000_000  # lists, mappings and what is in them, where what occurs several times counts as often
 LENGTH = struct.Struct("<Q")  # of a safetensors header, in its first bytes
-SHOWN = 100  # characters of a name in messages
 START = 64  # bytes that tell the kind of a file
 OTHER_FILES = (  # first bytes in lower case, and what the file is
     (b"version https://git-lfs", "a pointer of Git LFS, without the file; run `git lfs pull` where it comes from"),

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 
+SHOWN = 100  # characters of a name or value from a file in a message
+
 
 class UserError(ValueError):
     """A mistake that the user can fix; the message says what was wrong, the value, what is allowed, the next step.

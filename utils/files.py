@@ -32,6 +32,7 @@ REMEDIES = {  # by the number of an error, what helps
     **({errno.EDQUOT: "free some space of your quota"} if hasattr(errno, "EDQUOT") else {}),
 }
 OTHER_REMEDY = "mend that, or name another place"
+AGAIN = " and try again"  # ends the message of a file that cannot be written
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
@@ -93,7 +94,7 @@ def not_written(place: str | Path, error: OSError, how: str = "") -> UserError:
     """
     kind = MachineError if error.errno in DISK_ERRORS else UserError
     remedy = REMEDIES.get(error.errno, OTHER_REMEDY)
-    return kind(f"{place} cannot be written: {error.strerror or one_line(error)}; {remedy} and try again{how}")
+    return kind(f"{place} cannot be written: {error.strerror or one_line(error)}; {remedy}{AGAIN}{how}")
 
 
 def temporary_beside(path: Path) -> Path:

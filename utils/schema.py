@@ -6,21 +6,28 @@ What training and evaluation write besides is in experiments/schema.py.
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from utils.config import validated
-from utils.errors import UserError, shortened
+from utils.errors import SHOWN, UserError, shortened
 from utils.settings import Config, ScaleSettings
 
 VERSION = 1
 TRAIN_MOS = "train_mos"  # in split.json: percentiles of the MOS labels of the training images, from 0 to 1
-SHOWN = 100  # characters of a value in messages
 
 
 class Content(BaseModel):
     """Base class of the schema: frozen, unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TrainingLabels(BaseModel):
+    """What scoring needs of a checkpoint's split.json."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    train_mos: tuple[FiniteFloat, ...] = ()
 
 
 class CheckpointContent(BaseModel):
@@ -31,6 +38,7 @@ class CheckpointContent(BaseModel):
     version: int
     config: Config
     scale: ScaleSettings
+    split: TrainingLabels | None = None
 
 
 Schema = TypeVar("Schema", bound=BaseModel)

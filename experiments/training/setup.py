@@ -22,6 +22,7 @@ from models import RichIQA, build_model
 from models.sync_batchnorm import synchronise
 from utils.distributed import barrier, broadcast_from_main, in_turns, is_distributed, is_main, world
 from utils.errors import UserError, one_line
+from utils.files import AGAIN
 from utils.runtime import Interruption, derive_seed, seed_everything
 from utils.schema import TRAIN_MOS, VERSION
 from utils.settings import Config
@@ -171,7 +172,7 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if not isinstance(error.__cause__, OSError):
+        if not str(error).endswith(AGAIN):
             raise
         raise type(error)(f"{error} with --resume") from error.__cause__
 

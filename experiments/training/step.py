@@ -68,7 +68,7 @@ class Losses:
         Raises:
             NonFiniteError: A value or a gradient is not finite.
         """
-        *means, _, norm, own = self._copied().tolist()
+        *means, _, norm, own = self._on_cpu().tolist()
         values = dict(zip(self.terms, means, strict=True))
         finite = all(map(math.isfinite, means))
         if finite and math.isfinite(norm):  # the same in all processes
@@ -78,9 +78,9 @@ class Losses:
 
     def stopping(self) -> bool:
         """Return whether any process was asked to stop at this step."""
-        return bool(self._copied()[-3] > 0)
+        return bool(self._on_cpu()[-3] > 0)
 
-    def _copied(self) -> Tensor:
+    def _on_cpu(self) -> Tensor:
         if self.copied is not None:
             self.copied.synchronize()
         return self.values

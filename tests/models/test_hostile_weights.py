@@ -53,6 +53,14 @@ def test_a_checkpoint_without_weights(changes, load, tmp_path):
         load(own(tmp_path / "a.pt", **changes))
 
 
+@pytest.mark.parametrize("split", [[1], {"train_mos": 3}, {"train_mos": ["high"]}, {"train_mos": [float("nan")]}])
+def test_labels_that_are_no_numbers(split, tmp_path):
+    content = {"format": "richiqa", "version": 1, "config": PLAIN, "scale": PLAIN["scale"], "model": weights()}
+    torch.save({**content, "split": split}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"a\.pt: split.*restore the file"):
+        load_network(tmp_path / "a.pt")
+
+
 @pytest.mark.parametrize("load", [load_network, load_as_pretrained])
 def test_shapes_that_are_huge_but_stored_in_no_memory(load, tmp_path):
     changed = weights()

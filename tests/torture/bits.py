@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from tests.conftest import make_koniq_table, quick_overrides, write_koniq
+from tests.identical import assert_identical
 from tests.running import folder_of, train
-from tests.test_resume import assert_identical
 from tests.torture.part import Outcome, Part
 from tools import export
 from utils.checkpoint import read_tensors

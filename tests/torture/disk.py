@@ -20,8 +20,8 @@ import main as training
 from datasets.demo import write_demo
 from datasets.readers import demo
 from tests.conftest import make_koniq_table, quick_overrides, write_koniq
+from tests.identical import assert_identical, assert_same_run, comparable
 from tests.running import ROOT, train
-from tests.test_resume import assert_identical, assert_same_run, comparable
 from tests.torture.faults import Ended, Fault, install, may_mount, mounted, run_forked
 from tests.torture.part import Outcome, Part
 from tools import export, summarize

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from experiments.results.report import is_current
 from tests.conftest import make_koniq_table, quick_overrides, write_koniq
+from tests.identical import assert_identical, assert_same_run, comparable
 from tests.running import train
-from tests.test_resume import STATEFUL, assert_identical, assert_same_run, comparable
+from tests.test_resume import STATEFUL
 from tests.torture.killing import Moment, Run, draw_moments, killed, survived
 from tests.torture.part import Outcome, Part
 

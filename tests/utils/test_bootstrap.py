@@ -105,9 +105,9 @@ def test_what_is_not_defined_is_nan():
     intervals = confidence_intervals(pred, target, CENTERS)
     assert all(math.isnan(end) for ends in intervals.values() for end in ends)
     pred, target = labelled(9)
-    of_one_scene = confidence_intervals(pred, target, CENTERS, ["scene"] * 9)
-    assert of_one_scene.keys() == intervals.keys()
-    assert all(math.isnan(end) for ends in of_one_scene.values() for end in ends)
+    one_scene = confidence_intervals(pred, target, CENTERS, ["scene"] * 9)
+    assert one_scene.keys() == intervals.keys()
+    assert all(math.isnan(end) for ends in one_scene.values() for end in ends)
 
 
 def test_constant_predictions():

@@ -110,6 +110,22 @@ def cleaning():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_last_clean_up_does_not_change_the_status(number):
+    """When modules are taken apart, Python has given Ctrl-C back to the system."""
+    script = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+from utils.script import run_script
+class Last:
+    def __del__(self, kill=os.kill, process=os.getpid()):
+        kill(process, {int(number)})
+last = Last()
+run_script(lambda: 3)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
     ("script", "status", "line"),
     [

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from experiments.training.run_folder import RunFolder
+from experiments.training.setup import resumable
 from scoring.loading import newest_best
+from tests.identical import assert_same_run
 from tests.running import folder_of, train
-from tests.test_resume import STATEFUL, assert_same_run
+from tests.test_resume import STATEFUL
 from utils.checkpoint import read_checkpoint
 from utils.errors import MachineError, UserError
 
@@ -143,3 +145,13 @@ def test_without_an_older_state_the_error_names_other_ways(quick, run):
     )
     with pytest.raises(UserError, match=message):
         train(quick, "--resume")
+
+
+@pytest.mark.parametrize(
+    "message", ["a.jpg cannot be decoded: truncated", "last.pt cannot be read: No such file"]
+)
+def test_only_what_cannot_be_written_is_tried_again(message):
+    """Errors of reading come from OSError as well."""
+    with pytest.raises(UserError) as caught, resumable():
+        raise UserError(message) from OSError("truncated")
+    assert str(caught.value) == message

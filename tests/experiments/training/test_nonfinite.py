@@ -9,8 +9,8 @@ import main as training
 from experiments.training.nonfinite import NonFiniteError
 from losses import JointLoss
 from tests.experiments.training.steps import batch_of, stepper_of
+from tests.identical import assert_identical
 from tests.running import folder_of, train
-from tests.test_resume import assert_identical
 from utils.checkpoint import read_checkpoint
 from utils.errors import UserError
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from experiments.training.parallel import process_environments, run_processes
+from tests.identical import assert_same_run
 from tests.running import ROOT, folder_of, train
-from tests.test_resume import assert_same_run
 from utils.config import load_config
 from utils.errors import UserError
 from utils.runtime import Interruption
