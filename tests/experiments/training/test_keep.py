@@ -147,9 +147,7 @@ def test_without_an_older_state_the_error_names_other_ways(quick, run):
         train(quick, "--resume")
 
 
-@pytest.mark.parametrize(
-    "message", ["a.jpg cannot be decoded: truncated", "last.pt cannot be read: No such file"]
-)
+@pytest.mark.parametrize("message", ["a.jpg cannot be decoded: truncated", "last.pt cannot be read: No such file"])
 def test_only_what_cannot_be_written_is_tried_again(message):
     """Errors of reading come from OSError as well."""
     with pytest.raises(UserError) as caught, resumable():
