@@ -67,6 +67,18 @@ def test_with_keep_the_batches_after_a_stop_are_those_of_the_whole_run(checkpoin
         assert batches[-1:] == [3]  # p6, p7 and p8
 
 
+@pytest.mark.parametrize(("rows", "kept"), [(3, 2), (4, 4), (5, 5)])
+def test_only_an_incomplete_batch_is_scored_again(rows, kept, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [f"{number}.png" for number in range(5)]
+    found = scored(tmp_path / "out.jsonl", *names, "--checkpoint", checkpoint)[1]
+    lines = (tmp_path / "out.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "out.jsonl").write_text("".join(lines[:rows]))
+    output = Output("jsonl", str(tmp_path / "out.jsonl"), tuple(found[0]), checkpoint)
+    run_fields = {name: found[0][name] for name in RUN_FIELDS}
+    assert len(output.done(run_fields, iter(names), batch_size=2)) == kept
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES[:3])
 def test_cut_at_any_byte_resume_ends_in_the_same_file(suffix, checkpoint, tmp_path, monkeypatch):
     """With names, repeated in errors, that hold every sign of the formats."""
