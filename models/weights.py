@@ -275,11 +275,16 @@ def default_modes() -> Iterator[None]:
 def load_network(path: str | Path, config_of_release: Config | None = None) -> TrainedNetwork:
     """Build a network from a checkpoint of this project, or of the release with the config that it does not contain.
 
+    Args:
+        path: File, or `hf://owner/name[@revision]` on the Hugging Face hub.
+        config_of_release: Config of a checkpoint of the release.
+
     Raises:
         MissingFileError: The file does not exist.
-        UserError: It is another kind of file, or a checkpoint of the release without a config.
+        UserError: It cannot be loaded from the hub, or is another kind of file, or a checkpoint of the release without
+            a config.
     """
-    path = Path(path)
+    path = local_file(path)
     content = read_tensors(path)
     own = checked(CheckpointContent, content, path) if is_own(content) else None
     part, weights = translate_weights(content, path)

@@ -52,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=first_line(__doc__), allow_abbrev=False)
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings of all variants")
-    parser.add_argument("--checkpoint", metavar="FILE", type=Path, required=True, help="network with the backbone")
+    parser.add_argument(
+        "--checkpoint", metavar="FILE", required=True, help="network with the backbone, or hf://owner/name[@revision]"
+    )
     parser.add_argument("--config", metavar="FILE", required=True, help="config of the baseline, of one database")
     parser.add_argument(
         "--vary", action="append", default=[], metavar='"KEY=VALUE ..."', help="settings of a variant; repeat it"

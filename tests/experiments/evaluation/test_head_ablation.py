@@ -15,6 +15,7 @@ from models.weights import load_network
 from tests.databases import write_database
 from tests.running import ROOT
 from tools.ablate_head import main
+from tools.export import main as export
 from utils.checkpoint import save_checkpoint
 from utils.config import load_config
 from utils.errors import UserError
@@ -129,9 +130,11 @@ def test_a_network_without_all_stages_is_refused(tmp_path, settings):
         ablate(load_network(tmp_path / "one.pt"), {"v": config}, views=1, splits=1)
 
 
-def test_the_tool_writes_every_split(checkpoint, settings, tmp_path, capsys):
+def test_the_tool_writes_every_split(checkpoint, settings, hub, tmp_path, capsys):
     output = tmp_path / "heads.csv"
-    command = ["--checkpoint", str(checkpoint), "--config", str(ROOT / "configs/koniq10k.yaml"), *settings]
+    assert export([str(checkpoint), "--output", str(tmp_path / "model.safetensors")]) == 0
+    hub.push("owner/name", {"model.safetensors": (tmp_path / "model.safetensors").read_bytes()})
+    command = ["--checkpoint", "hf://owner/name", "--config", str(ROOT / "configs/koniq10k.yaml"), *settings]
     assert main([*command, "--views", "1", "--vary", "loss.mos=0 loss.sos=0", "--output", str(output)]) == 0
     rows = pd.read_csv(output)
     assert sorted(set(rows["variant"])) == ["loss.mos=0 loss.sos=0", "the config"]
