@@ -100,8 +100,6 @@ MUTANTS = (
     # files
     Mutant("checksum", "utils/checksum.py", "        _compare(file, size - len(ZEROS))", "        pass",
            "tests/utils/test_checksum.py"),
-    Mutant("number of values in a checkpoint", "utils/checkpoint.py", "        _count_values(content, {})\n", "",
-           "tests/utils/test_checkpoint.py"),
     Mutant("older states", "experiments/training/run_folder.py", "epoch - count < older", "epoch - count <= older",
            "tests/experiments/training/test_keep.py"),
     Mutant("first module that is not finite", "experiments/training/nonfinite.py",
