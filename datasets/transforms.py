@@ -32,13 +32,13 @@ def build_train_crop(settings: TransformSettings) -> Transform:
 
 
 def build_test_crop(settings: TransformSettings) -> Transform:
-    """Return the test transform: squash and centre crop of an image to (3, crop, crop), uint8."""
-    return partial(squash_and_crop, resize=settings.resize, crop=settings.crop)
+    """Return the test transform: squash and centre crop of an image to (3, test_side, test_side), uint8."""
+    return partial(squash_and_crop, resize=settings.resize, crop=settings.test_side)
 
 
 def build_test_transform(settings: TransformSettings) -> Callable[[Image.Image], Tensor]:
-    """Return the test transform with normalisation: an image to the network's input (3, crop, crop), float32."""
-    return partial(_squash_crop_and_normalise, resize=settings.resize, crop=settings.crop)
+    """Return the test transform with normalisation: an image to the network's input, float32, as `build_test_crop`."""
+    return partial(_squash_crop_and_normalise, resize=settings.resize, crop=settings.test_side)
 
 
 @dataclass(frozen=True)

@@ -146,8 +146,8 @@ HALF = replace(
 @torch.no_grad()
 def capture(network: TrainedNetwork) -> ExportedProgram:
     """Capture the graph of a network for any batch size and the image size of its config."""
-    crop = network.config.transform.crop
-    example = torch.zeros(EXAMPLE_BATCH, 3, crop, crop)
+    side = network.config.transform.test_side
+    example = torch.zeros(EXAMPLE_BATCH, 3, side, side)
     shapes = {INPUT: {0: torch.export.Dim("batch")}}
     return torch.export.export(exported_network(network), (example,), dynamic_shapes=shapes)
 
@@ -209,8 +209,8 @@ def compare(network: TrainedNetwork, form: ExportFormat, path: Path) -> dict[str
     Raises:
         UserError: The network predicts values that are not finite.
     """
-    crop = network.config.transform.crop
-    pixels = torch.rand(CHECKED, 3, crop, crop, generator=torch.Generator().manual_seed(SEED))
+    side = network.config.transform.test_side
+    pixels = torch.rand(CHECKED, 3, side, side, generator=torch.Generator().manual_seed(SEED))
     expected, found = exported_network(network)(pixels), form.read(path)(pixels)
     if not all(tensor.isfinite().all() for tensor in expected.values()):
         raise UserError(f"{network.path} predicts values that are not finite; its training diverged")

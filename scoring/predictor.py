@@ -220,8 +220,8 @@ class Predictor:
                 preview = picture.image.copy()
                 preview.thumbnail((self.preview_side, self.preview_side))
         notes = picture.notes
-        if min(width, height) < self.transform.crop:
-            notes = (*notes, f"smaller than the network's input of {self.transform.crop} pixels: enlarged")
+        if min(width, height) < self.transform.test_side:
+            notes = (*notes, f"smaller than the network's input of {self.transform.test_side} pixels: enlarged")
         return Prepared(views, width, height, notes, preview)
 
     @torch.inference_mode()
@@ -256,7 +256,7 @@ class Predictor:
             raise UserError(f"differentiable: a float tensor (B, 3, H, W) in 0..1 is needed, got {got}")
         size = (self.transform.resize, self.transform.resize)
         square = F.interpolate(pixels.to(self.device, torch.float32), size, mode="bilinear", antialias=True)
-        left, top, right, bottom = central_box(self.transform.resize, self.transform.crop)
+        left, top, right, bottom = central_box(self.transform.resize, self.transform.test_side)
         return self.scale.mean(self.model(normalise(square[:, :, top:bottom, left:right])))  # (B,)
 
     def _dos(self, views: Tensor) -> Array:
@@ -268,7 +268,7 @@ class Predictor:
             with enough_memory(SMALLER_BATCH):
                 dos = self.fused(views).cpu().double().numpy()
         except (AssertionError, ValueError, RuntimeError) as error:  # from torch and timm, about another size
-            if isinstance(error, UserError) or height == width == self.transform.crop:
+            if isinstance(error, UserError) or height == width == self.transform.test_side:
                 raise
             raise UserError(
                 f"preprocess: this backbone cannot take {width}x{height} pixels ({one_line(error)}); use release"

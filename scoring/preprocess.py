@@ -44,7 +44,7 @@ def build_preprocess(name: str, settings: TransformSettings) -> Preprocess:
     Raises:
         UserError: The name is unknown.
     """
-    resize, crop = settings.resize, settings.crop
+    resize, crop = settings.resize, settings.test_side
     center = central_box(resize, crop)
     box = tuple(edge / resize for edge in center)
     if name == RELEASE:  # as evaluation does

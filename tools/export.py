@@ -1,7 +1,7 @@
 """Export a trained network: weights with their config, or a graph that runs without this project.
 
 `python tools/export.py CHECKPOINT --format safetensors|onnx|torch [--half] [--output FILE]`. The graph takes batches of
-any size with images of one size, `transform.crop` of the training.
+any size with images of one size, that of the tests of the training.
 
 `python tools/export.py CHECKPOINT --format hub --output FOLDER [--evaluations FOLDER ...] [--half]` writes a repository
 for the Hugging Face hub: the weights, their config and a model card.
@@ -142,10 +142,10 @@ def check_output(path: Path, checkpoint: Path, overwrite: bool) -> None:
 
 def describe(network: TrainedNetwork, form: ExportFormat, path: Path, differences: dict[str, float]) -> str:
     """Describe the exported file: its inputs and outputs, and its accuracy."""
-    scale, crop = RatingScale.from_settings(network.config.scale), network.config.transform.crop
+    scale, side = RatingScale.from_settings(network.config.scale), network.config.transform.test_side
     resize, centers = network.config.transform.resize, scale.bin_centers
     rows = [
-        (INPUT, f"(B, 3, {crop}, {crop})", f"RGB, 0 to 1: squashed to {resize} x {resize}, centre crop of {crop}"),
+        (INPUT, f"(B, 3, {side}, {side})", f"RGB, 0 to 1: squashed to {resize} x {resize}, centre crop of {side}"),
         ("dos", f"(B, {scale.num_bins})", f"0 to 1, sum 1: shares of {', '.join(f'{center:g}' for center in centers)}"),
         ("mos", "(B,)", f"{centers[0]:g} to {centers[-1]:g} on a scale of {scale.describe()}"),
         ("sos", "(B,)", f"0 to {(centers[-1] - centers[0]) / 2:g}"),

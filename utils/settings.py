@@ -123,15 +123,23 @@ class TransformSettings(Settings):
     """Side of the square that an image is squashed to, in pixels."""
     crop: Count = 384
     """Side of the square that is cropped: at random in training, the centre in tests. At most `resize`."""
+    test_crop: Count | None = None
+    """Another side for tests, at most `resize`, such as all of the image. `null`: `crop`."""
     damage: Fraction = 0
     """Share of each training batch that also passes through the network damaged, with two strengths of a random
     distortion (`datasets/distortions.py`), for `loss.rank`. Rounded up to a multiple of the processes.
     """
 
+    @property
+    def test_side(self) -> int:
+        """Side of the square that the network sees in tests."""
+        return self.test_crop or self.crop
+
     @model_validator(mode="after")
     def _crop_fits(self):
-        if self.crop > self.resize:
-            raise ValueError(f"crop ({self.crop}) must not be larger than resize ({self.resize})")
+        for name, side in (("crop", self.crop), ("test_crop", self.test_side)):
+            if side > self.resize:
+                raise ValueError(f"{name} ({side}) must not be larger than resize ({self.resize})")
         return self
 
 
@@ -145,9 +153,7 @@ class ModelSettings(Settings):
     Hugging Face hub: weights, or a checkpoint to fine-tune, whose training images are remembered.
     """
     pretrained_part: Literal["all", "backbone"] = "all"
-    """How much of the checkpoint of a whole network is loaded: `backbone` leaves the head random, such as for another
-    number of bins.
-    """
+    """How much of a network's checkpoint is loaded: `backbone` leaves the head random, as for a new number of bins."""
     pixel_mean: Colour | None = None
     """Mean of the pixels (red, green, blue; from 0 to 1) that the weights of a timm backbone were trained on. `null`:
     as timm states it; ImageNet's for CvT.
@@ -385,13 +391,10 @@ class Config(Settings):
             raise ValueError(f"protocol.method `file` needs dataset.split_file (missing for {', '.join(without_file)})")
         if self.protocol.method != "file" and len(without_file) < len(titles):
             raise ValueError("dataset.split_file needs protocol.method `file`; set that, or omit split_file")
-        if (self.loss.rank > 0) != (self.transform.damage > 0):
-            raise ValueError(
-                f"loss.rank ({self.loss.rank}) and transform.damage ({self.transform.damage}) go together; set both "
-                "above 0 or none"
-            )
+        rank, damage = self.loss.rank, self.transform.damage
+        if (rank > 0) != (damage > 0):
+            raise ValueError(f"loss.rank ({rank}) and transform.damage ({damage}) go together; give both or none")
         if isinstance(self.loss.sos_a, tuple) and len(self.loss.sos_a) != len(titles):
-            raise ValueError(
-                f"loss.sos_a: {len(self.loss.sos_a)} values for {len(titles)} databases; give one, or one for each"
-            )
+            given = len(self.loss.sos_a)
+            raise ValueError(f"loss.sos_a: {given} values for {len(titles)} databases; give one, or one for each")
         return self

@@ -128,7 +128,7 @@ def evaluate_on(network: TrainedNetwork, target: Target, part: str, output: Path
     run, *split = checkpoint_label(network.path).parts
     train = target.config.train
     device = next(network.model.parameters()).device
-    options = {"pin_memory": device.type == "cuda", "image_bytes": 3 * network.config.transform.crop**2}
+    options = {"pin_memory": device.type == "cuda", "image_bytes": 3 * network.config.transform.test_side**2}
     loader = make_loader(dataset, train.batch_size, workers=train.workers, **options)
     with use_precision(train.precision, device), worker_errors():
         dos = predict(network.model, loader, scoring_precision(train.precision))

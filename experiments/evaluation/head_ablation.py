@@ -70,11 +70,12 @@ def extract(network: TrainedNetwork, database: Database, config: Config, views: 
     images = [database.records[name].image for name in names]
     open_image = database.source.opener(images, config.transform.resize)
     test, train = build_test_crop(config.transform), build_train_crop(config.transform)
-    found = torch.empty(1 + views, len(names), sum(model.backbone.widths))
+    found = torch.empty(1 + views, len(names), sum(model.backbone.widths))  # the centre is first
     with Progress("features", len(names), "image") as progress, torch.inference_mode():
         for row, image in enumerate(map(open_image, images)):
             crops = [seeded(train, image, derive_seed(config.seed, view * len(names) + row)) for view in range(views)]
-            found[:, row] = model.features(to_images(torch.stack([test(image), *crops])))
+            found[0, row] = model.features(to_images(test(image)[None]))
+            found[1:, row] = model.features(to_images(torch.stack(crops)))
             progress.update()
     ends = accumulate(model.backbone.widths, initial=0)
     return Features({name: row for row, name in enumerate(names)}, found[0], found[1:], tuple(pairwise(ends)))

@@ -53,10 +53,11 @@ def build_loaders(
     train = JoinedDataset([db.dataset(split.train, config.transform, train=True) for db, split in pairs])
     if size > len(train):
         raise UserError(f"train.batch_size: {size} is more than the {len(train)} training images; set a smaller one")
-    options = {"workers": config.train.workers, "pin_memory": pin_memory, "image_bytes": 3 * config.transform.crop**2}
+    options = {"workers": config.train.workers, "pin_memory": pin_memory}
+    test_options = {**options, "image_bytes": 3 * config.transform.test_side**2}
     parts = {
         part: [
-            EvaluatedPart(db, names, make_loader(db.dataset(names, config.transform), size, **options))
+            EvaluatedPart(db, names, make_loader(db.dataset(names, config.transform), size, **test_options))
             for db, names in ((db, getattr(split, part)) for db, split in pairs)
             if names
         ]
@@ -65,7 +66,8 @@ def build_loaders(
     }
     together = size // config.train.accumulate
     damaged = math.ceil(round(config.transform.damage * together / world(), 9)) * world()  # without float noise
-    return make_loader(train, size, seed=seed, train=True, together=together, damaged=damaged, **options), parts
+    options |= {"together": together, "damaged": damaged, "image_bytes": 3 * config.transform.crop**2}
+    return make_loader(train, size, seed=seed, train=True, **options), parts
 
 
 @dataclass(frozen=True)
@@ -178,13 +180,13 @@ def resumable() -> Iterator[None]:
 
 
 def require_size(model: torch.nn.Module, config: Config) -> None:
-    """Check, before anything is written, that the backbone accepts the image size."""
-    crop = config.transform.crop
-    try:
-        with torch.inference_mode():
-            model.eval()(torch.zeros(1, 3, crop, crop))
-    except (RuntimeError, AssertionError, ValueError) as error:  # raised by torch and timm
-        raise UserError(
-            f"transform.crop: {config.model.backbone} cannot take images of {crop} pixels ({one_line(error)}); use "
-            "another size"
-        ) from error
+    """Check, before anything is written, that the backbone accepts the image sizes."""
+    for name, side in (("crop", config.transform.crop), ("test_crop", config.transform.test_side)):
+        try:
+            with torch.inference_mode():
+                model.eval()(torch.zeros(1, 3, side, side))
+        except (RuntimeError, AssertionError, ValueError) as error:  # raised by torch and timm
+            raise UserError(
+                f"transform.{name}: {config.model.backbone} cannot take images of {side} pixels ({one_line(error)}); "
+                "use another size"
+            ) from error
