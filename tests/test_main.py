@@ -10,18 +10,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from datasets.labels import LabelRecipe
 from datasets.noise_ceiling import collect_votes, noise_ceiling
 from datasets.readers import read_ratings
 from datasets.scale import RatingScale
+from datasets.transforms import build_train_crop, to_input
 from inference import load_predictor
 from main import main
 from tests.conftest import KONIQ_SCORES
 from tests.databases import write_database
 from tests.running import ROOT, folder_of, run_as_script, train, train_losses
 from tests.written import database_split
+from tools.export import main as export
 from utils.checkpoint import read_checkpoint
 from utils.config import load_config
 from utils.errors import MissingFileError, UserError
@@ -31,7 +34,8 @@ CONFIGS = sorted((ROOT / "configs").glob("**/*.yaml"))
 WRITTEN = ("koniq10k", "demo")  # with checkpoints and report; the others would write half a gigabyte each
 P = [f"p{k}" for k in range(1, 6)]
 SMALL = [
-    *("transform.resize=40", "transform.crop=32", "train.epochs=1", "train.batch_size=8", "train.workers=0"),
+    *("transform.resize=40", "transform.crop=32", "transform.test_crop=null", "train.epochs=1"),
+    *("train.batch_size=8", "train.workers=0"),
     *("model.pretrained=none", "protocol.splits=1", "train.device=cpu"),
     "train.compile=false",  # minutes for CvT-21; experiments/training/test_precision.py compiles a smaller one
 ]
@@ -79,6 +83,23 @@ def test_inference_gives_the_score_that_evaluation_gave(name, average, quick, ko
         assert prediction.mos == pytest.approx(row.pred_mos, abs=1e-5)
         assert prediction.sos == pytest.approx(row.pred_sos, abs=1e-5)
         assert prediction.dos == pytest.approx([getattr(row, f"pred_{p}") for p in P], abs=1e-6)
+
+
+def test_another_crop_in_tests_is_that_of_evaluation_inference_and_export(quick, koniq_root, tmp_path, capsys):
+    assert train(quick, "train.epochs=1", "transform.test_crop=40") == 0
+    predictor = load_predictor(folder_of(tmp_path) / "best.pt", device="cpu")
+    assert predictor.preprocess.id == "release@40x40"
+    assert build_train_crop(predictor.transform)(Image.new("RGB", (90, 60))).shape == (3, 32, 32)
+    for row in pd.read_csv(folder_of(tmp_path) / "predictions.csv").itertuples():
+        picture = Image.open(koniq_root / row.image).convert("RGB")
+        whole = to_input(picture.resize((40, 40), Image.Resampling.BILINEAR))
+        with torch.inference_mode():
+            dos = predictor.model(whole[None])[0].tolist()
+        assert predictor(picture).dos == pytest.approx(dos, abs=1e-6)
+        assert [getattr(row, f"pred_{p}") for p in P] == pytest.approx(dos, abs=1e-6)
+    capsys.readouterr()
+    assert export([str(folder_of(tmp_path) / "best.pt"), "--output", str(tmp_path / "best.pt2")]) == 0
+    assert "(B, 3, 40, 40)" in capsys.readouterr().out
 
 
 def test_the_noise_ceiling_stands_beside_the_metrics(quick, koniq_root, tmp_path, capsys):
@@ -259,7 +280,8 @@ def test_a_loss_that_is_not_finite_stops_with_names_and_terms(weights, quick, tm
         (["train.device=tpu"], UserError, "not available; allowed: auto"),
         (["model.pretrained=imagenet22k"], UserError, "not for cvt_nano"),
         (["scale.bin_centers=[1,3,5]"], UserError, "5 columns of votes"),
-        (["transform.crop=2"], UserError, "cannot take images of 2 pixels"),
+        (["transform.crop=2"], UserError, "transform.crop: cvt_nano cannot take images of 2 pixels"),
+        (["transform.test_crop=2"], UserError, "transform.test_crop: cvt_nano cannot take images of 2 pixels"),
         (["scale.high=3"], UserError, "is not a rating scale"),
     ],
 )

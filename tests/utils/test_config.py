@@ -263,6 +263,7 @@ def test_changed_keys():
         ("model: {stages: [1, x]}", "model.stages: .*valid integer"),
         ("loss: {sos_a: much}", "loss.sos_a: Input should be a valid number.* or .*'fit' or .*, got 'much'$"),
         ("transform: {resize: 100, crop: 200}", r"crop \(200\) must not be larger"),
+        ("transform: {resize: 100, crop: 90, test_crop: 101}", r"test_crop \(101\) must not be larger"),
         ("protocol: {selection: validation}", "needs a validation part"),
         ("protocol: {method: file, splits: 1, validation_fraction: 0.1}", "its own validation part"),
         ("protocol: {validation_fraction: 0.9}", "must be below train_fraction"),

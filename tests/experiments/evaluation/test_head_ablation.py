@@ -42,9 +42,10 @@ def checkpoint(tmp_path, settings):
     return tmp_path / "best.pt"
 
 
-@pytest.mark.parametrize("stages", ["all", "[1,3]"])
-def test_predictions_are_those_of_the_whole_network(checkpoint, settings, stages):
-    config = load_config(ROOT / "configs/koniq10k.yaml", [*settings, f"model.stages={stages}"])
+@pytest.mark.parametrize(("stages", "side"), [("all", "null"), ("[1,3]", "72")])
+def test_predictions_are_those_of_the_whole_network(checkpoint, settings, stages, side):
+    more = (f"model.stages={stages}", f"transform.test_crop={side}")
+    config = load_config(ROOT / "configs/koniq10k.yaml", [*settings, *more])
     (database,) = load_databases(config)
     network = load_network(checkpoint)
     features = extract(network, database, config, views=2)
