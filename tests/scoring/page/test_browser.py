@@ -30,7 +30,19 @@ from selenium.webdriver.support.ui import WebDriverWait
 SECONDS = 300  # that anything may take, on a busy machine
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
-OPTIONS = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu")
+OPTIONS = (
+    *("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"),
+    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),  # a camera that shows a green picture
+)
+COPY = """
+const [done, canvas] = [arguments[0], document.createElement("canvas")];
+[canvas.width, canvas.height] = [70, 50];
+canvas.getContext("2d").fillRect(10, 10, 30, 30);
+canvas.toBlob(async (blob) => {
+  await navigator.clipboard.write([new ClipboardItem({"image/png": blob})]);
+  done();
+});
+"""
 HOSTILE = "<img src=x onerror=document.title=1>{{1}}${1}.png"
 pytestmark = pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="chromium or chromedriver is not installed")
 
@@ -110,6 +122,10 @@ def upload(driver: WebDriver, place: str, *paths: Path) -> None:
     found(driver, f"{place} input[type=file]").send_keys("\n".join(map(str, paths)))
 
 
+def press(driver: WebDriver, selector: str) -> None:
+    driver.execute_script("arguments[0].click()", found(driver, selector))
+
+
 def open_tab(driver: WebDriver, name: str) -> None:
     found(driver, "button[role=tab]")
     (tab,) = (tab for tab in driver.find_elements(By.CSS_SELECTOR, "button[role=tab]") if tab.text == name)
@@ -132,6 +148,26 @@ def test_a_picture_is_scored_and_deleted_when_the_page_is_closed(browser, server
     assert len(uploads_in(temporary)) == 2
     browser.get("about:blank")
     WebDriverWait(browser, SECONDS).until(lambda _: uploads_in(temporary) == [])
+
+
+def test_a_picture_from_the_camera(browser):
+    """Videos are not offered, neither before nor after."""
+    videos = "#pictures [aria-label*='video']"
+    press(browser, "#pictures [aria-label='Capture from camera']")
+    assert not found(browser, videos).is_displayed()
+    press(browser, "#pictures [title='grant webcam access'] button")
+    press(browser, "#pictures [aria-label='capture photo']")
+    assert "webcam" in found(browser, "#scores .rq-card").text
+    assert not found(browser, videos).is_displayed()
+
+
+def test_a_pasted_picture(browser, server):
+    permissions = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"], "origin": server[1]}
+    browser.execute_cdp_cmd("Browser.grantPermissions", permissions)
+    browser.set_script_timeout(SECONDS)
+    browser.execute_async_script(COPY)
+    press(browser, "#pictures [aria-label='Paste from clipboard']")
+    assert "70 × 50" in found(browser, "#scores .rq-card").text
 
 
 def test_two_pictures_are_compared(browser, folder, predictor):
