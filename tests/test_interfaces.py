@@ -50,6 +50,7 @@ OPTIONS = {  # by the module of a script, what its usage names
     "tools.compare_labels": "--annotations --release --write",
     "tools.export": "CHECKPOINT --format --half --output --evaluations --overwrite --scale --trained-with",
     "tools.draw_architecture": "--output",
+    "tools.list_licences": "",
     "tools.list_settings": "--write",
     "tools.ablate_head": "KEY=VALUE --checkpoint --config --vary --views --output",
     "tools.model_card": "IMAGE --list --image-column --root --recursive --checkpoint --evaluations --observation "
