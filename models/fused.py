@@ -2,13 +2,13 @@
 
 B batch, C width of the stage, H W size of its map, N tokens, K bins.
 
-BatchNorm is folded into the convolution before it and, in CvT, the slope of QuickGELU into the scalar factor of the
-matrix products around it, since x sigmoid(1.702 x) = silu(1.702 x) / 1.702. All other weights are shared with the
-original network, so that in float32 CvT needs little more memory for both than for one. docs/PERFORMANCE.md lists what
-else was tried.
+BatchNorm is folded into the convolution before it and, in CvT, the slope of QuickGELU into the matrix products around
+it, since x sigmoid(1.702 x) = silu(1.702 x) / 1.702. In float32 all other weights are shared with the original network,
+so that CvT needs little more memory for both than for one. docs/PERFORMANCE.md lists what else was tried.
 """
 
 from copy import copy, deepcopy
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -35,16 +35,18 @@ class FusedNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the DOS (B, K) of normalised images (B, 3, H, W), whether or not the caller uses autocast."""
         with torch.autocast(images.device.type, enabled=False):
-            return self.logits(self.pool(self.backbone(images))).softmax(dim=1)  # (B, K)
+            maps = [grid.float() for grid in self.backbone(images)]  # (B, C_i, H_i, W_i)
+            return self.logits(self.pool(maps)).softmax(dim=1)  # (B, K)
 
 
-def fused_model(model: RichIQA, precision: str = "fp32") -> nn.Module:
+def fused_model(model: RichIQA, precision: str = "fp32", packed: bool = True) -> nn.Module:
     """Return a network optimised for inference.
 
     Args:
         model: Network in evaluation mode. It is not changed, but shares weights with the result: do not train or move
             it while the result is in use. Its mode may change.
         precision: `fp32`, `bf16`, `fp16` or `auto`, see models/precision.py; pooling and head are always in float32.
+        packed: Whether weights may be kept in an order of oneDNN, which torch.compile cannot read.
 
     Returns:
         A module that maps normalised images (B, 3, H, W) to a DOS (B, K), on the network's device. In backbones other
@@ -58,6 +60,7 @@ def fused_model(model: RichIQA, precision: str = "fp32") -> nn.Module:
         raise ValueError("fused_model: the network is in training mode; call eval() first")
     device = next(model.parameters()).device
     plan = precision_plan(precision, device)
+    plan = replace(plan, packed=packed and plan.linear == torch.bfloat16 and can_pack(device))
     model = share_weights(model)
     with torch.no_grad():
         if isinstance(model.backbone, CvT):
@@ -124,7 +127,7 @@ def _replace(network: nn.Module, replaced: dict[nn.Module, nn.Module]) -> None:
 
 
 class Autocast(nn.Module):
-    """Any backbone under torch's autocast; its maps are converted back to float32."""
+    """Any backbone under torch's autocast."""
 
     def __init__(self, backbone: nn.Module, dtype: torch.dtype):
         super().__init__()
@@ -133,11 +136,11 @@ class Autocast(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         with torch.autocast(images.device.type, self.dtype):
-            return [grid.float() for grid in self.backbone(images)]  # (B, C_i, H_i, W_i)
+            return self.backbone(images)  # (B, C_i, H_i, W_i)
 
 
 class FusedCvT(nn.Module):
-    """CvT optimised for inference; tokens between layers are float32 in any precision."""
+    """CvT optimised for inference."""
 
     def __init__(self, backbone: CvT, plan: PrecisionPlan):
         super().__init__()
@@ -152,17 +155,18 @@ class FusedStage(nn.Module):
     def __init__(self, stage: Stage, plan: PrecisionPlan):
         super().__init__()
         self.conv = to_precision(stage.embedding.conv, plan.convolutions)
-        self.dtype = plan.convolutions
+        self.plan = plan
         self.norm = stage.embedding.norm
         self.cls_token = stage.cls_token if stage.cls_tokens else None
         self.blocks = nn.ModuleList(FusedBlock(block, plan) for block in stage.blocks)
 
     def forward(self, grid: Tensor) -> Tensor:
-        grid = self.conv(grid.to(self.dtype))  # (B, C, H, W)
+        grid = self.conv(grid.to(self.plan.convolutions))  # (B, C, H, W)
         height = grid.shape[2]
-        tokens = self.norm(grid.permute(0, 2, 3, 1).flatten(1, 2).float())  # (B, N, C)
+        tokens = normed(self.norm, grid.permute(0, 2, 3, 1).flatten(1, 2).to(self.plan.tokens))  # (B, N, C)
         if self.cls_token is not None:
-            tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)  # (B, 1 + H*W, C)
+            cls = self.cls_token.to(tokens.dtype).expand(tokens.shape[0], -1, -1)  # (B, 1, C)
+            tokens = torch.cat([cls, tokens], dim=1)  # (B, 1 + H*W, C)
         for block in self.blocks:
             tokens = block(tokens, height)
         return to_grid(tokens, height, int(self.cls_token is not None))  # (B, C, H, W)
@@ -178,8 +182,8 @@ class FusedBlock(nn.Module):
         self.mlp = FusedMlp(block.mlp, plan)
 
     def forward(self, tokens: Tensor, height: int) -> Tensor:
-        tokens = tokens + self.attention(self.norm1(tokens), height)  # (B, N, C)
-        return tokens.add_(self.mlp(self.norm2(tokens)))  # (B, N, C)
+        tokens = self.attention(normed(self.norm1, tokens), height, tokens)  # (B, N, C)
+        return self.mlp(normed(self.norm2, tokens), tokens)  # (B, N, C)
 
 
 class FusedAttention(nn.Module):
@@ -192,10 +196,11 @@ class FusedAttention(nn.Module):
         for name in ("q", "k", "v"):
             projection = getattr(attention, f"conv_{name}")
             self.add_module(f"conv_{name}", fold_batch_norm(projection.conv, projection.norm, plan.convolutions))
-            self.add_module(f"linear_{name}", to_precision(getattr(attention, f"linear_{name}"), plan.linear))
-        self.linear_out = to_precision(attention.linear_out, plan.linear)
+            self.add_module(f"linear_{name}", fused_linear(getattr(attention, f"linear_{name}"), plan))
+        self.linear_out = fused_linear(attention.linear_out, plan)
 
-    def forward(self, tokens: Tensor, height: int) -> Tensor:
+    def forward(self, tokens: Tensor, height: int, residual: Tensor) -> Tensor:
+        """Return the sum of a residual (B, N, C) and the attention of tokens (B, N, C)."""
         tokens = tokens.to(self.plan.convolutions)
         cls = tokens[:, : self.cls_tokens]  # (B, 0 or 1, C)
         grid = to_grid(tokens, height, self.cls_tokens)  # (B, C, H, W), channels-last
@@ -205,13 +210,13 @@ class FusedAttention(nn.Module):
         k = self._projected(self.conv_k, self.linear_k, cls, grid)  # (B, h, ~N/4, C/h)
         v = self._projected(self.conv_v, self.linear_v, cls, grid)  # (B, h, ~N/4, C/h)
         mixed = F.scaled_dot_product_attention(q, k, v, scale=self.scale)  # (B, h, N, C/h)
-        return self.linear_out(mixed.transpose(1, 2).flatten(2).to(self.plan.linear))  # (B, N, C)
+        return self.linear_out(mixed.transpose(1, 2).flatten(2), residual)  # (B, N, C)
 
-    def _projected(self, conv: nn.Conv2d, linear: nn.Linear, cls: Tensor, grid: Tensor) -> Tensor:
+    def _projected(self, conv: nn.Conv2d, linear: nn.Module, cls: Tensor, grid: Tensor) -> Tensor:
         tokens = conv(grid).permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, C): a view, the map is channels-last
         if self.cls_tokens:
             tokens = torch.cat([cls, tokens], dim=1)
-        tokens = linear(tokens.to(self.plan.linear)).to(self.plan.attention)
+        tokens = linear(tokens).to(self.plan.attention)
         return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, h, N, C/h)
 
 
@@ -220,16 +225,80 @@ class FusedMlp(nn.Module):
 
     def __init__(self, mlp: Mlp, plan: PrecisionPlan):
         super().__init__()
-        self.dtype = plan.linear
-        self.fc1, self.fc2 = to_precision(mlp.fc1, plan.linear), to_precision(mlp.fc2, plan.linear)
-        self.register_buffer("steep_bias", (QUICK_GELU_SLOPE * mlp.fc1.bias).to(plan.linear))  # (4C,)
+        self.fc1 = fused_linear(mlp.fc1, plan, QUICK_GELU_SLOPE, steep=True)
+        self.fc2 = fused_linear(mlp.fc2, plan, 1 / QUICK_GELU_SLOPE)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        rows = tokens.to(self.dtype).flatten(0, 1)  # (B*N, C)
-        hidden = torch.addmm(self.steep_bias, rows, self.fc1.weight.t(), alpha=QUICK_GELU_SLOPE)  # (B*N, 4C)
-        hidden = F.silu(hidden, inplace=True)  # QUICK_GELU_SLOPE times the QuickGELU of the original
-        rows = torch.addmm(self.fc2.bias, hidden, self.fc2.weight.t(), alpha=1 / QUICK_GELU_SLOPE)  # (B*N, C)
-        return rows.view_as(tokens)  # (B, N, C)
+    def forward(self, tokens: Tensor, residual: Tensor) -> Tensor:
+        """Return the sum of a residual (B, N, C) and the output for tokens (B, N, C)."""
+        hidden = self.fc1(tokens)  # (B, N, 4C): QUICK_GELU_SLOPE times the QuickGELU of the original
+        return self.fc2(hidden, residual)  # (B, N, C)
+
+
+def fused_linear(layer: nn.Linear, plan: PrecisionPlan, slope: float = 1.0, steep: bool = False) -> nn.Module:
+    """Return a linear layer whose product is multiplied by a slope.
+
+    Args:
+        layer: Layer of the original network.
+        plan: Data types.
+        slope: Factor of the weights.
+        steep: Whether the bias is also multiplied by it, and SiLU follows.
+    """
+    bias = slope * layer.bias if steep else layer.bias
+    if plan.packed:
+        return PackedLinear((slope * layer.weight).to(plan.linear), bias.to(plan.linear), "swish" if steep else "none")
+    return FusedLinear(to_precision(layer, plan.linear).weight, bias.to(plan.linear), slope, steep)
+
+
+class FusedLinear(nn.Module):
+    """Linear layer with a factor of its product, SiLU or a sum after it."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, slope: float, silu: bool):
+        super().__init__()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.register_buffer("bias", bias)
+        self.slope, self.silu = slope, silu
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Return the output (B, N, D) for x (B, N, C); or the residual (B, N, D), to which the output is added."""
+        rows = x.to(self.weight.dtype).flatten(0, 1)  # (B*N, C)
+        rows = torch.addmm(self.bias, rows, self.weight.t(), alpha=self.slope)  # (B*N, D)
+        rows = F.silu(rows, inplace=True) if self.silu else rows
+        output = rows.unflatten(0, x.shape[:2])  # (B, N, D)
+        return output if residual is None else residual.add_(output)
+
+
+class PackedLinear(nn.Module):
+    """Linear layer in bfloat16 on a CPU, with the weights in the order that its matrix instructions read.
+
+    oneDNN orders them once; a plain weight is ordered anew for each product.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, activation: str):
+        super().__init__()
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous())
+        self.bias, self.activation = bias.detach(), activation
+
+    def __reduce__(self) -> tuple:
+        return PackedLinear, (self.weight.to_dense(), self.bias, self.activation)
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """As that of `FusedLinear`."""
+        x = x.to(self.bias.dtype)
+        if residual is not None and residual.dtype == x.dtype:
+            return torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")
+        output = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, self.activation, [], "")  # (B, N, D)
+        return output if residual is None else residual.add_(output)
+
+
+def can_pack(device: torch.device) -> bool:
+    """Return whether the device is a CPU on which oneDNN multiplies in bfloat16."""
+    available = device.type == "cpu" and torch.backends.mkldnn.is_available()
+    return available and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def normed(norm: nn.LayerNorm, tokens: Tensor) -> Tensor:
+    """Return normalised tokens (B, N, C) in the same precision; sums are in float32."""
+    return F.layer_norm(tokens, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
 
 def to_grid(tokens: Tensor, height: int, cls_tokens: int) -> Tensor:

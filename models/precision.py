@@ -1,9 +1,9 @@
 """Precision of inference: the values of `--precision`, and the operators that they apply to.
 
-Layer normalisation, softmax, tokens between layers, pooling and head are always float32.
+Sums within layer normalisation and softmax, pooling and head are always float32.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -16,28 +16,35 @@ AMPERE = (8, 0)  # compute capability of the first GPUs that multiply in bfloat1
 
 @dataclass(frozen=True)
 class PrecisionPlan:
-    """Data type of each kind of operator."""
+    """Data type of each kind of operator.
+
+    Attributes:
+        tokens: That of the tokens between the layers of CvT.
+        packed: Whether weights in bfloat16 are kept in the order that the matrix instructions of a CPU read.
+    """
 
     convolutions: torch.dtype = torch.float32
     linear: torch.dtype = torch.float32
     attention: torch.dtype = torch.float32
+    tokens: torch.dtype = torch.float32
+    packed: bool = False
 
     def describe(self) -> str:
-        """Return `fp32`, `bf16` or `fp16`, with the operators in brackets if only some are lowered: `bf16(linear)`."""
-        lowered = {name: dtype for name, dtype in vars(self).items() if dtype != torch.float32}
+        """Return `fp32`, `bf16` or `fp16`, in brackets what is lowered if that is not all operators: `bf16(linear)`."""
+        lowered = {name: dtype for name, dtype in vars(self).items() if dtype in (torch.bfloat16, torch.float16)}
         if not lowered:
             return FP32
         short = BF16 if torch.bfloat16 in lowered.values() else FP16
-        return short if len(lowered) == len(vars(self)) else f"{short}({'+'.join(lowered)})"
+        return short if self == _all(self.linear) else f"{short}({'+'.join(lowered)})"
 
 
 def precision_plan(precision: str, device: torch.device) -> PrecisionPlan:
     """Return the data types of a precision on a device.
 
-    `auto` is bfloat16 if the hardware has instructions for it, else float32. It only depends on the hardware: all
-    operators on a GPU from Ampere on; linear layers and attention on a CPU with AMX; linear layers on a CPU with
-    AVX512-BF16 but without AMX, where attention in bfloat16 was slower than in float32. `auto` never selects fp16,
-    whose largest number is 65504, since the activations of a trained network have no known bound.
+    `auto` is bfloat16 if the hardware has instructions for it, else float32. It only depends on the hardware:
+    everything on a CPU with AMX; all but the tokens on a GPU from Ampere on; linear layers on a CPU with AVX512-BF16
+    but without AMX, where attention in bfloat16 was slower than in float32. `auto` never selects fp16, whose largest
+    number is 65504, since the activations of a trained network have no known bound.
 
     Raises:
         UserError: The name is unknown, or fp16 is requested on a device other than a CUDA GPU.
@@ -58,7 +65,7 @@ def _fastest(device: torch.device) -> PrecisionPlan:
     if device.type == "cuda":
         return _all(torch.bfloat16) if torch.cuda.get_device_capability(device) >= AMPERE else PrecisionPlan()
     if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
-        return PrecisionPlan(linear=torch.bfloat16, attention=torch.bfloat16)
+        return replace(_all(torch.bfloat16), tokens=torch.bfloat16)
     if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
         return PrecisionPlan(linear=torch.bfloat16)
     return PrecisionPlan()

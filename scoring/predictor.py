@@ -91,7 +91,7 @@ class Predictor:
         self.train_mos = (network.origin or {}).get(TRAIN_MOS)
         self.transform = network.config.transform
         self.preprocess = build_preprocess(preprocess, network.config.transform)
-        self.fused = fused_model(self.model, precision)
+        self.fused = fused_model(self.model, precision, packed=not compiled)
         if compiled:
             if preprocess == FULL:
                 raise UserError(

@@ -1,5 +1,8 @@
 """The network optimised for inference matches the original."""
 
+import pickle
+from copy import deepcopy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +10,7 @@ from torch import nn
 
 from experiments.training.precision import use_precision
 from models import build_model
-from models.fused import fold_batch_norms, fused_model
+from models.fused import PackedLinear, fold_batch_norms, fused_model
 from models.precision import PrecisionPlan, precision_plan
 from utils.errors import UserError
 from utils.settings import ModelSettings
@@ -140,6 +143,25 @@ def test_bfloat16_moves_mos_by_less_than_half_a_percent_of_the_scale(backbone, p
     assert 0 < moved < 0.005 * WIDTH
 
 
+@pytest.mark.parametrize(
+    ("activation", "residual"), [("none", None), ("swish", None), ("none", BF16), ("none", torch.float32)]
+)
+@torch.inference_mode()
+def test_packed_weights_give_the_product_of_plain_ones(activation, residual):
+    """And sums in the precision of what is added to; also after a copy by pickle, as in other processes."""
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(2, 9, 24), torch.randn(40, 24).to(BF16), torch.randn(40).to(BF16)
+    expected = F.linear(x.to(BF16).double(), weight.double(), bias.double())
+    expected = F.silu(expected) if activation == "swish" else expected
+    added = None if residual is None else torch.randn(2, 9, 40).to(residual)
+    expected = expected if added is None else expected + added.double()
+    packed = PackedLinear(weight, bias, activation)
+    for layer in (packed, pickle.loads(pickle.dumps(packed)), deepcopy(packed)):
+        found = layer(x, None if added is None else added.clone())
+        assert found.dtype == (residual or BF16)
+        torch.testing.assert_close(found.double(), expected, atol=0.02, rtol=0.01)
+
+
 @torch.inference_mode()
 def test_backbones_without_batch_norm_stay_as_they_are():
     model = network(backbone="timm:convnext_atto")
@@ -157,7 +179,7 @@ def test_auto_follows_the_instructions_of_the_machine(no_bf16, monkeypatch):  # 
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     assert precision_plan("auto", CPU) == PrecisionPlan(linear=BF16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    assert precision_plan("auto", CPU) == PrecisionPlan(linear=BF16, attention=BF16)
+    assert precision_plan("auto", CPU) == PrecisionPlan(BF16, BF16, BF16, tokens=BF16)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (8, 0))
     assert precision_plan("auto", CUDA) == precision_plan("bf16", CPU) == PrecisionPlan(BF16, BF16, BF16)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (7, 5))
@@ -171,8 +193,11 @@ def test_plans_in_words():
         PrecisionPlan(BF16, BF16, BF16),
         PrecisionPlan(linear=BF16),
         PrecisionPlan(linear=BF16, attention=BF16),
+        PrecisionPlan(BF16, BF16, BF16, BF16),
     ]
-    assert [plan.describe() for plan in words] == ["fp32", "bf16", "bf16(linear)", "bf16(linear+attention)"]
+    assert [plan.describe() for plan in words] == [
+        *("fp32", "bf16", "bf16(linear)", "bf16(linear+attention)", "bf16(convolutions+linear+attention+tokens)")
+    ]
     assert precision_plan("fp16", CUDA).describe() == "fp16"
 
 

@@ -42,14 +42,14 @@ def rows(photos, output, *options) -> pd.DataFrame:
     return pd.read_csv(output)
 
 
-def assert_same_rows(photos, checkpoint, tmp_path) -> None:
-    options = ["--checkpoint", str(checkpoint)]
+def assert_same_rows(photos, checkpoint, tmp_path, precision="fp32", tolerance=1e-4) -> None:
+    options = ["--checkpoint", str(checkpoint), "--precision", precision]
     plain, compiled = (
         rows(photos, tmp_path / f"{name}.csv", *options, *more) for name, more in (("a", []), ("b", ["--compile"]))
     )
     numbers = plain.select_dtypes("number").columns
     assert "mos" in numbers
-    np.testing.assert_allclose(compiled[numbers], plain[numbers], atol=1e-4)
+    np.testing.assert_allclose(compiled[numbers], plain[numbers], atol=tolerance)
     others = plain.columns.difference(numbers)
     pd.testing.assert_frame_equal(compiled[others], plain[others])
 
@@ -60,9 +60,10 @@ def test_the_command_line_passes_it_on(photos, checkpoint, sizes, tmp_path):
 
 
 @pytest.mark.slow
-def test_rows_of_a_compiled_network(photos, checkpoint, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.02)])
+def test_rows_of_a_compiled_network(precision, tolerance, photos, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
-    assert_same_rows(photos, checkpoint, tmp_path)
+    assert_same_rows(photos, checkpoint, tmp_path, precision, tolerance)
 
 
 def test_pictures_of_any_size_are_refused(checkpoint):
