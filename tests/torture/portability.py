@@ -46,6 +46,7 @@ COMMANDS: dict[str, Sequence[str]] = {
     "tools/compare_labels.py": ("--help",),
     "tools/draw_architecture.py": ("--output", "drawing ü.svg"),
     "tools/export.py": ("tiny.pt", "--output", "tiny ü.safetensors"),
+    "tools/list_licences.py": ("requirements ü.txt",),
     "tools/list_settings.py": ("--write", "page ü.md"),
     "tools/model_card.py": ("--help",),
     "tools/report.py": ("--help",),
@@ -69,6 +70,7 @@ def fill(place: Path) -> None:
     write_database("koniq10k", place / "koniq")
     for name in ("photo ü.png", "con.png"):
         Image.effect_noise((60, 48), 50).convert("RGB").save(place / name)
+    (place / "requirements ü.txt").write_text("numpy>=1\n", encoding="utf-8")
     (place / "page ü.md").write_text("<!-- settings -->\n<!-- end -->\n", encoding="utf-8")
     torch.manual_seed(0)
     config = config_from_dict(SETTINGS, "made").model_dump(mode="json")
