@@ -259,7 +259,7 @@ class FusedLinear(nn.Module):
         self.slope, self.silu = slope, silu
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Return the output (B, N, D) for x (B, N, C); or the residual (B, N, D), to which the output is added."""
+        """Return the output (B, N, D) for x (B, N, C), plus a residual (B, N, D), which may be overwritten."""
         rows = x.to(self.weight.dtype).flatten(0, 1)  # (B*N, C)
         rows = torch.addmm(self.bias, rows, self.weight.t(), alpha=self.slope)  # (B*N, D)
         rows = F.silu(rows, inplace=True) if self.silu else rows
@@ -270,7 +270,7 @@ class FusedLinear(nn.Module):
 class PackedLinear(nn.Module):
     """Linear layer in bfloat16 on a CPU, with the weights in the order that its matrix instructions read.
 
-    oneDNN orders them once; a plain weight is ordered anew for each product.
+    oneDNN reorders them once; a plain weight is reordered for each product.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, activation: str):
@@ -282,7 +282,7 @@ class PackedLinear(nn.Module):
         return PackedLinear, (self.weight.to_dense(), self.bias, self.activation)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """As that of `FusedLinear`."""
+        """Return what `FusedLinear` returns."""
         x = x.to(self.bias.dtype)
         if residual is not None and residual.dtype == x.dtype:
             return torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")

@@ -19,7 +19,7 @@ class PrecisionPlan:
     """Data type of each kind of operator.
 
     Attributes:
-        tokens: That of the tokens between the layers of CvT.
+        tokens: Data type of the tokens between the layers of CvT.
         packed: Whether weights in bfloat16 are kept in the order that the matrix instructions of a CPU read.
     """
 

@@ -44,20 +44,24 @@ def build_preprocess(name: str, settings: TransformSettings) -> Preprocess:
     Raises:
         UserError: The name is unknown.
     """
-    resize, crop = settings.resize, settings.test_side
-    center = central_box(resize, crop)
-    box = tuple(edge / resize for edge in center)
+    resize = settings.resize
     if name == RELEASE:  # as evaluation does
         views = partial(_one_view, transform=build_test_transform(settings))
-        return Preprocess(f"{name}@{resize}x{crop}", views, resize, box)
+        return Preprocess(f"{name}@{resize}x{settings.test_side}", views, resize, _centre(resize, settings.test_side))
     if name == RELEASE_224:
         views = partial(_resized, resize=Squash(RELEASE_INFERENCE))
         return Preprocess(f"{name}@{RELEASE_INFERENCE}", views, RELEASE_INFERENCE)
     if name == FIVE_CROP:
-        return Preprocess(f"{name}@{resize}x{crop}", partial(_five_crops, resize=resize, crop=crop), resize, box)
+        views = partial(_five_crops, resize=resize, crop=settings.crop)
+        return Preprocess(f"{name}@{resize}x{settings.crop}", views, resize, _centre(resize, settings.crop))
     if name == FULL:
         return Preprocess(f"{name}@{resize}", partial(_resized, resize=partial(resized_to_full, resize=resize)), resize)
     raise UserError(f"preprocess: unknown {name!r}{did_you_mean(name, PREPROCESS)}; allowed: {', '.join(PREPROCESS)}")
+
+
+def _centre(resize: int, crop: int) -> Box:
+    left, top, right, bottom = (edge / resize for edge in central_box(resize, crop))
+    return left, top, right, bottom
 
 
 def _one_view(image: Image.Image, transform: Callable[[Image.Image], Tensor]) -> list[Tensor]:

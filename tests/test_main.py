@@ -89,6 +89,8 @@ def test_another_crop_in_tests_is_that_of_evaluation_inference_and_export(quick,
     assert train(quick, "train.epochs=1", "transform.test_crop=40") == 0
     predictor = load_predictor(folder_of(tmp_path) / "best.pt", device="cpu")
     assert predictor.preprocess.id == "release@40x40"
+    five = load_predictor(folder_of(tmp_path) / "best.pt", device="cpu", preprocess="five-crop")
+    assert five.preprocess.id == "five-crop@40x32"
     assert build_train_crop(predictor.transform)(Image.new("RGB", (90, 60))).shape == (3, 32, 32)
     for row in pd.read_csv(folder_of(tmp_path) / "predictions.csv").itertuples():
         picture = Image.open(koniq_root / row.image).convert("RGB")

@@ -66,7 +66,7 @@ def losses_of_steps(options: list[str]) -> list[list[float]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_the_losses_of_20_steps_are_those_of_one_process(accumulate, options, tmp_path):
+def test_20_steps_have_the_losses_of_one_process(accumulate, options, tmp_path):
     damage = accumulate / 2  # at least one image of a part in each process, so that none is added by rounding up
     options = [*options, f"transform.damage={damage}", "loss.rank=20"]
     options = [*options, "train.epochs=5", f"train.accumulate={accumulate}"]
@@ -79,7 +79,7 @@ def test_the_losses_of_20_steps_are_those_of_one_process(accumulate, options, tm
 
 
 @pytest.mark.slow
-def test_compiled_losses_are_those_of_one_process_but_for_rounding(options, tmp_path, monkeypatch):
+def test_compiled_steps_have_the_losses_of_one_process_but_for_rounding(options, tmp_path, monkeypatch):
     """BatchNorm over the processes is compiled with the rest of the network."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
     options = [*options, "model.drop_path=0", "optim.lr=1e-4"]
@@ -90,7 +90,7 @@ def test_compiled_losses_are_those_of_one_process_but_for_rounding(options, tmp_
 
 
 @pytest.mark.slow
-def test_a_run_of_two_processes_is_that_of_one_and_each_continues_the_other(options, tmp_path, monkeypatch):
+def test_two_processes_train_as_one_and_each_continues_the_other(options, tmp_path, monkeypatch):
     """The whole run, and runs that change from two processes to one and from one to two within an epoch."""
     assert train(options) == 0
     whole = folder_of(tmp_path)
@@ -188,7 +188,7 @@ def test_a_loss_that_is_not_finite_names_the_images_of_its_process(options, tmp_
         (["--resum"], "unrecognized arguments: --resum"),
     ],
 )
-def test_mistakes_are_one_line_of_one_process_and_leave_nothing_behind(mistake, message, quick, tmp_path):
+def test_one_process_reports_a_mistake_in_one_line_and_nothing_is_left(mistake, message, quick, tmp_path):
     first, second = run_processes(partial(train, quick, *mistake), tmp_path)
     assert (first.status, second.status) == (2, 2)
     assert message in first.err

@@ -181,7 +181,8 @@ def resumable() -> Iterator[None]:
 
 def require_size(model: torch.nn.Module, config: Config) -> None:
     """Check, before anything is written, that the backbone accepts the image sizes."""
-    for name, side in (("crop", config.transform.crop), ("test_crop", config.transform.test_side)):
+    sides = {config.transform.test_side: "test_crop", config.transform.crop: "crop"}  # often the same
+    for side, name in sides.items():
         try:
             with torch.inference_mode():
                 model.eval()(torch.zeros(1, 3, side, side))
