@@ -91,6 +91,10 @@ def test_another_crop_in_tests_is_that_of_evaluation_inference_and_export(quick,
     assert predictor.preprocess.id == "release@40x40"
     five = load_predictor(folder_of(tmp_path) / "best.pt", device="cpu", preprocess="five-crop")
     assert five.preprocess.id == "five-crop@40x32"
+    assert five.prepare(Image.new("RGB", (90, 60))).views.shape == (5, 3, 32, 32)
+    square = Image.effect_noise((40, 40), 60).convert("RGB")
+    pixels = torch.from_numpy(np.asarray(square) / np.float32(255)).permute(2, 0, 1)[None]
+    assert predictor.differentiable(pixels).item() == pytest.approx(predictor(square).mos, abs=1e-5)
     assert build_train_crop(predictor.transform)(Image.new("RGB", (90, 60))).shape == (3, 32, 32)
     for row in pd.read_csv(folder_of(tmp_path) / "predictions.csv").itertuples():
         picture = Image.open(koniq_root / row.image).convert("RGB")
