@@ -261,7 +261,7 @@ class DiskCache:
                 free, advice = shutil.disk_usage(self.folder).free, f" in {self.folder}; {DISK_ADVICE}"
                 require_space(self.source, len(missing) * row_bytes(self.size), free, advice)
                 self._add(rows, path, files, missing)
-            return rows, MappedPixels(path, self.size)
+            return rows, MappedPixels(path, self.size, _row_count(rows))
 
     def _lock(self) -> AbstractContextManager:
         """Lock the cache for writing; readers need no lock."""
@@ -280,10 +280,10 @@ class DiskCache:
             yield
         except (OSError, UserError) as error:
             cause = error if isinstance(error, OSError) else error.__cause__
-            if isinstance(error, MachineError) or not isinstance(cause, OSError):
+            if not isinstance(cause, OSError):
                 raise
             reason = cause.strerror or one_line(cause)
-            raise MachineError(f"dataset.cache: {self.folder} cannot be written ({reason}); {DISK_ADVICE}") from error
+            raise MachineError(f"dataset.cache: {self.folder} cannot be used ({reason}); {DISK_ADVICE}") from error
 
     def _read(self) -> tuple[Rows, Path]:
         """Return the rows in the index and the file of rows; no rows and a new file if either is incomplete."""
@@ -336,18 +336,19 @@ class DiskCache:
 class MappedPixels:
     """Memory-mapped squashed images (size, size, 3) by row; processes share the memory."""
 
-    def __init__(self, path: Path, size: int):
-        self.path = path
-        self.size = size
-        rows = path.stat().st_size // row_bytes(size) if path.exists() else 0
-        shape = (rows, size, size, 3)
-        self.rows = np.memmap(path, np.uint8, "r", shape=shape) if rows else np.empty(shape, np.uint8)
+    def __init__(self, path: Path, size: int, count: int):
+        self.path, self.size, self.count = path, size, count
+        shape = (count, size, size, 3)
+        try:
+            self.rows = np.memmap(path, np.uint8, "r", shape=shape) if count else np.empty(shape, np.uint8)
+        except (OSError, ValueError) as error:
+            raise MachineError(f"dataset.cache: {path} has gone ({one_line(error)}); {DISK_ADVICE}") from error
 
     def __getitem__(self, row: int) -> np.ndarray:
         return self.rows[row]
 
     def __reduce__(self) -> tuple:
-        return MappedPixels, (self.path, self.size)  # instead of a copy of the pixels
+        return MappedPixels, (self.path, self.size, self.count)  # instead of a copy of the pixels
 
 
 def _row_count(rows: Rows) -> int:

@@ -32,6 +32,7 @@ REMEDIES = {  # by the number of an error, what helps
     **({errno.EDQUOT: "free some space of your quota"} if hasattr(errno, "EDQUOT") else {}),
 }
 OTHER_REMEDY = "mend that, or name another place"
+RESTORE = "restore or delete it"  # a file of the project that is missing or damaged
 AGAIN = " and try again"  # ends the message of a file that cannot be written
 
 
@@ -84,17 +85,18 @@ def file_hash(path: str | Path, digest: Any = None) -> str:
     return digest.hexdigest()
 
 
-def not_written(place: str | Path, error: OSError, how: str = "") -> UserError:
+def not_written(place: str | Path, error: OSError, how: str = "", action: str = "written") -> UserError:
     """Return the error for a place that cannot be written: MachineError if the disk is full or broken.
 
     Args:
         place: The place.
         error: The error.
         how: How to try again, with a space before it.
+        action: What was tried, `written` or `created`.
     """
     kind = MachineError if error.errno in DISK_ERRORS else UserError
     remedy = REMEDIES.get(error.errno, OTHER_REMEDY)
-    return kind(f"{place} cannot be written: {error.strerror or one_line(error)}; {remedy}{AGAIN}{how}")
+    return kind(f"{place} cannot be {action}: {error.strerror or one_line(error)}; {remedy}{AGAIN}{how}")
 
 
 def temporary_beside(path: Path) -> Path:
@@ -185,12 +187,13 @@ def make_folder(path: str | Path) -> None:
     """Create a folder and its parents if they do not exist.
 
     Raises:
+        MachineError: The disk is full or broken.
         UserError: The folder cannot be created.
     """
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"folder {path} cannot be created: {error.strerror or one_line(error)}") from error
+        raise not_written(f"folder {path}", error, action="created") from error
 
 
 def require_place(path: str | Path) -> None:
@@ -202,10 +205,10 @@ def require_place(path: str | Path) -> None:
     path = Path(path)
     existing = next((folder for folder in (path, *path.absolute().parents) if os.path.exists(folder)), path)
     if not existing.is_dir():
-        raise UserError(f"folder {path} cannot be created: {existing} is a file")
+        raise UserError(f"folder {path} cannot be created: {existing} is a file; name another")
     if not os.access(existing, os.W_OK | os.X_OK):
-        action = "written" if existing == path else "created"
-        raise UserError(f"folder {path} cannot be {action}: {existing} is not writable")
+        action, remedy = "written" if existing == path else "created", REMEDIES[errno.EACCES]
+        raise UserError(f"folder {path} cannot be {action}: {existing} is not writable; {remedy}, or name another")
 
 
 @contextmanager
@@ -303,7 +306,9 @@ def read_object(path: str | Path) -> dict[str, Any]:
     """
     content = read_json(path)
     if not isinstance(content, dict):
-        raise UserError(f"{path} is missing or damaged (an object is expected, got {type(content).__name__})")
+        raise UserError(
+            f"{path} is missing or damaged (an object is expected, got {type(content).__name__}); {RESTORE}"
+        )
     return content
 
 
@@ -316,7 +321,7 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(read_limited(path).decode("utf-8-sig"), object_pairs_hook=_unique_keys)
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is missing or damaged ({one_line(error)})") from error
+        raise UserError(f"{path} is missing or damaged ({one_line(error)}); {RESTORE}") from error
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, current_thread, main_thread
 from types import FrameType
+from typing import Any
 
 from utils.errors import UserError, printable
 from utils.files import DISK_ERRORS, not_written
@@ -33,6 +34,7 @@ def run_script(main: Callable[[], int], exit_at_once: bool = False, unread: int 
         unread: Exit status if the reader of the output has gone: 0 if that loses nothing else.
     """
     warnings.showwarning = _one_line_warning
+    sys.unraisablehook = _end_if_interrupted
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # not in a notebook
@@ -94,6 +96,13 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _end(_number: int, _frame: FrameType | None) -> None:
     os.write(2, b"interrupted\n")  # a signal may come while sys.stderr is being written
     os._exit(INTERRUPTED)
+
+
+def _end_if_interrupted(ignored: Any) -> None:
+    """End the process if Python ignores an interruption, as in `__del__`; print other errors that it ignores."""
+    if isinstance(ignored.exc_value, KeyboardInterrupt):
+        _end(signal.SIGINT, None)
+    sys.__unraisablehook__(ignored)
 
 
 def _print_error(error: BaseException, unread: int) -> int:

@@ -18,6 +18,7 @@ from experiments.schema import EpochRecord, SplitMetrics
 from experiments.training.run_folder import CONFIG, FREE_KEYS, LOG, METRICS, PREDICTIONS, SPLIT, RunFolder, read_checked
 from utils.config import changed_keys, load_config, validated
 from utils.errors import UserError, one_line, some_of
+from utils.files import RESTORE
 from utils.metrics import emd
 from utils.settings import Config, DatasetSettings
 
@@ -147,7 +148,7 @@ def undamaged(path: Path, read: Callable[[Path], Content]) -> Content:
     try:
         return read(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is missing or damaged ({one_line(error)}); restore or delete it") from error
+        raise UserError(f"{path} is missing or damaged ({one_line(error)}); {RESTORE}") from error
 
 
 def _read_log(path: Path) -> pd.DataFrame:

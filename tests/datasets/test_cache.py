@@ -283,9 +283,7 @@ def test_a_disk_that_is_too_small_is_not_begun(root, monkeypatch):
 def test_a_full_disk_is_one_clear_line(root, monkeypatch, place, step):
     with monkeypatch.context() as patch:
         patch.setattr(place, step, full, raising=False)
-        with pytest.raises(
-            MachineError, match=r"^dataset\.cache: .*cache cannot be written \(No space left on device\)"
-        ):
+        with pytest.raises(MachineError, match=r"^dataset\.cache: .*cache cannot be used \(No space left on device\)"):
             opened(root)
     require_right(opened(root), root)
 
@@ -311,8 +309,16 @@ def test_the_disk_fills_up_on_the_way(root, monkeypatch):
 
 def test_a_folder_that_is_none(root):
     (root.parent / "cache").write_text("")
-    with pytest.raises(MachineError, match=r"cannot be written .*set dataset\.cache_folder to another folder"):
+    with pytest.raises(MachineError, match=r"cannot be used .*set dataset\.cache_folder to another folder"):
         opened(root)
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: os.truncate(path, ROW)])
+def test_rows_that_have_gone_are_named(root, change):
+    saved = pickle.dumps(opened(root))  # as for a loader worker
+    change(*rows_files(root))
+    with pytest.raises(MachineError, match=r"dataset\.cache: \S+\.rows has gone \(.*set dataset\.cache_folder"):
+        pickle.loads(saved)
 
 
 def test_memory_that_does_not_suffice(root, monkeypatch):

@@ -33,6 +33,7 @@ OPTIONS = [
     *("optim.lr=1e-3", "optim.ema_decay=0.9"),
 ]
 HOLDS = "status 1 or 2, one line that names file, reason and next step; old files whole; repeated, ends bit-identical"
+REMEDIES = ("again", "--resume", "use", "set", "free", "remove", "restore", "choose")  # words of next steps
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES)
 IMPORTED_LATE = ("scoring.command", "scoring.parquet", "scoring.maps", "scoring.gallery.page", "matplotlib.pyplot")
 STREAMED = ("scores.csv", "scores.parquet.part.jsonl")  # written row by row, which docs/SCORING.md says
@@ -222,7 +223,7 @@ def _bad_message(ended: Ended, disk: Path) -> str:
         return f"status 0 and {errors}" if errors or len(reports) > 1 else ""
     if ended.status not in (1, 2) or len(errors) != 1 or not lines[-1].startswith("error: "):
         return f"status {ended.status}, errors {errors}, last line {lines[-1:]}"
-    if str(disk) not in errors[0] or not re.search(r"; .*(again|--resume|use|set|free|remove|choose)", errors[0]):
+    if str(disk) not in errors[0] or not re.search(rf"; .*({'|'.join(REMEDIES)})", errors[0]):
         return f"no file or next step: {errors[0]}"
     return ""
 

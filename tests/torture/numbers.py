@@ -61,7 +61,7 @@ def compare_metrics(number: int, folder: Path, prepared: Path) -> Outcome:
                 x, p = y.copy(), q.copy()
             elif index % 20 == 1:
                 x = -y
-            wrong = _wrong_correlations(x, y) or _wrong_distances(p, q, np.sort(rng.uniform(0, 100, k)))
+            wrong = _wrong_correlations(x, y) or _wrong_distances(p, q, np.sort(rng.uniform(size=k)))
             if wrong:
                 return Outcome(f"{wrong}, input {index}")
     return Outcome()

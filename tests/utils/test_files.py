@@ -20,6 +20,7 @@ from utils.errors import MachineError, UserError
 from utils.files import (
     delete_folder,
     link_or_copy,
+    make_folder,
     new_folder,
     read_json,
     read_limited,
@@ -156,6 +157,19 @@ def test_a_place_that_cannot_be_written_is_refused_and_nothing_made(tmp_path, mo
         require_place(tmp_path / "new" / "below")
     with pytest.raises(UserError, match="cannot be written"):
         require_place(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "remedy"),
+    [(errno.ENOSPC, MachineError, "free some space or files there"), (errno.EROFS, UserError, "mount the disk")],
+)
+def test_a_folder_that_cannot_be_created_names_the_next_step(tmp_path, monkeypatch, number, kind, remedy):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(kind, match=rf"^folder \S+new cannot be created: .*; {remedy}.* and try again$"):
+        make_folder(tmp_path / "new")
 
 
 def test_json_keeps_names_that_are_no_utf_8(tmp_path):

@@ -106,6 +106,12 @@ def imported():
 def cleaning():
     atexit.register(told)
     return 3
+class Last:
+    def __del__(self):
+        told()
+def ignored():
+    Last()  # Python prints and ignores what is raised in its __del__
+    time.sleep(60)
 """
 
 
@@ -133,6 +139,7 @@ run_script(lambda: 3)
         ("run_script(told)", 130, "interrupted\n"),
         ("run_script(turned)", 130, "interrupted\n"),  # as libraries do
         ("run_script(imported)", 130, "interrupted\n"),
+        ("run_script(ignored)", 130, "interrupted\n"),
         ("run_script(cleaning)", 3, ""),
     ],
 )
