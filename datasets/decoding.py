@@ -128,7 +128,7 @@ def open_image(file: File) -> Image.Image:
     except UnidentifiedImageError as error:
         head = _head(file)
         if not is_heif(head):
-            raise _named(head, error) from error
+            raise (_named(head) or error) from None
         try:
             from pillow_heif import register_heif_opener  # noqa: PLC0415, optional
         except ImportError:
@@ -149,11 +149,11 @@ def _head(file: File) -> bytes:
         return opened.read(HEAD_BYTES)
 
 
-def _named(head: bytes, error: UnidentifiedImageError) -> UnidentifiedImageError:
+def _named(head: bytes) -> UnidentifiedImageError | None:
     for name, offset, beginnings in CONTENTS:
         if head[offset:].startswith(beginnings):
             return OtherContentError(name)
-    return error
+    return None
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import IO
 
+from utils.files import read_at_most
+
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf"}  # the last two only if their checksum is right
 PNG_ANCILLARY = 0x20  # bit of the first letter of a chunk's name
@@ -33,7 +35,7 @@ def without_metadata(file: str | Path | IO[bytes] | None) -> bytes | None:
     try:
         with open(file, "rb") if isinstance(file, (str, Path)) else nullcontext(file) as opened:
             opened.seek(0)
-            content = opened.read(LARGEST + 1)
+            content = read_at_most(opened, LARGEST + 1)
         pixels = _pixels_alone(content) if len(content) <= LARGEST else None
     except (OSError, AttributeError, ValueError, struct.error):  # ValueError: the file is closed
         return None

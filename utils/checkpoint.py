@@ -35,6 +35,7 @@ FORMAT = "richiqa"
 SUFFIXES = (".pt", ".pth", ".safetensors", ".bin")
 OPTIONAL = ("split", "chosen_epoch")  # in safetensors, as in `models.weights.TrainedNetwork`
 METADATA = {"format", "version", "config", "scale", KEY, *OPTIONAL}  # of our safetensors
+FOLDER = 0x10  # attribute of a record, from MS-DOS
 ZIP = b"PK\x03\x04"  # start of a file of torch; of the older kind, there are PICKLES one after another instead
 PICKLES = 5
 PLAIN = re.compile(  # all that is called to make tensors and plain data; what else torch allows can fill the memory
@@ -143,9 +144,11 @@ def _require_plain(file: BinaryIO, path: Path) -> None:
     if file.read(len(ZIP)) == ZIP:
         reader = torch._C.PyTorchFileReader(str(path))  # the one that torch.load uses
         unpacked = sum(map(reader.get_record_size, reader.get_all_records()))
-        if unpacked > size:
+        with zipfile.ZipFile(file) as archive:
+            odd = any(record.compress_size != record.file_size or _is_folder(record) for record in archive.infolist())
+        if unpacked > size or odd:
             raise ValueError(
-                f"its records are compressed, of {unpacked} bytes, or overlap; torch.save writes none such"
+                f"its records are compressed, of {unpacked} bytes, overlap, or are folders; torch.save writes none such"
             )
         names = _globals_in(reader.get_record("data.pkl"))
     else:
@@ -155,6 +158,11 @@ def _require_plain(file: BinaryIO, path: Path) -> None:
         if not PLAIN.fullmatch(name):
             kind = re.sub(r"^(builtins|__builtin__) ", "", name).replace(" ", ".")
             raise _NotPlainError(f"it contains an object of the class {shortened(kind, SHOWN)}")
+
+
+def _is_folder(record: zipfile.ZipInfo) -> bool:
+    """Return whether torch takes a record for a folder, which it reads nothing of: it returns what memory contained."""
+    return record.is_dir() or bool(record.external_attr & FOLDER)
 
 
 def _globals_in(source: bytes | mmap.mmap) -> Iterator[str]:

@@ -18,6 +18,7 @@ from utils.files import read_limited, reading
 from utils.settings import Config
 
 EXTENDS = "extends"
+SUFFIXES = (".yaml", ".yml")
 HELPER = "x-"  # prefix of top-level keys that only hold anchors
 LARGEST = 2**20  # bytes of a file
 MOST_VALUES = 100_000  # of one file, where each alias counts as all that it stands for
@@ -226,6 +227,8 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict:
     parent = values.pop(EXTENDS, None)
     if parent is None:
         return values
+    if not str(parent).endswith(SUFFIXES):
+        raise UserError(f"{path}: `{EXTENDS}` names {shortened(str(parent))}, which does not end with .yaml or .yml")
     return _merge(_read(path.parent / str(parent), (*seen, path.resolve())), values, str(path))
 
 
@@ -257,12 +260,12 @@ def _load_yaml(text: str | bytes) -> Any:
 def _parse_override(text: str) -> dict:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UserError(f"{text!r} is not an override; write key.subkey=value, such as optim.lr=3e-5")
+        raise UserError(f"{shortened(repr(text))} is not an override; write key.subkey=value, such as optim.lr=3e-5")
     parts = key.split(".")
     annotations: list[Any] = [Config]
     for part in parts:
         annotations = _annotations_below(annotations, part)
-    nested = _text(value, type(None) in annotations) if str in annotations else parse_yaml(value, text)
+    nested = _text(value, type(None) in annotations) if str in annotations else parse_yaml(value, shortened(text))
     for part in reversed(parts):
         nested = {part: nested}
     return nested
@@ -335,7 +338,9 @@ def _explain(error: ValidationError, root: type[BaseModel], values: dict) -> str
             del path[1]
         key = ".".join(path)
         if detail["type"] == "extra_forbidden":
-            clauses[f"unknown key {key!r}{did_you_mean(path[-1], known)}"] = [f"known keys: {', '.join(known)}"]
+            clauses[f"unknown key {shortened(repr(key))}{did_you_mean(path[-1], known)}"] = [
+                f"known keys: {', '.join(known)}"
+            ]
             continue
         clauses.setdefault(key, []).append(_message(detail))
         if detail["type"] not in ("value_error", "missing"):

@@ -13,13 +13,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from utils.errors import MachineError, UserError, one_line
 
 DOOMED = ".deleted"  # suffix of a folder that is being deleted; its name also gets a leading dot
 LONGEST_NAME = 150  # bytes
-HASH_BLOCK = 2**20  # bytes
+BLOCK = 2**20  # bytes read at a time
 LARGEST = 2**28  # bytes of a file that is read at once; label files of a million images are smaller
 DISK_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EIO, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else []))
 REMEDIES = {  # by the number of an error, what helps
@@ -80,7 +80,7 @@ def file_hash(path: str | Path, digest: Any = None) -> str:
     """Return a file's SHA-256, or the hash of a `hashlib` object that is updated with its content, as hexadecimal."""
     digest = hashlib.sha256() if digest is None else digest
     with open(path, "rb") as file:
-        while block := file.read(HASH_BLOCK):
+        while block := file.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()
 
@@ -163,10 +163,19 @@ def read_limited(path: str | Path, limit: int = LARGEST) -> bytes:
     """
     with reading(path), open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size  # of a file; of a device or pipe 0
-        content = file.read(limit + 1) if size <= limit else b""
+        content = read_at_most(file, limit + 1) if size <= limit else b""
     if max(size, len(content)) > limit:
         raise UserError(f"{path} has more than {limit // 2**20} MB; a file of this kind is much smaller")
     return content
+
+
+def read_at_most(file: IO[bytes], count: int) -> bytes:
+    """Return the next `count` bytes of a file, or what there is; `file.read(count)` would allocate them beforehand."""
+    blocks = []
+    while count and (block := file.read(min(count, BLOCK))):
+        blocks.append(block)
+        count -= len(block)
+    return b"".join(blocks)
 
 
 def choose_format(name: str | None, output: str | Path | None, suffixes: Mapping[str, str], default: str) -> str:

@@ -123,7 +123,7 @@ def score_metrics(pred_mos: Array, target_mos: Array) -> dict[str, float]:
 def jsd(p: Array, q: Array) -> Array:
     """Return the Jensen-Shannon divergence (N,) of (N, K) and (N, K) in nats, 0 to ln 2, with 0 log 0 = 0."""
     middle = (p + q) / 2
-    return (_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2
+    return np.maximum(_relative_entropy(p, middle) + _relative_entropy(q, middle), 0) / 2  # rounding can be below 0
 
 
 def emd(p: Array, q: Array) -> Array:

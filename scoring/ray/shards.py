@@ -11,7 +11,6 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
 from typing import IO
 
 import pyarrow as pa
@@ -22,10 +21,10 @@ from scoring.inputs import choose_column
 from scoring.pictures import Encoded
 from scoring.ray.remote_files import open_filesystem
 from utils.errors import UserError, one_line
+from utils.files import read_at_most
 
 ROWS_AT_ONCE = 16  # rows of a Parquet table
 LARGEST = 2**29  # bytes of an image file; more than one of the largest size that is decoded has
-BLOCK = 2**14  # bytes that are unpacked at a time
 PARQUET, ZIP, TAR, ZSTD = ".parquet", ".zip", ".tar", ".zst"
 KEYS = ("key", "__key__")  # names of images, as img2dataset and WebDataset call them
 STRUCT = ("bytes", "path")  # fields of an image in a dataset of Hugging Face
@@ -155,13 +154,11 @@ def _zip_images(shard: str, _args: argparse.Namespace) -> Iterator[Encoded]:
 
 def _limited(file: IO[bytes], name: str, stated: int) -> bytes | UserError:
     """Return the content of a file in an archive, or the error that it is too large, by what is stated or unpacked."""
-    blocks, size = [], stated
-    if stated <= LARGEST:
-        blocks = list(takewhile(bool, (file.read(BLOCK) for _ in range(LARGEST // BLOCK + 1))))
-        size = sum(map(len, blocks))
+    content = read_at_most(file, LARGEST + 1) if stated <= LARGEST else b""
+    size = max(stated, len(content))
     if size > LARGEST:
         return UserError(f"{name} has {size} bytes; the limit of an image in an archive is {LARGEST}")
-    return b"".join(blocks)
+    return content
 
 
 def _table_images(shard: str, args: argparse.Namespace) -> Iterator[Encoded]:

@@ -111,6 +111,18 @@ def test_without_a_checksum_a_changed_value_is_noticed(own, tmp_path):
         read_tensors(tmp_path / "a.pt")
 
 
+def test_a_record_that_became_a_folder_is_noticed(tmp_path):
+    """Torch then returns what was in memory before; the CRC of the content has not changed."""
+    torch.save({"w": torch.ones(256)}, tmp_path / "a.pt")
+    content = bytearray((tmp_path / "a.pt").read_bytes())
+    name = content.rindex(b"a/data/0")  # in the directory, where a header of 46 bytes comes before the name
+    content[name - 8] |= 0x10  # its attributes
+    (tmp_path / "a.pt").write_bytes(content)
+    assert torch.load(tmp_path / "a.pt", weights_only=True)["w"].shape == (256,)
+    with pytest.raises(UserError, match=r"a\.pt is not a checkpoint: .*folders"):
+        read_tensors(tmp_path / "a.pt")
+
+
 def test_records_without_a_crc_are_read(tmp_path):
     torch.serialization.set_crc32_options(False)
     try:

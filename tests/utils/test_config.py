@@ -177,6 +177,20 @@ def test_extends_merges_deeply_and_overrides_win(tmp_path):
     assert (config.optim.lr, config.optim.name, config.seed, config.model.stages) == (0.2, "adamw", 4, (3,))
 
 
+def test_only_configs_are_extended(tmp_path):
+    with pytest.raises(UserError, match=r"a\.yaml: `extends` names /etc/passwd, which does not end with \.yaml or"):
+        load_config(written(tmp_path, "extends: /etc/passwd\n"))
+
+
+@pytest.mark.parametrize(
+    "override", ["seed" + 9000 * "s", 9000 * "o" + "=1", "seed=[" + 9000 * "1", "seed=" + 9000 * "x"]
+)
+def test_messages_on_long_overrides_are_short(override):
+    with pytest.raises(UserError) as error:
+        load_config(None, [override])
+    assert len(str(error.value)) < 2000
+
+
 MERGED = """
 x-recipe: &recipe {lr: 1e-3, weight_decay: 1e-4, name: adamw}
 x-fast:
@@ -333,11 +347,12 @@ def test_files_that_are_no_configs(tmp_path):
     (tmp_path / "large.yaml").write_text("# " + "x" * 2**20)
     with pytest.raises(UserError, match=r"large\.yaml has more than 1 MB; a file of this kind is much smaller"):
         load_config(tmp_path / "large.yaml")
-    for name in ("/dev/zero", "/dev/stdin", "CON", '"a\\0b"', '"\\ud800"'):
+    (tmp_path / "zero.yaml").symlink_to("/dev/zero")
+    for name in ("zero.yaml", "CON.yaml", '"a\\0b.yaml"', '"\\ud800.yaml"'):
         (tmp_path / "a.yaml").write_text(f"extends: {name}\n")
         with pytest.raises(UserError, match="does not exist"):
             load_config(tmp_path / "a.yaml")
-    (tmp_path / "a.yaml").write_text(f"extends: {'a' * 300}\n")
+    (tmp_path / "a.yaml").write_text(f"extends: {'a' * 300}.yaml\n")
     with pytest.raises(UserError, match="cannot be read: File name too long"):
         load_config(tmp_path / "a.yaml")
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 from types import ModuleType
 
@@ -22,6 +23,7 @@ from utils.files import (
     link_or_copy,
     make_folder,
     new_folder,
+    read_at_most,
     read_json,
     read_limited,
     read_object,
@@ -170,6 +172,19 @@ def test_a_folder_that_cannot_be_created_names_the_next_step(tmp_path, monkeypat
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(kind, match=rf"^folder \S+new cannot be created: .*; {remedy}.* and try again$"):
         make_folder(tmp_path / "new")
+
+
+def test_a_small_file_takes_little_memory_to_read(tmp_path):
+    write_text(tmp_path / "a", "text")
+    tracemalloc.start()
+    try:
+        with open(tmp_path / "a", "rb") as file:
+            assert read_at_most(file, 2**30) == b"text"
+        with open(tmp_path / "a", "rb") as file:
+            assert read_at_most(file, 3) == b"tex"
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
 
 
 def test_json_keeps_names_that_are_no_utf_8(tmp_path):
