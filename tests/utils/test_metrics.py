@@ -13,6 +13,7 @@ from utils.metrics import (
     distribution_metrics,
     dos_coverage,
     fit_logistic,
+    jsd,
     kl,
     krcc,
     logistic,
@@ -234,3 +235,10 @@ def test_kl_is_not_below_zero_where_shares_are_of_float32():
 def test_bad_distributions():
     with pytest.raises(ValueError, match="two"):
         distribution_metrics(np.ones((2, 5)), {"dos": np.ones((2, 4)), "mos": np.ones(2)}, CENTERS)
+
+
+def test_divergences_of_nearly_equal_distributions_are_not_negative():
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(5), 1000)
+    q = p * (1 + 1e-9 * rng.normal(size=p.shape))
+    assert min(jsd(p, q).min(), kl(p, q).min()) == 0
