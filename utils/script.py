@@ -8,7 +8,8 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Event, current_thread, main_thread
+from functools import partial
+from threading import Event, Timer, current_thread, main_thread
 from types import FrameType
 from typing import Any
 
@@ -18,6 +19,7 @@ from utils.files import DISK_ERRORS, not_written
 BAD_PATHS = (errno.ENAMETOOLONG, errno.ELOOP)  # raised even when asking whether a file exists
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and what clusters and service managers send
 INTERRUPTED = 130  # exit status
+SOON = 0.01  # seconds, by which `__del__` or the like has ended
 
 _interrupted = Event()  # set by the first signal
 
@@ -34,7 +36,7 @@ def run_script(main: Callable[[], int], exit_at_once: bool = False, unread: int 
         unread: Exit status if the reader of the output has gone: 0 if that loses nothing else.
     """
     warnings.showwarning = _one_line_warning
-    sys.unraisablehook = _end_if_interrupted
+    sys.unraisablehook = _interrupt_again
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # not in a notebook
@@ -98,11 +100,18 @@ def _end(_number: int, _frame: FrameType | None) -> None:
     os._exit(INTERRUPTED)
 
 
-def _end_if_interrupted(ignored: Any) -> None:
-    """End the process if Python ignores an interruption, as in `__del__`; print other errors that it ignores."""
-    if isinstance(ignored.exc_value, KeyboardInterrupt):
-        _end(signal.SIGINT, None)
-    sys.__unraisablehook__(ignored)
+def _interrupt_again(ignored: Any) -> None:
+    """Repeat a signal whose KeyboardInterrupt Python ignores, as in `__del__`; print other errors that it ignores."""
+    number = next((each for each in SIGNALS if signal.getsignal(each) is _interrupt), None)
+    if number is None or not isinstance(ignored.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(ignored)
+        return
+    _interrupted.clear()
+    if hasattr(signal, "pthread_kill"):  # wakes the main thread, too
+        repeat = partial(signal.pthread_kill, main_thread().ident)
+    else:
+        repeat = signal.raise_signal
+    Timer(SOON, repeat, [number]).start()
 
 
 def _print_error(error: BaseException, unread: int) -> int:
