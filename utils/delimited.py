@@ -16,7 +16,7 @@ ENCODINGS = {  # by byte-order mark, longest first
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # first line of some CSV files of Excel
+EXCEL_SEPARATOR = re.compile(r'"?sep=([\t ,:;|^~!])"?\s*', re.IGNORECASE)  # first line of some CSV files of Excel
 UNNAMED = re.compile(r"(unnamed: \d+( \d+)?)?")  # title of an index column, by pandas, plain
 WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # start of .xlsx and .xls
 END = "\x03end"  # in no table; read as a row of its own unless a quotation mark is open

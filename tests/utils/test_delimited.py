@@ -51,6 +51,12 @@ def test_lines_are_those_of_the_file():
     assert (table.lines, table.rows[0]) == ([4, 7], ["a.png", "1\n2"])
 
 
+@pytest.mark.parametrize("separator", ["\x03", "e", '"'])
+def test_only_what_separates_is_stated_for_excel(separator):
+    table = parse_table(f"sep={separator}\n1\n", "x")
+    assert table.rows == [["1"]]
+
+
 def test_what_looks_like_a_comment_or_an_index_but_is_none():
     assert parse_table("image,mos\n#1.png,3\n", "x").rows == [["#1.png", "3"]]
     assert parse_table('image,mos\n"#1.png",3\n', "x").rows == [["#1.png", "3"]]
