@@ -15,7 +15,7 @@ from datasets.scale import RatingScale
 from datasets.transforms import to_images
 from experiments.training.state import TrainingState
 from losses import JointLoss
-from models.cvt import quick_gelu
+from models.cvt import Mlp
 from utils.settings import Config
 
 RUNS, PART_RUNS = 7, 15
@@ -41,10 +41,11 @@ def measure() -> list[Measured]:
 
 
 def measure_parts() -> list[Measured]:
-    """Measure `train_quick_gelu`, activation and gradient, and `train_adam`, the optimiser's step, in milliseconds."""
-    tokens = torch.randn(BATCH, 197, 1536, requires_grad=True)  # shape in a block of stage 3
-    gradient = tokens.detach()
-    gelu = [lambda f=each: torch.autograd.grad(f(tokens), tokens, gradient) for each in (quick_gelu, QuickGelu())]
+    """Measure `train_mlp`, an MLP with its gradients, and `train_adam`, the optimiser's step, in milliseconds."""
+    tokens = torch.randn(BATCH, 197, 384)  # shape in a block of stage 3
+    mlp = Mlp(tokens.shape[-1])
+    written_out = nn.Sequential(mlp.fc1, QuickGelu(), mlp.fc2)
+    mlps = [lambda f=each: f(tokens).sum().backward() for each in (mlp, written_out)]
     network, port = trained_networks(CPU)
     fill_gradients(network)
     fill_gradients(port)
@@ -52,7 +53,7 @@ def measure_parts() -> list[Measured]:
     steps = [state.optimizer.step, torch_adam(port).step]
     shape = " x ".join(map(str, tokens.shape))
     return [
-        _compared("train_quick_gelu", f"QuickGELU of {shape} numbers and its gradient", "written out", gelu),
+        _compared("train_mlp", f"MLP of {shape} tokens and its gradients", "QuickGELU written out", mlps),
         _compared("train_adam", "a step of Adam on CvT-21", "torch.optim.Adam", steps),
     ]
 

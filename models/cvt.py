@@ -6,13 +6,11 @@ Source: Wu et al., CvT: Introducing Convolutions to Vision Transformers, ICCV 20
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from models.checkpointing import checkpoint_block
 from utils.numerics import at_least_float32
@@ -37,33 +35,6 @@ CVT_SHAPES = {
     "cvt_13": CvTShape(widths=(64, 192, 384), depths=(1, 2, 10), heads=(1, 3, 6)),
     "cvt_nano": CvTShape(widths=(32, 64, 128), depths=(1, 1, 2), heads=(1, 2, 4)),
 }
-
-
-def quick_gelu(x: Tensor) -> Tensor:
-    """Return QuickGELU, the sigmoid approximation of GELU in CvT, of a tensor of any shape."""
-    if x.requires_grad and not torch.compiler.is_compiling():
-        return TrainedQuickGelu.apply(x)
-    return x * torch.sigmoid(QUICK_GELU_SLOPE * x)
-
-
-class TrainedQuickGelu(torch.autograd.Function):
-    """QuickGELU computed from SiLU, whose gradient torch computes in one pass over the tensor.
-
-    QuickGELU(x) = SiLU(1.702 x) / 1.702, and its derivative is that of SiLU at 1.702 x. Autograd's own gradient takes
-    seven passes over the widest tensors of the network and is bound by memory bandwidth.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        scaled = QUICK_GELU_SLOPE * x
-        ctx.save_for_backward(scaled)
-        return F.silu(scaled).div_(QUICK_GELU_SLOPE)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (scaled,) = ctx.saved_tensors
-        return torch.ops.aten.silu_backward(grad, scaled)
 
 
 class DropPath(nn.Module):
@@ -131,8 +102,9 @@ class Attention(nn.Module):
         self.linear_out = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, height: int) -> Tensor:
-        cls, grid = tokens.tensor_split([self.cls_tokens], dim=1)  # (B, 0 or 1, C), (B, H*W, C)
-        grid = rearrange(grid, "b (h w) c -> b c h w", h=height)  # (B, C, H, W), channels-last
+        sizes = [self.cls_tokens, tokens.shape[1] - self.cls_tokens]
+        cls, grid = tokens.split(sizes, dim=1)  # (B, 0 or 1, C), (B, H*W, C)
+        grid = rearrange(grid.contiguous(), "b (h w) c -> b c h w", h=height)  # (B, C, H, W), channels-last
         q = self.linear_q(self._with_cls(cls, self.conv_q(grid)))  # (B, N, C)
         k = self.linear_k(self._with_cls(cls, self.conv_k(grid)))  # (B, ~N/4, C)
         v = self.linear_v(self._with_cls(cls, self.conv_v(grid)))  # (B, ~N/4, C)
@@ -145,7 +117,11 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with QuickGELU between them."""
+    """Two linear layers with QuickGELU between them.
+
+    QuickGELU(x) = SiLU(1.702 x) / 1.702, and both factors are multiplied into the weights. So the widest tensors of the
+    network are read once for the activation and once for its gradient; written out, it would be ten times.
+    """
 
     def __init__(self, width: int):
         super().__init__()
@@ -153,7 +129,8 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(MLP_RATIO * width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.fc2(quick_gelu(self.fc1(tokens)))  # (B, N, C) -> (B, N, 4C) -> (B, N, C)
+        scaled = F.linear(tokens, QUICK_GELU_SLOPE * self.fc1.weight, QUICK_GELU_SLOPE * self.fc1.bias)  # (B, N, 4C)
+        return F.linear(F.silu(scaled), self.fc2.weight / QUICK_GELU_SLOPE, self.fc2.bias)  # (B, N, C)
 
 
 class Block(nn.Module):
