@@ -19,7 +19,7 @@ from tests.processes import Ended
 from tests.running import ROOT
 from tests.scoring.scored import rows_of
 from tests.torture import score_crashes, train_crashes
-from tests.torture.killing import AFTER_END, SECONDS, Moment, Run, check, draw_moments, send, survived, wait
+from tests.torture.killing import AFTER_END, SECONDS, SIGNALS, Moment, Run, check, draw_moments, send, survived, wait
 from tests.torture.part import Outcome, Part
 
 LEFT = 120  # seconds in which processes of a command that was killed end: Ray's notice it, splits at their next line
@@ -118,7 +118,7 @@ def prepare_trainings(folder: Path) -> None:
 
 
 def attempt_training(number: int, folder: Path, prepared: Path) -> Outcome:
-    name = [*TRAININGS][number % len(TRAININGS)]
+    name = [*TRAININGS][number // len(SIGNALS) % len(TRAININGS)]  # each with every signal
     duration = json.loads((prepared / f"{name}.json").read_text())
     compare = partial(train_crashes.check_same, folder / "runs", prepared / name / "runs")
     return attempt(number, folder, duration, training_of(name, prepared, folder), 0, compare)

@@ -7,6 +7,7 @@ import functools
 import mmap
 import os
 import pkgutil
+import re
 import signal
 import sys
 import tempfile
@@ -162,7 +163,7 @@ def check(run: Run, moment: Moment | None, finished: int) -> None:
         moment: When they were sent a signal.
         finished: Exit status of a run that is not interrupted.
     """
-    said = run.text.count("interrupted")
+    said = len(re.findall("^interrupted", run.text, re.MULTILINE))  # parallel splits say it after their number
     if moment is not None and moment.number == signal.SIGKILL:
         others = {1, INTERRUPTED} if len(run.ended) > 1 else set()  # they notice it, or the launcher tells them first
         allowed = {-signal.SIGKILL, *others}
