@@ -6,7 +6,8 @@ import yaml
 
 from models import build_model
 from tests.experiments.training.steps import CPU, CUDA, batch_of, gradients, stepper_of
-from tests.running import train, train_losses
+from tests.running import folder_of, train, train_losses
+from utils.checkpoint import read_checkpoint
 from utils.config import load_config
 from utils.errors import UserError
 from utils.settings import ModelSettings
@@ -40,6 +41,14 @@ def test_batch_norm_sees_the_parts():
         stepper.step(batch_of(8))
     name = "backbone.stages.0.blocks.0.attention.conv_q.norm.num_batches_tracked"
     assert [s.state.model.state_dict()[name].item() for s in (whole, parts)] == [1, 4]
+
+
+def test_each_epoch_trains_in_training_mode(quick, tmp_path):
+    """Although an evaluation ends the one before it."""
+    assert train(quick, "train.epochs=2") == 0
+    content = read_checkpoint(folder_of(tmp_path) / "last.pt")
+    steps = {int(value) for name, value in content["model"].items() if name.endswith("num_batches_tracked")}
+    assert steps == {2 * 16 // 4}  # epochs, images, and images of a step
 
 
 @pytest.mark.parametrize(
