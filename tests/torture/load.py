@@ -37,6 +37,7 @@ EXISTING = [f"images/{NAME.format(number)}" for number in range(2)]
 LIST = "list.txt"
 WARM = 0.3  # share of the images after which memory is looked at
 STEEPEST = 20.0  # kB per 1,000 images: 2 MB in a run of 100,000
+HIGHEST = 100_000  # kB
 ROW_BYTES = 600  # of memory for each row that is there already: its name in the list, the list, and 16 bytes
 FEW = 100_000  # images or rows, below which 100 MB for the first ones say nothing
 START_SECONDS, RUN_SECONDS = 60, 0.1  # on a busy machine
@@ -90,8 +91,11 @@ def _rows(builder: RowBuilder, names: Sequence[str]) -> Iterable[list[ScoreRow]]
         yield [{**row, "path": name} for name, row in zip(names[start:], made, strict=False)]
 
 
-def memory_slope(process: subprocess.Popen, progress: Path, total: int) -> float:
-    """Wait for a process; return by how many kB its memory grows for 1,000 images, once WARM of them are scored.
+def memory_growth(process: subprocess.Popen, progress: Path, total: int) -> tuple[float, float]:
+    """Wait for a process; return how its memory grows once WARM of the images are scored.
+
+    The first value is in kB for 1,000 images; the second, in kB, is what the end takes beyond that, as a conversion of
+    10,000 rows at a time to Parquet does.
 
     Args:
         process: Process that writes rows.
@@ -104,8 +108,9 @@ def memory_slope(process: subprocess.Popen, progress: Path, total: int) -> float
         time.sleep(0.02)
     sizes, memory = np.array([sample for sample in samples if sample[0] and sample[1]], dtype=float).T
     images = sizes / sizes.max() * total
-    warm = images >= WARM * total
-    return float(np.polyfit(images[warm] / 1000, memory[warm], 1)[0])
+    last = int(images.argmax())  # the first sample with all rows
+    warm = np.flatnonzero(images[: last + 1] >= WARM * total)
+    return float(np.polyfit(images[warm] / 1000, memory[warm], 1)[0]), float(memory.max() - memory[warm].max())
 
 
 def resident(process: int) -> int:
@@ -133,13 +138,14 @@ def score_many(number: int, folder: Path, prepared: Path) -> Outcome:
     arguments = (str(prepared / "images"), "--format", form, "--output", str(output), "--batch-size", "32")
     with (folder / "stderr").open("wb") as stderr:
         process = subprocess.Popen(command(prepared, *arguments), stderr=stderr)
-        slope = memory_slope(process, growing, count)
+        slope, end = memory_growth(process, growing, count)
     said = (folder / "stderr").read_text(encoding="utf-8")
     speed = re.search(r"([\d.]+) images/s", said)
-    figure = f"{form}: {slope:+.1f} kB per 1,000 images, {speed[1] if speed else '?'} images/s"
+    growth = f"{slope:+.1f} kB per 1,000 images and {end / 1000:.0f} MB at the end"
+    figure = f"{form}: {growth}, {speed[1] if speed else '?'} images/s"
     if process.returncode != 0 or f"{count} images scored" not in said:
         return Outcome(f"{form}: exit status {process.returncode}: {said.splitlines()[-1:]}", figure)
-    return Outcome(figure if slope > STEEPEST and count >= FEW else "", figure)
+    return Outcome(figure if (slope > STEEPEST or end > HIGHEST) and count >= FEW else "", figure)
 
 
 def continue_many(number: int, folder: Path, prepared: Path) -> Outcome:

@@ -116,12 +116,12 @@ def test_an_epoch_without_any_step_stops(quick, monkeypatch):
 
 
 def test_a_diagnosis_names_the_first_module_that_overflows(quick, tmp_path, monkeypatch):
-    """A bias of infinity, as an overflow leaves it, in the last layer of the algorithmic path."""
+    """A bias of infinity, as an overflow leaves it, in a layer of the algorithmic path that others follow."""
     load = training.load_pretrained
 
     def overflowing(model, settings):
         with torch.no_grad():
-            model.algorithmic[-1].bias[1] = float("inf")
+            model.algorithmic[0].bias[1] = float("inf")
         return load(model, settings)
 
     monkeypatch.setattr(training, "load_pretrained", overflowing)
@@ -131,10 +131,9 @@ def test_a_diagnosis_names_the_first_module_that_overflows(quick, tmp_path, monk
     assert (found["epoch"], found["step"], found["what"]) == (1, 1, "the loss")
     assert f"images: {', '.join(found['images'])}." in str(caught.value)
     assert found["loss"]["total"] is None  # JSON has no NaN
-    last = found["module"]
-    assert last.startswith("algorithmic.")
-    assert found["weights"] == [f"{last}.bias"]
+    assert found["module"] == "algorithmic.0"
+    assert found["weights"] == ["algorithmic.0.bias"]
     assert found["largest_input"] > 0
-    assert f"{last}.weight" in found["gradients"]
+    assert "algorithmic.0.weight" in found["gradients"]
     assert found["learning_rates"] == [1e-5]
     assert not (folder_of(tmp_path) / "last.pt").exists()
