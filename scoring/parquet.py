@@ -14,7 +14,7 @@ from utils.errors import UserError, one_line
 from utils.files import write_atomically
 
 INTEGER_FIELDS = ("panel", "rank", "width", "height")
-ROWS_PER_CHUNK = 10_000  # rows in memory while a file is written or read
+ROWS_PER_CHUNK = 2_000  # rows in memory while a file is written or read
 
 
 def schema_for(columns: Sequence[str]) -> pa.Schema:

@@ -179,7 +179,9 @@ def cluster(address: str | None) -> Iterator[None]:
                 socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
             handler = signal.getsignal(signal.SIGTERM)
             ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=packages, **where)
-            signal.signal(signal.SIGTERM, handler)  # Ray's exits with status 1
+            signal.signal(signal.SIGTERM, handler)  # Ray's exits with status 1 or 15
+        except SystemExit as error:  # from Ray's handler, before it is replaced
+            raise KeyboardInterrupt from error
         except (OSError, ValueError, RuntimeError) as error:
             place = f"--ray-address: {address}" if address is not None else "--engine ray"
             raise UserError(f"{place}: no Ray cluster is available: {one_line(error)}") from error

@@ -95,7 +95,7 @@ def memory_growth(process: subprocess.Popen, progress: Path, total: int) -> tupl
     """Wait for a process; return how its memory grows once WARM of the images are scored.
 
     The first value is in kB for 1,000 images; the second, in kB, is what the end takes beyond that, as a conversion of
-    10,000 rows at a time to Parquet does.
+    2,000 rows at a time to Parquet does.
 
     Args:
         process: Process that writes rows.

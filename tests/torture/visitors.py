@@ -18,7 +18,7 @@ from tests.scoring.page.test_layout import called, uploaded
 from tests.torture.load import ROOT, resident
 from tests.torture.part import Outcome, Part
 
-VISITORS, SECONDS = 20, 120
+VISITORS, SECONDS = 20, 600
 WARM = 0.3  # share of the time after which memory is looked at
 GROWTH = 100_000  # kB that the page may take more from then on
 

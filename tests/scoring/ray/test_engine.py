@@ -277,6 +277,19 @@ def test_errors_of_workers_are_one_line(checkpoint, photos, tmp_path, monkeypatc
         on_ray(tmp_path / "none.csv", checkpoint, photos, "--device", "cuda")
 
 
+def test_a_signal_that_the_handler_of_ray_answers_is_an_interruption(monkeypatch):
+    """It does between its start and the return of ray.init."""
+    from scoring.ray import engine  # noqa: PLC0415, imports Ray
+
+    def interrupted(**_):
+        raise SystemExit(signal.SIGTERM)
+
+    monkeypatch.setattr("ray.init", interrupted)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(KeyboardInterrupt), engine.cluster(None):
+        pass
+
+
 def test_from_the_command_line(checkpoint, local, photos, tmp_path):
     pytest.importorskip("ray")
     command = [sys.executable, ROOT / "inference.py", "photos", "--checkpoint", checkpoint, "--engine", "ray"]
