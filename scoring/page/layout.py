@@ -18,6 +18,7 @@ VISITORS = 8  # whose pictures, or whose folders, are scored at the same time
 SOURCES = ["upload", "clipboard", "webcam"]
 PRIVATE = {"api_visibility": "private", "concurrency_limit": VISITORS, "show_progress": "hidden"}
 PLAIN = {"js_on_load": None, "apply_default_css": False}  # of HTML, which has its own style
+SESSIONS = 100  # whose state Gradio keeps, 0.1 MB each; the page keeps none itself, and each call of the API is one
 LEFTOVERS = (600, 86_400)  # every 10 minutes, uploads that are a day old are deleted: those that no session claimed
 COLOURS = {  # of Gradio's theme, near those of utils/page.css
     "color_accent": "#3f739f",
@@ -74,6 +75,7 @@ def launch(page: gr.Blocks, port: int | None = None, wait: bool = True) -> str:
             server_port=port,
             prevent_thread_lock=True,
             max_file_size=FILE_SIZE,
+            state_session_capacity=SESSIONS,
             theme=theme,
             css_paths=HERE / "style.css",
             footer_links=[],

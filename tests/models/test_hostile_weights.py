@@ -93,13 +93,9 @@ def test_names_of_no_network(content, message, tmp_path):
 
 def test_dictionaries_in_dictionaries(tmp_path):
     content = {"w": torch.ones(1)}
-    for _ in range(3000):
+    for _ in range(200):
         content = {"model": content}
     buffer = tmp_path / "a.pth"
-    with pytest.raises(RecursionError):
-        torch.save(content, buffer)
-    for _ in range(2800):
-        content = content["model"]
     torch.save(content, buffer)
     with pytest.raises(UserError, match="weights of no known kind"):
         load_as_pretrained(buffer)
