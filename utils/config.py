@@ -227,7 +227,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict:
     parent = values.pop(EXTENDS, None)
     if parent is None:
         return values
-    if not str(parent).endswith(SUFFIXES):
+    if not str(parent).lower().endswith(SUFFIXES):
         raise UserError(f"{path}: `{EXTENDS}` names {shortened(str(parent))}, which does not end with .yaml or .yml")
     return _merge(_read(path.parent / str(parent), (*seen, path.resolve())), values, str(path))
 

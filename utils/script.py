@@ -8,7 +8,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from threading import Event, Timer, current_thread, main_thread
 from types import FrameType
 from typing import Any
@@ -107,11 +106,7 @@ def _interrupt_again(ignored: Any) -> None:
         sys.__unraisablehook__(ignored)
         return
     _interrupted.clear()
-    if hasattr(signal, "pthread_kill"):  # wakes the main thread, too
-        repeat = partial(signal.pthread_kill, main_thread().ident)
-    else:
-        repeat = signal.raise_signal
-    Timer(SOON, repeat, [number]).start()
+    Timer(SOON, os.kill, (os.getpid(), number)).start()
 
 
 def _print_error(error: BaseException, unread: int) -> int:

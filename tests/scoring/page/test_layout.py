@@ -122,6 +122,20 @@ def test_two_visitors_are_served_at_the_same_time(served, predictor, photo, monk
     assert [row["path"] for _, ((row,),) in answers] == ["0.png", "1.png"]
 
 
+def test_few_calls_are_remembered(layout, predictor, tmp_path, monkeypatch):
+    """Gradio keeps the state of each session, and each call is one."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(layout, "SESSIONS", 2)
+    page = layout.build_page(Handlers(predictor), Uploads(tmp_path))
+    address = layout.launch(page, wait=False).rstrip("/")
+    try:
+        for number in range(4):
+            assert called(address, "score", uploaded(address, f"{number}.jpg", b"no image"))[0] == "complete"
+        assert len(page.app.state_holder.session_data) == 2
+    finally:
+        page.close()
+
+
 def test_files_that_are_too_large_are_refused(layout, monkeypatch, request):
     monkeypatch.setattr(layout, "FILE_SIZE", "1kb")
     address, _ = request.getfixturevalue("served")
