@@ -279,6 +279,7 @@ def test_errors_of_workers_are_one_line(checkpoint, photos, tmp_path, monkeypatc
 
 def test_a_signal_that_the_handler_of_ray_answers_is_an_interruption(monkeypatch):
     """It does between its start and the return of ray.init."""
+    pytest.importorskip("ray")
     from scoring.ray import engine  # noqa: PLC0415, imports Ray
 
     def interrupted(**_):
