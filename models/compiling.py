@@ -11,11 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.cvt import CvT
+from models.fused import FusedCvT
 from utils.errors import UserError, one_line
 
-# Uses CUDA graphs, since most of the hundreds of kernels of CvT-21 take less time than their launch.
-# On other devices the mode changes nothing.
-COMPILE_MODE = "reduce-overhead"
+CVT_OPTIONS = {  # of torch's compiler for CvT on a GPU; docs/PERFORMANCE.md says what they are worth
+    "layout_optimization": False,  # maps are channels-last already; queries, keys and values would be copied into it
+    "triton.mix_order_reduction": False,  # gradients of a LayerNorm in one kernel, which is slower than two
+}
 
 
 def require_compiler(device: torch.device, option: str) -> None:
@@ -32,6 +35,21 @@ def require_compiler(device: torch.device, option: str) -> None:
         torch.compile(lambda x: x.sin() + 1, dynamic=False)(torch.zeros(2, device=device))
     except (RuntimeError, ImportError, OSError) as error:  # raised without a C++ compiler or Triton
         raise _failure(option, error) from error
+
+
+def compile_network(network: nn.Module, replayed: bool = True) -> nn.Module:
+    """Return the network with its forward, and its gradient, compiled for each size of batches.
+
+    Args:
+        network: RichIQA or its fused version, on its device; parameters and their names are unchanged.
+        replayed: Whether GPU kernels are recorded and replayed as CUDA graphs: most of the thousands of kernels of
+            CvT-21 take less time than their launch. What a call returns is then overwritten by the next.
+    """
+    options = None
+    if next(network.parameters()).device.type == "cuda":
+        is_cvt = isinstance(network.backbone, CvT | FusedCvT)
+        options = {"triton.cudagraphs": replayed, **(CVT_OPTIONS if is_cvt else {})}
+    return torch.compile(network, dynamic=False, options=options)
 
 
 @contextmanager
@@ -67,7 +85,7 @@ class CompiledScorer:
     """
 
     def __init__(self, network: nn.Module, option: str):
-        self.network = torch.compile(network, dynamic=False, mode=COMPILE_MODE)
+        self.network = compile_network(network)
         self.option = option
         self.unit = 1
         self.largest = 0

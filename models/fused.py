@@ -21,7 +21,7 @@ from models.richiqa import RichIQA
 
 PROBE = 64  # side in pixels
 
-Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d, nn.LayerNorm)
 
 
 class FusedNetwork(nn.Module):
@@ -156,7 +156,7 @@ class FusedStage(nn.Module):
         super().__init__()
         self.conv = to_precision(stage.embedding.conv, plan.convolutions)
         self.plan = plan
-        self.norm = stage.embedding.norm
+        self.norm = to_precision(stage.embedding.norm, plan.tokens)
         self.cls_token = stage.cls_token if stage.cls_tokens else None
         self.blocks = nn.ModuleList(FusedBlock(block, plan) for block in stage.blocks)
 
@@ -177,7 +177,7 @@ class FusedBlock(nn.Module):
 
     def __init__(self, block: Block, plan: PrecisionPlan):
         super().__init__()
-        self.norm1, self.norm2 = block.norm1, block.norm2
+        self.norm1, self.norm2 = (to_precision(norm, plan.tokens) for norm in (block.norm1, block.norm2))
         self.attention = FusedAttention(block.attention, plan)
         self.mlp = FusedMlp(block.mlp, plan)
 

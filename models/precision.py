@@ -3,7 +3,7 @@
 Sums within layer normalisation and softmax, pooling and head are always float32.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -42,9 +42,10 @@ def precision_plan(precision: str, device: torch.device) -> PrecisionPlan:
     """Return the data types of a precision on a device.
 
     `auto` is bfloat16 if the hardware has instructions for it, else float32. It only depends on the hardware:
-    everything on a CPU with AMX; all but the tokens on a GPU from Ampere on; linear layers on a CPU with AVX512-BF16
-    but without AMX, where attention in bfloat16 was slower than in float32. `auto` never selects fp16, whose largest
-    number is 65504, since the activations of a trained network have no known bound.
+    everything on a CPU with AMX and on a GPU from Ampere on; linear layers on a CPU with AVX512-BF16 but without AMX,
+    where attention in bfloat16 was slower than in float32. The activations of a trained network have no known bound,
+    so `auto` never selects fp16, whose largest number is 65504, and the tokens, which are sums over all blocks, stay
+    float32 in fp16.
 
     Raises:
         UserError: The name is unknown, or fp16 is requested on a device other than a CUDA GPU.
@@ -65,11 +66,12 @@ def _fastest(device: torch.device) -> PrecisionPlan:
     if device.type == "cuda":
         return _all(torch.bfloat16) if torch.cuda.get_device_capability(device) >= AMPERE else PrecisionPlan()
     if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
-        return replace(_all(torch.bfloat16), tokens=torch.bfloat16)
+        return _all(torch.bfloat16)
     if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
         return PrecisionPlan(linear=torch.bfloat16)
     return PrecisionPlan()
 
 
 def _all(dtype: torch.dtype) -> PrecisionPlan:
-    return PrecisionPlan(convolutions=dtype, linear=dtype, attention=dtype)
+    tokens = dtype if dtype == torch.bfloat16 else torch.float32
+    return PrecisionPlan(convolutions=dtype, linear=dtype, attention=dtype, tokens=tokens)

@@ -143,9 +143,12 @@ def _require_plain(file: BinaryIO, path: Path) -> None:
     file.seek(0)
     if file.read(len(ZIP)) == ZIP:
         reader = torch._C.PyTorchFileReader(str(path))  # the one that torch.load uses
-        unpacked = sum(map(reader.get_record_size, reader.get_all_records()))
         with zipfile.ZipFile(file) as archive:
-            odd = any(record.compress_size != record.file_size or _is_folder(record) for record in archive.infolist())
+            records = archive.infolist()
+        unpacked = sum(record.file_size for record in records)
+        if hasattr(reader, "get_record_size"):  # not in torch 2.11
+            unpacked = max(unpacked, sum(map(reader.get_record_size, reader.get_all_records())))
+        odd = any(record.compress_size != record.file_size or _is_folder(record) for record in records)
         if unpacked > size or odd:
             raise ValueError(
                 f"its records are compressed, of {unpacked} bytes, overlap, or are folders; torch.save writes none such"

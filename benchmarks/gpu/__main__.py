@@ -12,7 +12,9 @@ from utils.script import run_script
 PARTS: dict[str, Callable[[Rows, Sizes], None]] = {
     "parity": parity.measure,
     "inference": inference.measure,
+    "inference_compiled": inference.measure_compiled,
     "training": training.measure,
+    "training_large": training.measure_large,
     "agreement": training.measure_agreement,
     "epoch": epoch.measure,
     "profile": profile.measure,

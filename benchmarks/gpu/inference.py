@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.data import random_images
@@ -26,38 +26,35 @@ def measure(rows: Rows, sizes: Sizes) -> None:
     device = sizes.device
     ceiling = measure_ceiling(rows, sizes)
     network, fast, peer = networks("fp32", device, sizes.backbone)
-    lowered = fused_model(network, "bf16")
     ways: dict[str, tuple[Network, str, bool]] = {
         "peer_fp32": (peer, "fp32", False),
+        "bf16": (fused_model(network, "bf16"), "fp32", False),
         "peer_bf16": (peer, "fp32", True),
         "fp32": (fast, "fp32", False),
-        "bf16": (lowered, "fp32", False),
     }
     if device.type == "cuda":
         ways["tf32"] = (fast, "tf32", False)
     gflop = count_gflop(sizes)
     rows.add("peer", what=PEER, gflop=gflop)
-    best = {}
     for name, (way, precision, autocast) in ways.items():
-        rates = {}
         for batch in (1, sizes.batch, *sizes.large_batches):
             with use_precision(precision, device), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
                 taken = time_batches(way, batch, sizes)
-            figures = speed(taken, batch, gflop, ceiling)
-            rates[batch] = max(figures["images_per_s"])
-            rows.add(f"{name}_batch_{batch}", milliseconds=taken, **figures)
-        best[name] = max(rates, key=rates.get)
-    measure_compiled(rows, sizes, lowered, best["bf16"], gflop, ceiling)
+            rows.add(f"{name}_batch_{batch}", milliseconds=taken, **speed(taken, batch, gflop, ceiling))
 
 
-def measure_compiled(rows: Rows, sizes: Sizes, network: nn.Module, batch: int, gflop: float, ceiling: float) -> None:
-    """Write what torch's compiler makes of bf16, in the batch that was best without it."""
-    compiled = CompiledScorer(network, "--compile")
-    images = random_images(batch, sizes.side, sizes.device)
-    compiling = seconds(lambda: compiled(images))
-    taken = time_batches(compiled, batch, sizes)
-    figures = speed(taken, batch, gflop, ceiling)
-    rows.add(f"bf16_compiled_batch_{batch}", milliseconds=taken, **figures, compiling_s=compiling)
+@torch.inference_mode()
+def measure_compiled(rows: Rows, sizes: Sizes) -> None:
+    """Write what torch's compiler makes of bf16, in the larger batches."""
+    ceiling, gflop = measure_ceiling(rows, sizes), count_gflop(sizes)
+    network = build_model(ModelSettings(backbone=sizes.backbone)).eval().to(sizes.device)
+    for batch in sizes.large_batches:
+        compiled = CompiledScorer(fused_model(network, "bf16", packed=False), "--compile")
+        images = random_images(batch, sizes.side, sizes.device)
+        compiling = seconds(lambda compiled=compiled, images=images: compiled(images))
+        taken = time_batches(compiled, batch, sizes)
+        figures = speed(taken, batch, gflop, ceiling)
+        rows.add(f"bf16_compiled_batch_{batch}", milliseconds=taken, **figures, compiling_s=compiling)
 
 
 def measure_ceiling(rows: Rows, sizes: Sizes) -> float:

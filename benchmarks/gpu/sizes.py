@@ -17,12 +17,12 @@ class Sizes:
         side: Width and height of the images, in pixels.
         resize: Width and height that images are squashed to before they are cropped to `side`.
         batch: Images in a training step, as in configs/koniq10k.yaml.
-        large_batches: Larger batches; the last is the one that is trained with.
+        large_batches: Larger batches; the first is also trained with.
         runs: Measurements of each figure.
         seconds: What a measurement takes at least.
         ceiling: Rows and columns of the matrices whose product is the ceiling.
         agreement_steps: Steps that bf16 and fp32 are compared over.
-        photos: JPEGs of the database that an epoch is measured on.
+        photos: JPEGs of the database that an epoch is measured on; half of them are for training.
         epochs: Epochs that main.py trains; the first is not counted.
         profiled_steps: Steps of a profile.
     """
@@ -32,12 +32,12 @@ class Sizes:
     side: int = 384
     resize: int = 512
     batch: int = 32
-    large_batches: tuple[int, ...] = (128,)
+    large_batches: tuple[int, ...] = (128, 256)
     runs: int = 5
     seconds: float = 0.3
     ceiling: int = 8192
     agreement_steps: int = 200
-    photos: int = 2000
+    photos: int = 3000
     epochs: int = 3
     profiled_steps: int = 20
 

@@ -28,7 +28,7 @@ from experiments.training.precision import COMPILE
 from experiments.training.setup import SplitRun
 from experiments.training.state import TrainingState
 from losses import JointLoss
-from models.compiling import COMPILE_MODE, compiling
+from models.compiling import compile_network, compiling
 from models.precision import BF16
 from models.timm_backbone import TimmBackbone
 from utils.distributed import gathered, is_distributed, is_main, sum_over_processes, world
@@ -229,14 +229,9 @@ def wrap_ddp(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def compiled(model: torch.nn.Module, replayed: bool = True) -> torch.nn.Module:
-    """Return the network with its forward compiled for one batch size; parameters and their names are unchanged.
-
-    Args:
-        model: Network.
-        replayed: Whether GPU kernels are recorded and replayed as CUDA graphs.
-    """
+    """Return the network compiled for one batch size, see `models.compiling.compile_network`."""
     torch.compiler.reset()  # earlier splits count towards torch's limit of recompilations
-    return torch.compile(model, dynamic=False, mode=COMPILE_MODE if replayed else None)
+    return compile_network(model, replayed)
 
 
 def train_epoch(stepper: Stepper, loader: DataLoader, run: SplitRun) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu.__main__ import main
+from benchmarks.gpu.__main__ import PARTS, main
 from benchmarks.gpu.training import FAST, WAYS
 from benchmarks.rows import Measured, Rows, speed
 from tests.running import ROOT
@@ -45,18 +45,19 @@ def test_inference_is_measured_in_every_way(measure):
     found = measure("inference")
     names = {f"{way}_batch_{batch}" for way in ("peer_fp32", "peer_bf16", "fp32", "bf16") for batch in (1, 4, 6)}
     assert names <= found.keys()
-    assert sum(name.startswith("bf16_compiled_batch_") for name in found) == 1
     for row in found.values():
         low, high = row.get("images_per_s_spread", (1, 1))
         assert 0 < low <= high
+    compiled = measure("inference_compiled")["bf16_compiled_batch_6"]
+    assert 0 < compiled["images_per_s_spread"][0] <= compiled["images_per_s"]
 
 
 @pytest.mark.slow
 def test_training_is_measured_in_every_way(measure):
     found = measure("training")
-    names = {*(f"{way}_batch_4" for way in WAYS_ON_CPU), f"{FAST}_batch_6", "adam_fused", "adam_default"}
+    names = {*(f"{way}_batch_4" for way in WAYS_ON_CPU), "adam_fused", "adam_default"}
     assert names <= found.keys()
-    assert found[f"{FAST}_batch_4"]["graph_breaks"] == 0
+    assert found[f"{FAST}_batch_4"]["graph_breaks"] == measure("training_large")[f"{FAST}_batch_6"]["graph_breaks"] == 0
 
 
 @pytest.mark.slow
@@ -70,7 +71,7 @@ def test_precisions_agree_after_the_same_steps(measure):
 def test_an_epoch_is_measured_through_main(measure):
     found = measure("epoch")
     assert found["main"]["status"] == 0
-    assert found["epochs"]["images"] == 16
+    assert found["epochs"]["images"] == 10 // 4 * 4
     assert found["protocol"]["hours"] == pytest.approx(
         500 / 3600 * (8058 / found["training"]["images_per_s"] + 2015 / found["evaluation"]["images_per_s"])
     )
@@ -100,7 +101,7 @@ def test_the_script_names_parts_that_exist():
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0
-    assert parts == {"parity", "agreement", "epoch", "inference", "training", "profile"}
+    assert parts == PARTS.keys()
     subprocess.run(["bash", "-n", str(Path("benchmarks") / "gpu_all.sh")], cwd=ROOT, check=True)
 
 

@@ -181,7 +181,7 @@ def test_auto_follows_the_instructions_of_the_machine(no_bf16, monkeypatch):  # 
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     assert precision_plan("auto", CPU) == PrecisionPlan(BF16, BF16, BF16, tokens=BF16)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (8, 0))
-    assert precision_plan("auto", CUDA) == precision_plan("bf16", CPU) == PrecisionPlan(BF16, BF16, BF16)
+    assert precision_plan("auto", CUDA) == precision_plan("bf16", CPU) == PrecisionPlan(BF16, BF16, BF16, tokens=BF16)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (7, 5))
     assert precision_plan("auto", CUDA) == PrecisionPlan()
     assert precision_plan("fp16", CUDA) == PrecisionPlan(torch.float16, torch.float16, torch.float16)
@@ -190,13 +190,13 @@ def test_auto_follows_the_instructions_of_the_machine(no_bf16, monkeypatch):  # 
 def test_plans_in_words():
     words = [
         PrecisionPlan(),
-        PrecisionPlan(BF16, BF16, BF16),
+        PrecisionPlan(BF16, BF16, BF16, BF16),
         PrecisionPlan(linear=BF16),
         PrecisionPlan(linear=BF16, attention=BF16),
-        PrecisionPlan(BF16, BF16, BF16, BF16),
+        PrecisionPlan(BF16, BF16, BF16),
     ]
     assert [plan.describe() for plan in words] == [
-        *("fp32", "bf16", "bf16(linear)", "bf16(linear+attention)", "bf16(convolutions+linear+attention+tokens)")
+        *("fp32", "bf16", "bf16(linear)", "bf16(linear+attention)", "bf16(convolutions+linear+attention)")
     ]
     assert precision_plan("fp16", CUDA).describe() == "fp16"
 
