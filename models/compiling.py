@@ -47,8 +47,9 @@ def compile_network(network: nn.Module, replayed: bool = True) -> nn.Module:
     """
     options = None
     if next(network.parameters()).device.type == "cuda":
-        is_cvt = isinstance(network.backbone, CvT | FusedCvT)
-        options = {"triton.cudagraphs": replayed, **(CVT_OPTIONS if is_cvt else {})}
+        own = CVT_OPTIONS if isinstance(network.backbone, CvT | FusedCvT) else {}
+        known = torch._inductor.list_options() if own else ()  # they differ from version to version
+        options = {"triton.cudagraphs": replayed, **{name: own[name] for name in own if name in known}}
     return torch.compile(network, dynamic=False, options=options)
 
 
