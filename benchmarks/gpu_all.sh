@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measure everything on one CUDA GPU in about nine minutes: benchmarks/gpu_all.sh [DIR] [--small]
+# Measure everything on one CUDA GPU of 80 GB in about nine minutes: benchmarks/gpu_all.sh [DIR] [--small]
 #
 # Each part runs in a process of its own, writes DIR/PART.jsonl row by row, and may fail without stopping the others.
 # Needs requirements.txt, pytest and transformers. --small tries the code on the CPU; its figures mean nothing.
@@ -16,7 +16,7 @@ part() { # name, seconds it may take, where its rows go
     echo "$1: exit status $?, $SECONDS s after the start, see $3/$1.log"
 }
 
-# Nothing here is timed, so it runs side by side; it also fills the compiler's cache for what follows.
+# No time measured here counts, so it runs side by side; it also fills the compiler's cache for what follows.
 part parity 120 "$output" &
 part agreement 240 "$output" &
 part epoch 240 "$output/warm_up" &

@@ -16,7 +16,7 @@ from models.fused import FusedCvT
 from utils.errors import UserError, one_line
 
 CVT_OPTIONS = {  # of torch's compiler for CvT on a GPU; docs/PERFORMANCE.md says what they are worth
-    "layout_optimization": False,  # maps are channels-last already; queries, keys and values would be copied into it
+    "layout_optimization": False,  # it would copy queries, keys and values to channels-last, which maps are already
     "triton.mix_order_reduction": False,  # gradients of a LayerNorm in one kernel, which is slower than two
 }
 
@@ -38,7 +38,7 @@ def require_compiler(device: torch.device, option: str) -> None:
 
 
 def compile_network(network: nn.Module, replayed: bool = True) -> nn.Module:
-    """Return the network with its forward, and its gradient, compiled for each size of batches.
+    """Return the network with forward and backward compiled, once for each batch size.
 
     Args:
         network: RichIQA or its fused version, on its device; parameters and their names are unchanged.

@@ -146,7 +146,7 @@ def _require_plain(file: BinaryIO, path: Path) -> None:
         with zipfile.ZipFile(file) as archive:
             records = archive.infolist()
         unpacked = sum(record.file_size for record in records)
-        if hasattr(reader, "get_record_size"):  # not in torch 2.11
+        if hasattr(reader, "get_record_size"):  # not in torch 2.11, whose sizes may differ from those of zipfile
             unpacked = max(unpacked, sum(map(reader.get_record_size, reader.get_all_records())))
         odd = any(record.compress_size != record.file_size or _is_folder(record) for record in records)
         if unpacked > size or odd:

@@ -22,7 +22,7 @@ Network = Callable[[Tensor], Tensor]
 
 @torch.inference_mode()
 def measure(rows: Rows, sizes: Sizes) -> None:
-    """Write images per second at one image, at a training batch and at larger ones, for every way of scoring."""
+    """Write images/s at one image, at a training batch and at larger ones, for every way without the compiler."""
     device = sizes.device
     ceiling = measure_ceiling(rows, sizes)
     network, fast, peer = networks("fp32", device, sizes.backbone)

@@ -229,7 +229,7 @@ def wrap_ddp(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def compiled(model: torch.nn.Module, replayed: bool = True) -> torch.nn.Module:
-    """Return the network compiled for one batch size, see `models.compiling.compile_network`."""
+    """Return the compiled network, see `models.compiling.compile_network`; what was compiled before is forgotten."""
     torch.compiler.reset()  # earlier splits count towards torch's limit of recompilations
     return compile_network(model, replayed)
 
