@@ -45,11 +45,10 @@ def compile_network(network: nn.Module, replayed: bool = True) -> nn.Module:
         replayed: Whether GPU kernels are recorded and replayed as CUDA graphs: most of the thousands of kernels of
             CvT-21 take less time than their launch. What a call returns is then overwritten by the next.
     """
-    options = None
-    if next(network.parameters()).device.type == "cuda":
-        own = CVT_OPTIONS if isinstance(network.backbone, CvT | FusedCvT) else {}
-        known = torch._inductor.list_options() if own else ()  # they differ from version to version
-        options = {"triton.cudagraphs": replayed, **{name: own[name] for name in own if name in known}}
+    options = {"triton.cudagraphs": replayed}  # on a CPU, too: without it, torch 2.14 with AMX makes gradients NaN
+    if next(network.parameters()).device.type == "cuda" and isinstance(network.backbone, CvT | FusedCvT):
+        known = torch._inductor.list_options()  # they differ from version to version
+        options |= {name: value for name, value in CVT_OPTIONS.items() if name in known}
     return torch.compile(network, dynamic=False, options=options)
 
 
