@@ -48,10 +48,9 @@ def measure_compiled(rows: Rows, sizes: Sizes) -> None:
     """Write what torch's compiler makes of bf16, in the larger batches."""
     ceiling, gflop = measure_ceiling(rows, sizes), count_gflop(sizes)
     network = build_model(ModelSettings(backbone=sizes.backbone)).eval().to(sizes.device)
+    compiled = CompiledScorer(fused_model(network, "bf16", packed=False), "--compile")
     for batch in sizes.large_batches:
-        compiled = CompiledScorer(fused_model(network, "bf16", packed=False), "--compile")
-        images = random_images(batch, sizes.side, sizes.device)
-        compiling = seconds(lambda compiled=compiled, images=images: compiled(images))
+        compiling = seconds(lambda batch=batch: compiled(random_images(batch, sizes.side, sizes.device)))
         taken = time_batches(compiled, batch, sizes)
         figures = speed(taken, batch, gflop, ceiling)
         rows.add(f"bf16_compiled_batch_{batch}", milliseconds=taken, **figures, compiling_s=compiling)

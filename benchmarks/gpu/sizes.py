@@ -17,7 +17,7 @@ class Sizes:
         side: Width and height of the images, in pixels.
         resize: Width and height that images are squashed to before they are cropped to `side`.
         batch: Images in a training step, as in configs/koniq10k.yaml.
-        large_batches: Larger batches; the first is also trained with.
+        large_batches: Larger batches, rising; the first is also trained with.
         runs: Measurements of each figure.
         seconds: What a measurement takes at least.
         ceiling: Rows and columns of the matrices whose product is the ceiling.

@@ -110,6 +110,14 @@ def test_convolutions_hold_their_norms_and_nothing_else_is_doubled():
     assert max(parameter.numel() for parameter in added) == max(x.numel() for x in depthwise)
 
 
+def test_norms_have_the_precision_of_the_tokens():
+    """A GPU refuses others."""
+    fast = fused_model(network(backbone="cvt_nano"), "bf16")
+    norms = [module for module in fast.modules() if isinstance(module, nn.LayerNorm)]
+    assert norms
+    assert {parameter.dtype for norm in norms for parameter in norm.parameters()} == {BF16}
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_network_itself_is_untouched(precision):
     model = network(backbone="cvt_nano")
