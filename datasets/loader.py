@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ SHARED_MEMORY = "/dev/shm"  # of Linux; workers pass their batches through it
 IN_USE = 2  # batches that the network takes, and that are replaced
 LABEL_BYTES = 4 * 4096  # of the labels of a batch, a page each
 ENLARGE = "docker run --shm-size=2g or --ipc=host makes room"
+SIGNAL_DELAY = 1  # seconds: a lost worker's connections are closed before its parent hears of its end
 NO_MORE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)  # files, memory or processes
 
 
@@ -159,7 +161,12 @@ def worker_errors() -> Iterator[None]:
         MachineError: A worker was killed, or there is too little shared memory, or no more files or processes.
     """
     try:
-        yield
+        try:
+            yield
+        except (RuntimeError, OSError, EOFError) as error:
+            if _connection_lost(error):
+                time.sleep(SIGNAL_DELAY)  # ended by the error that the signal of a worker's death raises
+            raise
     except UserError:
         raise
     except (RuntimeError, OSError, EOFError) as error:
@@ -170,8 +177,7 @@ def worker_errors() -> Iterator[None]:
                 f"train.workers=0 or a smaller train.batch_size, or enlarge it ({ENLARGE}); --resume continues a "
                 "training from what is saved"
             ) from error
-        lost = "ancdata" in text or isinstance(error, (ConnectionResetError, EOFError))  # seen before any signal
-        if ("DataLoader worker" in text and "Caught" not in text) or lost:
+        if ("DataLoader worker" in text and "Caught" not in text) or _connection_lost(error):
             raise MachineError(
                 f"a loader worker has died, most often for lack of memory or open files ({one_line(error, 120)}): use "
                 "fewer train.workers or a smaller train.batch_size, or raise the limit (ulimit -n); --resume continues "
@@ -184,6 +190,10 @@ def worker_errors() -> Iterator[None]:
                 "what is saved"
             ) from error
         raise
+
+
+def _connection_lost(error: BaseException) -> bool:
+    return isinstance(error, (ConnectionError, EOFError)) or "ancdata" in str(error)
 
 
 def _fit_shared_memory(workers: int, batch: int) -> tuple[int, int]:

@@ -81,6 +81,24 @@ def test_a_worker_that_the_system_ends_is_one_line(number, message):
     assert "\n" not in str(caught.value)
 
 
+@needs_signals
+@pytest.mark.parametrize("lost", [EOFError(), BrokenPipeError(), RuntimeError("received 0 items of ancdata")])
+def test_the_signal_of_a_lost_worker_is_awaited(lost):
+    """It would otherwise raise an error in whatever runs next, after the line that says what was wrong."""
+
+    def end(_number, _frame):
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(MachineError, match="is killed by signal"), worker_errors():
+            raise lost
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
@@ -88,11 +106,13 @@ def test_a_worker_that_the_system_ends_is_one_line(number, message):
         (RuntimeError("received 0 items of ancdata"), "a loader worker has died.*ulimit -n"),
         (EOFError(), "a loader worker has died.*ulimit -n"),
         (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "a loader worker has died"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "a loader worker has died"),
         (RuntimeError("Too many open files. Communication with the workers is no longer possible"), "no more open"),
         (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "ulimit -u"),
     ],
 )
-def test_what_the_system_lacks_is_said(error, message):
+def test_what_the_system_lacks_is_said(error, message, monkeypatch):
+    monkeypatch.setattr(loader, "SIGNAL_DELAY", 0)
     with pytest.raises(MachineError, match=message), worker_errors():
         raise error
 
