@@ -1,7 +1,7 @@
 """Measure whether the predicted quality falls as photographs are damaged more, for 12 kinds of damage.
 
-`python tools/robustness.py IMAGE ... [--checkpoint FILE] [--output FILE]`. IMAGE is a file, a folder or a pattern, as
-for inference.py. Exit status: 0, or 3 if some photographs could not be read.
+`python tools/robustness.py IMAGE ... [--checkpoint FILE] [--preprocess METHOD] [--output FILE]`. IMAGE is a file, a
+folder or a pattern, as for inference.py. Exit status: 0, or 3 if some photographs could not be read.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from utils.installation import require_installation
 require_installation()
 
 from experiments.evaluation.robustness import measure, to_text
-from scoring.defaults import SOME_FAILED
+from scoring.defaults import PREPROCESS, SOME_FAILED
 from scoring.inputs import find_images
 from scoring.loading import load_predictor
 from scoring.options import add_inputs, parse_photographs
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.output:
         require_place(args.output.parent)
     paths = find_images(args)
-    predictor = load_predictor(args.checkpoint, args.device)
+    predictor = load_predictor(args.checkpoint, args.device, preprocess=args.preprocess)
     rows, errors = measure(predictor, paths, args.batch_size)
     print("".join(f"left out: {printable(error)}\n" for error in errors), end="", file=sys.stderr)
     text = to_text(rows)
@@ -53,6 +53,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add_inputs(parser.add_argument_group("photographs"))
     parser.add_argument("--checkpoint", metavar="FILE", help="as for inference.py")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
+    parser.add_argument("--preprocess", choices=PREPROCESS, default=PREPROCESS[0], help="as for inference.py")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--output",

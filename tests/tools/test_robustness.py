@@ -10,6 +10,7 @@ from PIL import Image
 
 from datasets.distortions import DISTORTIONS
 from models import build_model
+from scoring.loading import load_predictor
 from tests.running import run_as_script
 from tools.robustness import main
 from utils.checkpoint import save_checkpoint
@@ -43,6 +44,17 @@ def test_the_table_and_the_rows(place, capsys):
     assert list(rows["kind"]) == [*DISTORTIONS] * 2
     assert rows["srcc"].between(-1, 1).all()
     assert json.loads((place / "rows.json").read_text())[0]["mos_5"] == pytest.approx(rows["mos_5"][0])
+
+
+def test_photographs_are_preprocessed_as_asked(place):
+    given = ["--checkpoint", str(place / "best.pt"), "--device", "cpu", str(place / "photos" / "a.png")]
+    assert main([*given, "--preprocess", "full", "--output", str(place / "rows.csv")]) == 0
+    full, release = (
+        load_predictor(place / "best.pt", "cpu", preprocess=name)(place / "photos" / "a.png").mos
+        for name in ("full", "release")
+    )
+    assert pd.read_csv(place / "rows.csv")["mos_0"].unique() == pytest.approx(full, abs=1e-6)
+    assert full != pytest.approx(release, abs=1e-6)
 
 
 def test_a_list_and_a_broken_photograph(place, capsys):
