@@ -10,7 +10,7 @@ from torch import nn
 
 from experiments.training.precision import use_precision
 from models import build_model
-from models.fused import PackedLinear, fold_batch_norms, fused_model
+from models.fused import PackedLinear, can_pack, fold_batch_norms, fused_model
 from models.precision import PrecisionPlan, precision_plan
 from utils.errors import UserError
 from utils.settings import ModelSettings
@@ -151,6 +151,7 @@ def test_bfloat16_moves_mos_by_less_than_half_a_percent_of_the_scale(backbone, p
     assert 0 < moved < 0.005 * WIDTH
 
 
+@pytest.mark.skipif(not can_pack(torch.device("cpu")), reason="oneDNN does not multiply in bfloat16 on this processor")
 @pytest.mark.parametrize(
     ("activation", "residual"), [("none", None), ("swish", None), ("none", BF16), ("none", torch.float32)]
 )
