@@ -56,7 +56,8 @@ OPTIONS = {  # by the module of a script, what its usage names
     "tools.model_card": "IMAGE --list --image-column --root --recursive --checkpoint --evaluations --observation "
     "--output",
     "tools.report": "RUN",
-    "tools.robustness": "IMAGE --list --image-column --root --recursive --checkpoint --device --batch-size --output",
+    "tools.robustness": "IMAGE --list --image-column --root --recursive --checkpoint --device --preprocess "
+    "--batch-size --output",
     "tools.score_examples": "--checkpoint",
     "tools.summarize": "RUN --baseline --selection --metrics --format --output",
 }
