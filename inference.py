@@ -15,7 +15,7 @@ from scoring.defaults import RAY, SOME_FAILED
 from scoring.inputs import find_images
 from scoring.options import parse_arguments
 from utils.installation import require_packages, require_ray_packages
-from utils.script import ending_on_signals, run_script
+from utils.script import run_script, slow_imports
 
 PREFIX = __name__.removesuffix("inference") if __name__ != "__main__" else ""  # `richiqa.` in other programs
 EXPORTS = {  # by public name, the module that defines it
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     paths = find_images(args)
     require_packages()
     engine = "scoring.ray.engine" if args.engine == RAY else "scoring.command"
-    with ending_on_signals():
+    with slow_imports():
         command = import_module(PREFIX + engine)  # imports torch
     return SOME_FAILED if command.score_command(args, paths) else 0
 

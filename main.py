@@ -13,10 +13,10 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent))  # missing under python -P or -I
 
-from utils.script import INTERRUPTED, end_on_signals, run_script
+from utils.script import INTERRUPTED, run_script, start_imports
 
 if __name__ == "__main__":
-    end_on_signals()
+    start_imports()
 
 from utils.installation import require_installation
 

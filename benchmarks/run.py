@@ -14,10 +14,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.script import end_on_signals, run_script
+from utils.script import run_script, start_imports
 
 if __name__ == "__main__":
-    end_on_signals()
+    start_imports()
 
 from utils.installation import require_installation
 

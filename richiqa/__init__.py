@@ -89,6 +89,6 @@ def train() -> None:
 
 def _run(script: str, **options: int) -> None:
     scripts = import_module(f"{__name__}.utils.script")
-    scripts.end_on_signals()
+    scripts.start_imports()
     main = import_module(f"{__name__}.{script}").main
     scripts.run_script(main, **options)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.script import end_on_signals, first_line, run_script
+from utils.script import first_line, run_script, start_imports
 
 if __name__ == "__main__":
-    end_on_signals()
+    start_imports()
 
 from datasets.inspection.comparison import TABLES, comparison_tables
 from utils.errors import UserError

@@ -14,10 +14,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from utils.script import end_on_signals, first_line, run_script
+from utils.script import first_line, run_script, start_imports
 
 if __name__ == "__main__":
-    end_on_signals()
+    start_imports()
 
 import pandas as pd
 

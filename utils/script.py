@@ -2,6 +2,7 @@
 
 import atexit
 import errno
+import gc
 import os
 import signal
 import sys
@@ -34,6 +35,7 @@ def run_script(main: Callable[[], int], exit_at_once: bool = False, unread: int 
             torch's modules apart costs 0.4 s.
         unread: Exit status if the reader of the output has gone: 0 if that loses nothing else.
     """
+    _end_imports()
     warnings.showwarning = _one_line_warning
     sys.unraisablehook = _interrupt_again
     _open_closed_streams()
@@ -58,25 +60,35 @@ def run_script(main: Callable[[], int], exit_at_once: bool = False, unread: int 
     sys.exit(status)
 
 
-def end_on_signals() -> None:
-    """Let Ctrl-C and SIGTERM end the process at once with one line, until `run_script` is called.
+def start_imports() -> None:
+    """Prepare for slow imports: until `run_script` is called, Ctrl-C and SIGTERM end the process at once with one line.
 
-    For slow imports, which turn a KeyboardInterrupt into other errors, or lose it.
+    Imports turn a KeyboardInterrupt into other errors, or lose it. Python's search for garbage pauses as well: imports
+    leave hardly any, and the search takes a tenth of their time.
     """
     handle_signals(_end)
+    gc.disable()
 
 
 @contextmanager
-def ending_on_signals() -> Iterator[None]:
+def slow_imports() -> Iterator[None]:
     """Do the same in a block, if `run_script` handles signals."""
     ours = signal.getsignal(signal.SIGTERM) is _interrupt
     if ours:
-        handle_signals(_end)
+        start_imports()
     try:
         yield
     finally:
         if ours:
+            _end_imports()
             handle_signals(_interrupt)
+
+
+def _end_imports() -> None:
+    """Search for garbage again, if the search pauses, but not in what was imported: that stays until the end."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def handle_signals(handler: Callable[[int, FrameType | None], None]) -> None:

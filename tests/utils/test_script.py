@@ -91,7 +91,7 @@ def test_names_too_long_for_the_system_are_one_line():
 SIGNALLED = """
 import atexit, os, sys, time
 sys.path.insert(0, {root!r})
-from utils.script import end_on_signals, ending_on_signals, run_script
+from utils.script import start_imports, slow_imports, run_script
 def told(status=0):
     print("ready", flush=True)
     time.sleep(60)
@@ -101,7 +101,7 @@ def turned():
     except KeyboardInterrupt:
         raise ImportError("numpy failed to import")
 def imported():
-    with ending_on_signals():
+    with slow_imports():
         turned()
 def cleaning():
     atexit.register(told)
@@ -135,7 +135,7 @@ run_script(lambda: 3)
 @pytest.mark.parametrize(
     ("script", "status", "line"),
     [
-        ("end_on_signals(); turned()", 130, "interrupted\n"),  # while a script imports
+        ("start_imports(); turned()", 130, "interrupted\n"),  # while a script imports
         ("run_script(told)", 130, "interrupted\n"),
         ("run_script(turned)", 130, "interrupted\n"),  # as libraries do
         ("run_script(imported)", 130, "interrupted\n"),
@@ -158,7 +158,27 @@ def test_a_signal_is_one_line_wherever_it_comes(script, status, line, number):
 )
 def test_scripts_end_on_signals_while_they_import(path):
     text = (ROOT / path).read_text(encoding="utf-8")
-    assert text.index("    end_on_signals()\n") < text.index("from utils", text.index("end_on_signals()\n"))
+    assert text.index("    start_imports()\n") < text.index("from utils", text.index("start_imports()\n"))
+
+
+@pytest.mark.parametrize(
+    "imports", ["start_imports()", "handle_signals(_interrupt)\nwith slow_imports():\n    imported()"]
+)
+def test_garbage_is_searched_for_again_after_the_imports(imports):
+    script = f"""
+import gc, sys
+sys.path.insert(0, {str(ROOT)!r})
+from utils.script import _interrupt, handle_signals, run_script, slow_imports, start_imports
+imported = lambda: print(gc.isenabled())
+{imports}
+def main():
+    print(gc.isenabled(), gc.get_freeze_count() > 1000)
+    return 0
+run_script(main)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True True"
+    assert done.stdout.splitlines()[:-1] in ([], ["False"])
 
 
 def test_signals_that_are_ignored_stay_ignored():
