@@ -1,4 +1,4 @@
-"""Measure whether the predicted quality falls as photographs are damaged more, for 12 kinds of damage.
+"""Measure whether the predicted quality falls as photographs are damaged more, for 28 kinds of damage.
 
 `python tools/robustness.py IMAGE ... [--checkpoint FILE] [--preprocess METHOD] [--output FILE]`. IMAGE is a file, a
 folder or a pattern, as for inference.py. Exit status: 0, or 3 if some photographs could not be read.

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageChops
 
-from datasets.distortions import DISTORTIONS, distort
+from datasets.distortions import DISTORTIONS, UNSEEN, distort
 from datasets.scale import RatingScale
 from scoring.pictures import open_picture
 from scoring.predictor import Predictor
@@ -24,7 +24,7 @@ from utils.tables import number, to_markdown
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 LEVELS = [f"mos_{level}" for level in range(len(STRENGTHS) + 1)]  # columns
 TIE = 1e-5  # relative to the width of the scale; smaller differences of MOS may be due to rounding
-ALL = "all kinds"
+DRAWN, NOT_DRAWN, ALL = "kinds drawn in training", "kinds never drawn", "all kinds"  # of the summary
 DIGITS = 3
 
 
@@ -93,12 +93,16 @@ def differ(one: Image.Image, other: Image.Image) -> bool:
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per kind, and one for all, of a table from `measure`.
+    """Return one row per kind, one for those that `loss.rank` draws, one for the others, and one for all.
+
+    Args:
+        rows: Table from `measure`.
 
     Columns: kind, photographs (how many have a correlation), mean and lowest correlation, and the mean of each level.
     """
-    summaries = []
-    for kind, group in [*rows.groupby("kind", sort=False), (ALL, rows)]:
+    unseen, summaries = rows["kind"].isin(UNSEEN), []
+    totals = [(DRAWN, rows[~unseen]), (NOT_DRAWN, rows[unseen]), (ALL, rows)]
+    for kind, group in [*rows.groupby("kind", sort=False), *totals]:
         known = group.dropna(subset="srcc")
         scores = {"mean": known["srcc"].mean(), "lowest": known["srcc"].min()}
         photographs = known["image"].nunique()

@@ -45,7 +45,10 @@ def test_the_same_arguments_give_the_same_pixels(kind, picture):
     assert (np.asarray(picture) == before).all()
 
 
-@pytest.mark.parametrize("kind", ["motion_blur", "noise", "impulse_noise"])
+RANDOM = ["motion_blur", "noise", "impulse_noise", "colour_cast", "colour_noise", "stripes", "lost_blocks", "scatter"]
+
+
+@pytest.mark.parametrize("kind", [*RANDOM, "speckle"])
 def test_the_seed_decides_what_is_random(kind, picture):
     assert difference(distort(picture, kind, 0.5, seed=1), distort(picture, kind, 0.5, seed=2)) > 0
 
@@ -66,6 +69,36 @@ def test_exposure_and_saturation_are_what_they_say(picture):
     )
     grey = np.asarray(distort(picture, "saturation_loss", 1))
     assert (grey == grey[:, :, :1]).all()
+
+
+def test_tones_and_colours_are_what_they_say(picture):
+    before = np.asarray(picture).astype(float)
+    assert len(np.unique(distort(picture, "posterization", 1))) == 2
+    assert len(np.unique(np.reshape(distort(picture, "few_colours", 1), (-1, 3)), axis=0)) == 3
+    logs = np.log2(np.asarray(distort(picture, "wrong_gamma", 0.5)) / 255)  # an exponent of 2 or 1/2
+    assert np.nanmedian(logs / np.log2(before / 255)) == pytest.approx(2, abs=0.05)
+    assert {np.mean(distort(picture, "wrong_gamma", 0.5, seed)) > before.mean() for seed in range(8)} == {True, False}
+    ratios = np.asarray(distort(Image.new("RGB", (8, 8), (50,) * 3), "colour_cast", 1))[0, 0] / 50
+    assert np.prod(ratios) == pytest.approx(1, abs=0.05)  # a hue, not more light
+    assert ratios.max() / ratios.min() > 2
+    haze = np.asarray(distort(picture, "haze", 1))
+    assert np.ptp(haze) <= 0.15 * 255 + 1
+    vignetting = np.asarray(distort(Image.new("RGB", (81, 81), (200,) * 3), "vignetting", 1))
+    assert (vignetting[40, 40, 0], vignetting[0, 0, 0]) == (200, round(200 * np.exp(-5)))
+
+
+def test_places_are_what_they_say(picture):
+    """Stripes are the same along a row or column, weaker losses are among the stronger, and blue keeps its place."""
+    grey = Image.new("RGB", (40, 30), (128,) * 3)
+    striped = [np.asarray(distort(grey, "stripes", 0.5, seed)) for seed in range(8)]
+    along = [((each == each[:, :1]).all(), (each == each[:1]).all()) for each in striped]  # the rows, the columns
+    assert set(along) == {(True, False), (False, True)}
+    before = np.asarray(picture)
+    lost = [(np.asarray(distort(picture, "lost_blocks", strength)) != before).any(2) for strength in (0.3, 1)]
+    assert lost[1][lost[0]].all()
+    fringed = np.asarray(distort(picture, "colour_fringes", 1)) != before
+    assert not fringed[:, :, 2].any()
+    assert fringed[:, :, 0].mean() > 0.5
 
 
 def test_draws_are_rising_and_of_every_kind():

@@ -39,7 +39,7 @@ def test_the_table_and_the_rows(place, capsys):
     for name in ("rows.csv", "rows.json", "table.md"):
         assert main([*given, "--output", str(place / name)]) == 0
     table = capsys.readouterr().out.strip().splitlines()
-    assert (place / "table.md").read_text().splitlines() == table[-len(DISTORTIONS) - 3 :]
+    assert (place / "table.md").read_text().splitlines() == table[-len(DISTORTIONS) - 5 :]
     rows = pd.read_csv(place / "rows.csv")
     assert list(rows["kind"]) == [*DISTORTIONS] * 2
     assert rows["srcc"].between(-1, 1).all()
@@ -65,7 +65,7 @@ def test_a_list_and_a_broken_photograph(place, capsys):
     printed = capsys.readouterr()
     assert "left out: " in printed.err
     assert "broken.png" in printed.err
-    assert printed.out.count("\n") == len(DISTORTIONS) + 3
+    assert printed.out.count("\n") == len(DISTORTIONS) + 5
 
 
 def test_mistakes_are_one_line_and_status_2(place, monkeypatch, capsys):

@@ -9,7 +9,16 @@ from scipy.stats import spearmanr
 
 from datasets.distortions import DISTORTIONS, distort
 from datasets.scale import RatingScale
-from experiments.evaluation.robustness import ALL, LEVELS, measure, rank_correlation, summarise, to_text
+from experiments.evaluation.robustness import (
+    ALL,
+    DRAWN,
+    LEVELS,
+    NOT_DRAWN,
+    measure,
+    rank_correlation,
+    summarise,
+    to_text,
+)
 from scoring.pictures import PictureSettings
 from utils.errors import UserError
 
@@ -87,13 +96,17 @@ def test_damage_that_changes_nothing_is_left_out(picture, tmp_path):
     assert (summary["lowest"] > 0.9).all()
 
 
-def test_the_summary_has_mean_and_lowest_of_each_kind_and_of_all(picture):
+def test_the_summary_has_mean_and_lowest_of_each_kind_and_of_kinds_together(picture):
     rows, _ = measure(network(by_difference), [picture], 4)
-    rows = rows.iloc[[0, 1]].assign(kind="blur", image=["a", "b"], srcc=[1.0, 0.5], mos_0=[4.0, 3.0])
+    values = {"kind": ["blur", "blur", "webp"], "image": ["a", "b", "b"], "srcc": [1.0, 0.5, 0.0], "mos_0": [4, 3, 3]}
+    rows = rows.iloc[[0, 1, 2]].assign(**values)
     summary = summarise(rows).set_index("kind")
-    assert list(summary.index) == ["blur", ALL]
-    for kind in summary.index:
+    assert list(summary.index) == ["blur", "webp", DRAWN, NOT_DRAWN, ALL]
+    for kind in ("blur", DRAWN):
         assert list(summary.loc[kind, ["photographs", "mean", "lowest", "mos_0"]]) == [2, 0.75, 0.5, 3.5]
+    for kind in ("webp", NOT_DRAWN):
+        assert list(summary.loc[kind, ["photographs", "mean", "lowest", "mos_0"]]) == [1, 0, 0, 3]
+    assert list(summary.loc[ALL, ["photographs", "mean", "lowest"]]) == [2, 0.5, 0]
     assert to_text(rows).splitlines()[2].startswith("| blur ")
 
 

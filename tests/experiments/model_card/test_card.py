@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from datasets.distortions import DISTORTIONS
+from experiments.evaluation.robustness import ALL, DRAWN, NOT_DRAWN
 from experiments.model_card import card
 from experiments.model_card.card import describe_photographs, recipe_commands, write_card
 from experiments.model_card.evaluations import read_evaluations
@@ -62,7 +63,7 @@ def test_the_card_says_what_the_files_say(network, photograph, tmp_path):
     assert rows["SRCC ↑"][column] == f"{metrics['srcc']:.3f} ({low:.3f} to {high:.3f})"
     assert rows["images"][column] == str(len(table))
     kinds = [row[0] for row in table_after(text, "Robustness")[2:]]
-    assert kinds == [*(kind.replace("_", " ") for kind in DISTORTIONS), "all kinds"]
+    assert kinds == [*(kind.replace("_", " ") for kind in DISTORTIONS), DRAWN, NOT_DRAWN, ALL]
     assert "2 photographs (1 of the evaluated images of clive, 1 from elsewhere)" in text
     errors = (table["pred_mos"] - table["target_mos"]).abs().sort_values(ascending=False)
     worst = [name.rpartition("/")[2] for name in table["image"][errors.index[:6]]]
