@@ -226,23 +226,8 @@ DISTORTIONS: dict[str, Distort] = {
     "few_colours": _few_colours,
     "vignetting": _vignetting,
 }
-UNSEEN = (
-    "webp",
-    "speckle",
-    "haze",
-    "few_colours",
-    "denoising",
-    "vignetting",
-)  # never drawn: to measure what carries over
-PER_PIXEL = (
-    "noise",
-    "impulse_noise",
-    "jpeg",
-    "jpeg2000",
-    "low_resolution",
-    "colour_noise",
-    "stripes",
-)
+UNSEEN = ("webp", "speckle", "haze", "few_colours", "vignetting")  # never drawn: to measure what carries over
+PER_PIXEL = ("noise", "impulse_noise", "jpeg", "jpeg2000", "low_resolution", "colour_noise", "stripes")
 HARD = ("noise", "impulse_noise", "jpeg", "jpeg2000", "overexposure")  # to learn; drawn twice as often as the others
 DRAWN = (*(kind for kind in DISTORTIONS if kind not in UNSEEN), *HARD)
 

@@ -104,6 +104,7 @@ def test_places_are_what_they_say(picture):
 def test_draws_are_rising_and_of_every_kind():
     drawn = [draw_damage(seed) for seed in range(1500)]
     times = Counter(kind for kind, _, _ in drawn)
+    assert set(UNSEEN) < set(DISTORTIONS)
     assert set(times) == set(DISTORTIONS) - set(UNSEEN)
     assert min(times[kind] for kind in HARD) > max(times[kind] for kind in set(DISTORTIONS) - set(HARD))
     for kind, (weaker, stronger), enlargement in drawn:
