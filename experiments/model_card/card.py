@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from datasets.distortions import UNSEEN
 from datasets.readers import with_defaults
 from experiments.evaluation.evaluate import FOLDER
 from experiments.evaluation.robustness import measure, to_text
@@ -75,6 +76,7 @@ def write_card(
     draw_failures(shown.worst(FAILURES), shown.root, shown.scale, figure)
     context = {
         "robustness": to_text(rows),
+        "unseen": ", ".join(UNSEEN[:-1]).replace("_", " ") + f" and {UNSEEN[-1]}",
         "speed": measure_speed(checkpoint, photographs),
         "figure": figure.name,
         "failures": describe_failures(shown),
