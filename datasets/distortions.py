@@ -75,8 +75,7 @@ def _impulse_noise(image: Image.Image, strength: float, generator: np.random.Gen
 
 
 def _jpeg(image: Image.Image, strength: float, _: np.random.Generator) -> Image.Image:
-    worst, best = JPEG_QUALITIES
-    return _encoded(image, "JPEG", quality=round(worst + (best - worst) * (1 - strength) ** 2))
+    return _encoded(image, "JPEG", quality=round(_between(JPEG_QUALITIES, (1 - strength) ** 2)))
 
 
 def _jpeg2000(image: Image.Image, strength: float, _: np.random.Generator) -> Image.Image:
@@ -174,8 +173,7 @@ def _scatter(image: Image.Image, strength: float, generator: np.random.Generator
 
 
 def _webp(image: Image.Image, strength: float, _: np.random.Generator) -> Image.Image:
-    worst, best = WEBP_QUALITIES
-    return _encoded(image, "WEBP", quality=round(worst + (best - worst) * (1 - strength) ** 2))
+    return _encoded(image, "WEBP", quality=round(_between(WEBP_QUALITIES, (1 - strength) ** 2)))
 
 
 def _speckle(image: Image.Image, strength: float, generator: np.random.Generator) -> Image.Image:
